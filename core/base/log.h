@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* log.h -- messages and progress, all to stderr.  stdout belongs to results.
+ *
+ * Progress: nested tasks are not shown; a step line on a terminal is redrawn
+ * in place with an estimate of the time left, elsewhere a plain line appears
+ * at most every few seconds.                                           [any] */
+#ifndef LM_BASE_LOG_H
+#define LM_BASE_LOG_H
+#include "plugin.h"
+void lm_log_level(enum lm_level least);             /* default LM_INFO */
+void lm_log(enum lm_level level, const char *fmt, ...) LM_PRINTF(2, 3);
+void lm_progress_begin(const char *what);
+void lm_progress(double fraction, const char *detail);  /* detail may be NULL */
+void lm_progress_end(void);
+double lm_clock(void);                              /* seconds, monotonic */
+#endif

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* conf.h -- pipeline files as an immutable tree that knows where each value
+ * came from.  libconfig is confined to conf.c.
+ *
+ * Order: base chain (depth <= 8), the file, --set left to right, then ${path}
+ * and ${env:NAME} in strings.  Groups merge by key, everything else replaces. */
+#ifndef LM_CONFIG_CONF_H
+#define LM_CONFIG_CONF_H
+#include "base/err.h"
+#include "base/str.h"
+
+enum lm_conf_type { LM_CONF_GROUP = 1, LM_CONF_LIST, LM_CONF_BOOL, LM_CONF_INT,
+                    LM_CONF_REAL, LM_CONF_STRING };
+
+struct lm_conf {
+    enum lm_conf_type type;
+    char   *key;                /* in its group; NULL in lists and at the root */
+    char   *origin;             /* "run.cfg:14", "--set #2", "shrink"          */
+    union { bool b; int64_t i; double r; char *s; } v;
+    struct lm_conf **child;     /* GROUP and LIST (arrays are lists)           */
+    size_t  n;
+};
+
+/* set[i] is "path=value".  The tree is one block of ownership: free the root. */
+enum lm_status lm_conf_read(const char *path, const char *const *set, size_t n_set,
+                            struct lm_conf **root, struct lm_err *e);
+/* The same from text; name stands for the file in origins. */
+enum lm_status lm_conf_parse(const char *text, const char *name,
+                             const char *const *set, size_t n_set,
+                             struct lm_conf **root, struct lm_err *e);
+void lm_conf_free(struct lm_conf *root);
+
+const struct lm_conf *lm_conf_get(const struct lm_conf *group, const char *key);
+/* "prune[1].keep", "search.stages[0].use"; NULL if absent */
+const struct lm_conf *lm_conf_path(const struct lm_conf *root, const char *path);
+/* A list as it is, anything else as a list of itself: i-th member or NULL. */
+const struct lm_conf *lm_conf_item(const struct lm_conf *node, size_t i);
+size_t lm_conf_items(const struct lm_conf *node);   /* NULL: 0 */
+/* A valid pipeline file again; comments: each value's origin. */
+void lm_conf_write(const struct lm_conf *root, bool comments, struct lm_str *out);
+/* "ORIGIN: error: ..." as LM_ECONFIG */
+enum lm_status lm_conf_fail(struct lm_err *e, const struct lm_conf *at,
+                            const char *fmt, ...) LM_PRINTF(3, 4);
+#endif

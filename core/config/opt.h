@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* opt.h -- the option schema engine: fills a plugin's config struct from a
+ * configuration group, checks types and ranges, prints help, makes keys.    */
+#ifndef LM_CONFIG_OPT_H
+#define LM_CONFIG_OPT_H
+#include "config/conf.h"
+
+/* An option given as { min; max; step; log; } or { choice = [...]; }. */
+struct lm_tuned {
+    const struct lm_opt *opt;
+    const struct lm_conf *at;
+    double min, max, step;
+    bool   log_scale;
+    const struct lm_conf *choice;       /* list of values, or NULL */
+};
+
+struct lm_options {                     /* options of one instance           */
+    void  *config;                      /* the plugin's struct               */
+    struct lm_tuned *tuned;
+    size_t n_tuned;
+    uint64_t hash;                      /* of all that can change results    */
+    void  *memory;                      /* strings and lists; private        */
+};
+
+/* Keys `use` and `id`, and those in ignore (NULL-terminated, may be NULL), are
+ * not options.  resolve turns an LM_OPT_PLUGINS node into instances; without it
+ * the node's members are only checked to be groups with `use`.              */
+typedef enum lm_status lm_resolve(void *ctx, const struct lm_conf *node,
+                                  struct lm_instances *out, uint64_t *hash,
+                                  struct lm_err *e);
+enum lm_status lm_options_fill(const struct lm_module *m, const struct lm_conf *group,
+                               const char *where, lm_resolve *resolve, void *ctx,
+                               struct lm_options *out, struct lm_err *e);
+void lm_options_free(struct lm_options *o);
+/* From "key=value,key=value" of a command line, as a group for lm_options_fill.
+ * "text=a.txt" for TEXT, STRING and PATH needs no quotes.                   */
+enum lm_status lm_options_group(const struct lm_module *m, const char *text,
+                                const char *origin, struct lm_conf **group,
+                                struct lm_err *e);
+/* Sets one option of a filled struct (a gene's value). */
+enum lm_status lm_options_set(const struct lm_module *m, struct lm_options *o,
+                              const struct lm_tuned *t, union lm_value v,
+                              struct lm_err *e);
+/* i-th option (honours opt_size), NULL behind the last. */
+const struct lm_opt *lm_opt_at(const struct lm_module *m, size_t i);
+/* The text of `lamina help NAME`. */
+void lm_options_help(const struct lm_module *m, struct lm_str *out);
+/* Descriptor lint: names, duplicates, offsets, defaults. "" when sound. */
+enum lm_status lm_options_lint(const struct lm_module *m, struct lm_err *e);
+#endif

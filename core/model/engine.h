@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine.h -- a model's segments on a backend.
+ *
+ * A segment (embedding; one attention block; one MLP block; the head) takes
+ * the residual stream [rows][hidden] and leaves it changed.  It is compiled
+ * once and shared by all candidates in which it is equal; its key says when
+ * two are equal.  A network is a list of segments: embedding first, head last,
+ * removed blocks absent.  program.c lowers a segment to operators.          */
+#ifndef LM_MODEL_ENGINE_H
+#define LM_MODEL_ENGINE_H
+#include "base/err.h"
+#include "model/model.h"
+
+struct lm_engine;               /* a backend instance + one architecture */
+struct lm_segment;
+struct lm_runner;               /* one worker's streams and hidden states */
+struct lm_decoder;              /* a whole network with a cache */
+
+enum lm_segment_kind { LM_SEG_EMBED = 1, LM_SEG_ATTN, LM_SEG_MLP, LM_SEG_HEAD };
+
+struct lm_mat {                 /* borrowed f32 weights; w NULL: absent */
+    const float *w;
+    int64_t rows, cols, stride;
+    const float *bias;          /* [rows] or NULL */
+};
+
+struct lm_segment_spec {
+    enum lm_segment_kind kind;
+    int32_t  layer;             /* of the dense model */
+    int32_t  n_head, n_kv, n_ff;
+    const float *norm;          /* [hidden]; HEAD: the final norm */
+    const float *q_norm, *k_norm;   /* [head_dim] or NULL */
+    struct lm_mat q, k, v, o;   /* ATTN */
+    struct lm_mat gate, up, down;   /* MLP */
+    struct lm_mat table;        /* EMBED, HEAD: [vocab][hidden] */
+    uint64_t key;               /* equal keys: equal segments */
+};
+
+/* model gives architecture constants (dims, RoPE, eps); it and the backend
+ * instance must outlive the engine.                                         */
+enum lm_status lm_engine_open(const struct lm_model *model, const struct lm_backend *ops,
+                              void *backend, struct lm_engine **g, struct lm_err *e);
+void lm_engine_close(struct lm_engine *g);
+const struct lm_model *lm_engine_model(const struct lm_engine *g);
+
+/* Weights named by the spec must outlive the segment. [any] */
+enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec *spec,
+                               struct lm_segment **s, struct lm_err *e);
+void lm_segment_close(struct lm_segment *s);
+const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s);
+/* Spec of a dense segment of a model (weights decoded to floats). */
+enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind,
+                             int32_t layer, struct lm_segment_spec *spec, struct lm_err *e);
+
+struct lm_network { struct lm_segment **seg; size_t n; };
+/* All segments of a model as it is; close frees them. */
+enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
+                               struct lm_network *net, struct lm_err *e);
+void lm_network_close(struct lm_network *net);
+
+/* A runner belongs to one thread.  It keeps the hidden states behind every
+ * segment of its last path over `ids`; a network that shares a prefix with
+ * that path (same keys, same ids) starts where they part.                   */
+enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r, struct lm_err *e);
+void lm_runner_close(struct lm_runner *r);
+/* nll[t], t < n-1: -ln p(ids[t+1] | ids[0..t]). */
+enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *net,
+                                const int32_t *ids, size_t n, float *nll, struct lm_err *e);
+/* kl[t], t < n: KL(teacher || net) of the next-token distributions, exact:
+ * sum_v p_t(v) logit(v) = (W^T p_t) . h, so the teacher leaves one vector of
+ * `hidden` floats and one entropy per token.  The teacher's side is computed
+ * once per ids and kept in `memo` (shared by all runners; bounded).         */
+struct lm_teacher;
+enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
+                               size_t memory, struct lm_teacher **t, struct lm_err *e);
+void lm_teacher_close(struct lm_teacher *t);
+enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
+                            struct lm_teacher *memo, const int32_t *ids, size_t n,
+                            float *kl, struct lm_err *e);
+/* Share of segments that were not computed again, over the runner's life. */
+double lm_runner_shared(const struct lm_runner *r);
+
+/* Generation and timing: one program for the whole network. */
+enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
+                               int64_t capacity, int32_t threads, struct lm_decoder **d,
+                               struct lm_err *e);
+void lm_decoder_close(struct lm_decoder *d);
+/* Appends n tokens; logits [vocab] of the last one, or NULL to skip the head.
+ * seconds (may be NULL): host time of the run.                              */
+enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
+                               float *logits, double *seconds, struct lm_err *e);
+/* Continue at pos, whatever the cache holds there (timing). */
+void lm_decoder_seek(struct lm_decoder *d, int64_t pos);
+#endif

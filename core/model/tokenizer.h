@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tokenizer.h -- byte-level BPE over an lm_vocabulary.  PCRE2 (the
+ * pre-tokenizers' patterns) is confined to pretok.c.                        */
+#ifndef LM_MODEL_TOKENIZER_H
+#define LM_MODEL_TOKENIZER_H
+#include "base/err.h"
+
+struct lm_tokenizer;
+enum lm_status lm_tokenizer_open(const struct lm_vocabulary *v, struct lm_tokenizer **t,
+                                 struct lm_err *e);     /* v must outlive it */
+void lm_tokenizer_close(struct lm_tokenizer *t);
+/* special: recognise special and added tokens in the text, else they are
+ * plain text.  text must be UTF-8 (LM_EINPUT with the byte offset).  *ids is
+ * lm_release'd by the caller.  [any]                                        */
+enum lm_status lm_tokenize(const struct lm_tokenizer *t, const char *text, size_t n,
+                           bool special, int32_t **ids, size_t *n_ids, struct lm_err *e);
+/* Bytes of the tokens, special ones left out unless asked for; *text is
+ * NUL-terminated and lm_release'd by the caller.                            */
+enum lm_status lm_detokenize(const struct lm_tokenizer *t, const int32_t *ids, size_t n,
+                             bool special, char **text, size_t *n_text, struct lm_err *e);
+
+/* pretok.c: splits text[0..n) into words; calls word(ctx, start, length). */
+struct lm_pretok;
+enum lm_status lm_pretok_open(uint32_t pre, struct lm_pretok **p, struct lm_err *e);
+void lm_pretok_close(struct lm_pretok *p);
+enum lm_status lm_pretok_split(const struct lm_pretok *p, const char *text, size_t n,
+                               enum lm_status (*word)(void *ctx, const char *s, size_t n),
+                               void *ctx, struct lm_err *e);
+#endif

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* candidate.h -- plan x model: a network of segments, views into the dense
+ * weights where possible, derived (gathered, repaired) matrices where not.
+ *
+ * Members of a site (FFN channels, KV groups) are ordered by score once; a
+ * plan that keeps the best k then is a leading slice, and one factorization of
+ * the site's Gram matrix serves all k.  Any other kept set gets an order of
+ * its own (kept first), prepared for it alone.  Segments and derived matrices
+ * are kept by content key up to a byte limit.                               */
+#ifndef LM_PLAN_CANDIDATE_H
+#define LM_PLAN_CANDIDATE_H
+#include "model/engine.h"
+#include "model/stats.h"
+#include "plan/plan.h"
+
+/* The repair to use under a plan's settings ("repair.lambda"): instances are
+ * made by the pipeline; ops NULL: none.                                     */
+struct lm_repair_choice { const struct lm_repair *ops; void *self; uint64_t key; };
+typedef enum lm_status lm_repair_source(void *ctx, const struct lm_plan *p,
+                                        struct lm_repair_choice *out, struct lm_err *e);
+
+struct lm_workshop;
+struct lm_workshop_args {
+    struct lm_engine *engine;
+    const struct lm_model *model;
+    const struct lm_stats *stats;       /* may be NULL when repair needs none */
+    struct lm_space *space;             /* scores for the orders; may be NULL */
+    lm_repair_source *repair;
+    void   *repair_ctx;
+    size_t  memory;                     /* bytes for derived matrices */
+};
+enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_workshop **w,
+                                struct lm_err *e);
+void lm_workshop_close(struct lm_workshop *w);
+
+struct lm_candidate {
+    struct lm_plan *plan;               /* borrowed */
+    struct lm_network net;              /* segments shared and counted */
+};
+/* Builds n candidates, the missing segments of all in parallel.  A candidate
+ * that cannot be built gets status[i] (and text in err[i]) and an empty net.
+ * [main]                                                                    */
+enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
+                                  size_t n, struct lm_candidate *out,
+                                  struct lm_err *err, struct lm_err *e);
+void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c);
+/* The candidate as a model of its own (layers without blocks left out and
+ * renumbered), weights copied: for export.  apply.c                  [main] */
+enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *c,
+                        struct lm_model **out, struct lm_err *e);
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* plan.h -- the canonical set of edits that a genome decodes to.
+ *
+ * Independent of scores and plugins: kept members are explicit, so a plan can
+ * be printed, hashed, stored and applied again to the same dense model.
+ * Canonical: a set that keeps everything is stored as "all", one that keeps
+ * nothing drops its block, members of dropped blocks are not listed.        */
+#ifndef LM_PLAN_PLAN_H
+#define LM_PLAN_PLAN_H
+#include "base/err.h"
+#include "base/str.h"
+#include "space/space.h"
+
+struct lm_keep {                        /* kept members of 0..n-1 */
+    int32_t   n, kept;
+    uint64_t *bits;                     /* NULL: all are kept */
+};
+struct lm_layer_plan {
+    bool drop_attn, drop_mlp;
+    struct lm_keep kv;                  /* KV groups (with their query heads) */
+    struct lm_keep ffn;                 /* FFN channels */
+};
+struct lm_setting { char *name; union lm_value value; uint32_t kind; };
+struct lm_plan {
+    const struct lm_arch *arch;         /* dense; must outlive the plan */
+    struct lm_layer_plan *layer;        /* [arch->n_layer] */
+    struct lm_setting *setting;         /* tuned options, by name: "repair.lambda" */
+    size_t n_setting;
+    struct lm_space *space;             /* scores for edit_keep_top; may be NULL */
+};
+
+enum lm_status lm_plan_open(const struct lm_arch *dense, struct lm_space *space,
+                            struct lm_plan **p, struct lm_err *e);
+void lm_plan_free(struct lm_plan *p);
+/* Edits of several pruners intersect. */
+enum lm_status lm_plan_drop(struct lm_plan *p, struct lm_site s, struct lm_err *e);
+enum lm_status lm_plan_keep(struct lm_plan *p, uint32_t site, int32_t layer,
+                            const int32_t *index, int64_t n, struct lm_err *e);
+enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
+                                int64_t k, struct lm_err *e);
+enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
+                           union lm_value v, struct lm_err *e);
+/* To be called once all edits are in. */
+enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e);
+uint64_t lm_plan_hash(const struct lm_plan *p);
+void lm_plan_text(const struct lm_plan *p, struct lm_str *out);
+enum lm_status lm_plan_parse(const struct lm_arch *dense, const char *text,
+                             struct lm_plan **p, struct lm_err *e);
+bool lm_keep_has(const struct lm_keep *k, int32_t i);
+/* Shape of a layer under the plan. */
+struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer);
+/* LM_SHAPE_* features the plan's shape has. */
+uint64_t lm_plan_features(const struct lm_plan *p);
+/* Counted, not built (count.c).  dtype: that of matrices in the export. */
+void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out);
+#endif
