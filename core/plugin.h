@@ -622,6 +622,9 @@ struct lm_pruner {
      * A pure function of its inputs.                                    [main] */
     enum lm_status (*decode)(void *self, const union lm_value *value,
                              struct lm_plan *p, struct lm_err *e);
+    /* LM_SHAPE_* features that plans may have under these options.  Optional:
+     * NULL stands for all that `edits` can make.                        [any] */
+    uint64_t (*shapes)(const void *config);
 };
 
 struct lm_scorer {

@@ -39,11 +39,14 @@ int64_t lm_file_size(const char *path);             /* -1 */
 int64_t lm_disk_free(const char *path);             /* -1 */
 enum lm_status lm_make_folder(const char *path, struct lm_err *e);  /* and parents */
 /* Names in a folder, sorted; lm_release each and the array. */
-enum lm_status lm_list_folder(const char *path, char ***names, size_t *n, struct lm_err *e);
+enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
+                              struct lm_err *e);
 /* "DIR/NAME" into out of size n; false if it does not fit. */
 bool lm_path_join(char *out, size_t n, const char *folder, const char *name);
 /* $XDG_CACHE_HOME/lamina or ~/.cache/lamina; not created. */
 enum lm_status lm_cache_folder(char *out, size_t n, struct lm_err *e);
 void lm_fault_file(int64_t k);
 bool lm_fault_file_fired(void);
+/* For this layer: counts an operation; true (errno = EIO): it fails. */
+bool lm_file_fault(void);
 #endif

@@ -17,6 +17,8 @@ void   lm_release(void *p);                         /* NULL is fine            *
 char  *lm_strdup(const char *s, const char *tag);
 size_t lm_mem_used(void), lm_mem_peak(void);        /* bytes of live blocks    */
 int64_t lm_mem_blocks(void);                        /* live blocks             */
+/* Shows every live block; see() must not allocate. */
+void   lm_mem_each(void (*see)(void *ctx, const char *tag, size_t n), void *ctx);
 void   lm_fault_memory(int64_t k);
 bool   lm_fault_memory_fired(void);
 /* false on overflow */

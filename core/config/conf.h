@@ -3,7 +3,14 @@
  * came from.  libconfig is confined to conf.c.
  *
  * Order: base chain (depth <= 8), the file, --set left to right, then ${path}
- * and ${env:NAME} in strings.  Groups merge by key, everything else replaces. */
+ * and ${env:NAME} in strings.  Groups merge by key, everything else replaces;
+ * a group that names another plugin with `use` replaces too, as the options of
+ * one plugin mean nothing to another.  `lamina = 1` must be there at the end;
+ * `base` is gone then, so that the effective text stands alone.
+ *
+ * @include and base are looked for beside the file that names them.  A string
+ * that is nothing but one ${path} takes the value with its type; only scalars
+ * can be referred to.  $${ stands for ${.                                    */
 #ifndef LM_CONFIG_CONF_H
 #define LM_CONFIG_CONF_H
 #include "base/err.h"
@@ -19,9 +26,12 @@ struct lm_conf {
     union { bool b; int64_t i; double r; char *s; } v;
     struct lm_conf **child;     /* GROUP and LIST (arrays are lists)           */
     size_t  n;
+    unsigned char mark;         /* private to the expansion of ${}             */
 };
 
-/* set[i] is "path=value".  The tree is one block of ownership: free the root. */
+/* set[i] is "path=value", value as in a file or a bare word; the path creates
+ * groups, prune[1] must exist, prune[+] appends.  The tree is one
+ * block of ownership: free the root.                                         */
 enum lm_status lm_conf_read(const char *path, const char *const *set, size_t n_set,
                             struct lm_conf **root, struct lm_err *e);
 /* The same from text; name stands for the file in origins. */

@@ -22,9 +22,15 @@ struct lm_options {                     /* options of one instance           */
     void  *memory;                      /* strings and lists; private        */
 };
 
-/* Keys `use` and `id`, and those in ignore (NULL-terminated, may be NULL), are
- * not options.  resolve turns an LM_OPT_PLUGINS node into instances; without it
- * the node's members are only checked to be groups with `use`.              */
+/* Keys `use` and `id` are not options.  Option rules: INT and REAL with min and
+ * max both 0 have no limits; an integer is fine for a REAL; one value is fine
+ * for a list; a PATH must exist; where is the stage as in "prune[1] (heads)";
+ * group may be NULL (all defaults).  A tuned option holds its default, moved
+ * into [min, max], or its first choice.  The hash is of effective values: a
+ * default written out changes nothing.
+ *
+ * resolve turns an LM_OPT_PLUGINS node into instances; without it the node's
+ * members are only checked to be groups with `use`.                          */
 typedef enum lm_status lm_resolve(void *ctx, const struct lm_conf *node,
                                   struct lm_instances *out, uint64_t *hash,
                                   struct lm_err *e);
@@ -37,7 +43,8 @@ void lm_options_free(struct lm_options *o);
 enum lm_status lm_options_group(const struct lm_module *m, const char *text,
                                 const char *origin, struct lm_conf **group,
                                 struct lm_err *e);
-/* Sets one option of a filled struct (a gene's value). */
+/* Sets one option of a filled struct (a gene's value: .real for REAL, else
+ * .integer; the index where there is a choice) and renews the hash.         */
 enum lm_status lm_options_set(const struct lm_module *m, struct lm_options *o,
                               const struct lm_tuned *t, union lm_value v,
                               struct lm_err *e);
@@ -45,6 +52,6 @@ enum lm_status lm_options_set(const struct lm_module *m, struct lm_options *o,
 const struct lm_opt *lm_opt_at(const struct lm_module *m, size_t i);
 /* The text of `lamina help NAME`. */
 void lm_options_help(const struct lm_module *m, struct lm_str *out);
-/* Descriptor lint: names, duplicates, offsets, defaults. "" when sound. */
+/* Descriptor lint: names, duplicates, offsets, defaults.  LM_EBUG. */
 enum lm_status lm_options_lint(const struct lm_module *m, struct lm_err *e);
 #endif

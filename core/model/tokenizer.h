@@ -19,7 +19,11 @@ enum lm_status lm_tokenize(const struct lm_tokenizer *t, const char *text, size_
 enum lm_status lm_detokenize(const struct lm_tokenizer *t, const int32_t *ids, size_t n,
                              bool special, char **text, size_t *n_text, struct lm_err *e);
 
-/* pretok.c: splits text[0..n) into words; calls word(ctx, start, length). */
+/* Offset of the first byte that is not part of valid UTF-8, or -1. */
+int64_t lm_utf8_invalid(const char *text, size_t n);
+
+/* pretok.c: splits text[0..n) into words; calls word(ctx, start, length).
+ * The words cover the text.  LM_EINPUT unless it is UTF-8.             [any] */
 struct lm_pretok;
 enum lm_status lm_pretok_open(uint32_t pre, struct lm_pretok **p, struct lm_err *e);
 void lm_pretok_close(struct lm_pretok *p);

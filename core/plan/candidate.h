@@ -6,7 +6,12 @@
  * plan that keeps the best k then is a leading slice, and one factorization of
  * the site's Gram matrix serves all k.  Any other kept set gets an order of
  * its own (kept first), prepared for it alone.  Segments and derived matrices
- * are kept by content key up to a byte limit.                               */
+ * are kept by content key up to a byte limit; what candidates in use hold is
+ * not counted against it until they are closed.
+ *
+ * Repair starts from the dense statistics of each site, independent of what
+ * happens to the others, so a repaired block is the same in all candidates.
+ * A block that keeps everything is the dense one, bit for bit.              */
 #ifndef LM_PLAN_CANDIDATE_H
 #define LM_PLAN_CANDIDATE_H
 #include "model/engine.h"
@@ -33,19 +38,28 @@ enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_work
                                 struct lm_err *e);
 void lm_workshop_close(struct lm_workshop *w);
 
+struct lm_part;                         /* a cached segment; part.h */
 struct lm_candidate {
     struct lm_plan *plan;               /* borrowed */
     struct lm_network net;              /* segments shared and counted */
+    struct lm_part **part;              /* [net.n], behind net.seg */
 };
-/* Builds n candidates, the missing segments of all in parallel.  A candidate
- * that cannot be built gets status[i] (and text in err[i]) and an empty net.
- * [main]                                                                    */
+/* Builds n candidates of canonical plans, the missing segments of all in
+ * parallel.  A candidate that cannot be built gets its reason in err[i] and an
+ * empty net; err[i].code is LM_OK for the others.  Lack of memory and a cancel
+ * fail the call, which then leaves nothing to close.                 [main] */
 enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
                                   size_t n, struct lm_candidate *out,
                                   struct lm_err *err, struct lm_err *e);
 void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c);
+struct lm_workshop_use {                /* for progress and tests */
+    size_t  bytes;                      /* of derived weights now held */
+    int64_t parts, built, reused;       /* held now; since open */
+};
+void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out);
 /* The candidate as a model of its own (layers without blocks left out and
- * renumbered), weights copied: for export.  apply.c                  [main] */
+ * renumbered), weights copied: for export.  Matrices of untouched blocks keep
+ * their format and bytes, the others are f32.  apply.c               [main] */
 enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *c,
                         struct lm_model **out, struct lm_err *e);
 #endif

@@ -4,7 +4,19 @@
  * Independent of scores and plugins: kept members are explicit, so a plan can
  * be printed, hashed, stored and applied again to the same dense model.
  * Canonical: a set that keeps everything is stored as "all", one that keeps
- * nothing drops its block, members of dropped blocks are not listed.        */
+ * nothing drops its block, members of dropped blocks are not listed, blocks
+ * that the dense model lacks count as dropped, settings go by name.
+ *
+ * The text names only layers that are edited:
+ *
+ *   plan 1 layers=30
+ *   layer 3: none
+ *   layer 7: kv=2/3:0,2 ffn=960/1536:0-511,640-1087
+ *   layer 9: attn=none ffn=2/8:x81
+ *   set repair.lambda real 0.001
+ *
+ * KEPT/ALL, then the kept members as runs, or as the digits of a bit set (first
+ * digit: members 0 to 3, member 0 its lowest bit) where the runs are longer.  */
 #ifndef LM_PLAN_PLAN_H
 #define LM_PLAN_PLAN_H
 #include "base/err.h"
@@ -41,16 +53,27 @@ enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
 enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
                            union lm_value v, struct lm_err *e);
 /* To be called once all edits are in. */
+/* LM_EINFEASIBLE when no block is left. */
 enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e);
 uint64_t lm_plan_hash(const struct lm_plan *p);
 void lm_plan_text(const struct lm_plan *p, struct lm_str *out);
 enum lm_status lm_plan_parse(const struct lm_arch *dense, const char *text,
                              struct lm_plan **p, struct lm_err *e);
 bool lm_keep_has(const struct lm_keep *k, int32_t i);
+bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b);
+/* Value of a setting, or NULL. */
+const struct lm_setting *lm_plan_setting(const struct lm_plan *p, const char *name);
 /* Shape of a layer under the plan. */
 struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer);
-/* LM_SHAPE_* features the plan's shape has. */
+/* LM_SHAPE_* features the plan's shape has; layers without any block vanish
+ * and have none, biases are the model's own matter.                         */
 uint64_t lm_plan_features(const struct lm_plan *p);
-/* Counted, not built (count.c).  dtype: that of matrices in the export. */
+/* Counted, not built (count.c).  dtype: that of matrices in the export; vectors
+ * count as f32.  body_params are those of the layers' matrices, so without
+ * norms; params are all matrices and norms.  Layers without any block are not
+ * there.  Biases and norms of q and k, which the architecture does not tell of,
+ * are not counted.                                                          */
+void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
+                   uint32_t dtype, struct lm_cost *out);
 void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out);
 #endif

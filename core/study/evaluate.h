@@ -14,8 +14,8 @@ struct lm_judge {                       /* one evaluator of a pipeline */
     const char *id;                     /* "perplexity"; metrics are "id.name" */
     const struct lm_evaluator *ops;
     void *self;
-    int64_t n_items;                    /* set by lm_judges_open */
-    char  protocol[512];                /* likewise */
+    int64_t n_items;                    /* these three are set by lm_evaluation_open */
+    char  protocol[512];
     size_t n_metric;
 };
 struct lm_evaluation;
@@ -37,13 +37,14 @@ const struct lm_metric *lm_judge_metric(const struct lm_judge *j, size_t i);
 struct lm_subject {
     struct lm_evaluation *evaluation;
     const struct lm_candidate *candidate;
-    struct lm_runner *runner;           /* of the calling worker */
+    struct lm_runner *runner;           /* of the calling worker; NULL: opened at use */
 };
 enum lm_status lm_subject_losses(struct lm_subject *s, const int32_t *ids, size_t n,
                                  float *nll, struct lm_err *e);
 enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
                              float *kl, struct lm_err *e);
-enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out, struct lm_err *e);
+enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
+                               struct lm_err *e);
 enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,
                                double *seconds, struct lm_err *e);
 
@@ -52,17 +53,23 @@ struct lm_result {                      /* of one candidate and one metric */
     struct lm_sum *sum;                 /* [n_sum], items in order */
     size_t n_sum;
 };
-/* result [n_candidate][all metrics of all judges in order]; share[i] in (0,1]:
- * fidelity.  skip [n_candidate][metrics] (may be NULL): already known.  err[i]
- * is set for candidates whose evaluation failed.  progress goes through
- * lm_progress(base + done * (1 - base)).                             [main] */
+/* result [n_candidate][all metrics of all judges in order], filled; share[i] in
+ * (0,1] (NULL: 1): fidelity, the first ceil(share * n_items) items.  skip
+ * [n_candidate][metrics] (may be NULL): already known, stays NAN without sums.
+ * err[n_candidate] must be cleared before: candidates whose err[i].code is set
+ * (they could not be built) are left out, and it is set for those whose
+ * evaluation failed (LM_EINFEASIBLE: no finite number came out).  Want of
+ * memory and cancelling fail the whole call and leave no sums.  Progress is
+ * reported as a task of its own.                                     [main] */
 enum lm_status lm_evaluate(struct lm_evaluation *v, struct lm_candidate *c, size_t n,
                            const double *share, const bool *skip,
                            struct lm_result *result, struct lm_err *err,
                            struct lm_err *e);
+/* The sums of n entries; the array is the caller's. */
 void lm_results_free(struct lm_result *r, size_t n);
 size_t lm_evaluation_metrics(const struct lm_evaluation *v);
-/* Value and standard error of a ratio of sums (delta method over items). */
+/* Value and standard error: ratio of sums (delta method over items), its exp,
+ * or the median of value / weight.  reduce.c has the formulas.               */
 void lm_reduce(const struct lm_metric *m, const struct lm_sum *sum, size_t n,
                double *value, double *error);
 #endif

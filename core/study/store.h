@@ -14,6 +14,7 @@ struct lm_store;
 enum lm_status lm_store_open(const char *path, bool create, struct lm_store **s,
                              struct lm_err *e);
 void lm_store_close(struct lm_store *s);
+/* In all calls below e must not be NULL. */
 /* Provenance: "pipeline", "model_hash", "seed", "version", "protocol:...". */
 enum lm_status lm_store_put(struct lm_store *s, const char *key, const char *value,
                             struct lm_err *e);

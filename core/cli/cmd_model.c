@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_model.c -- eval, generate, tokenize: one model, no search. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "cli/cli.h"
+#include "pipeline/finish.h"
+#include "plan/plan.h"
+
+/* A model brought up on a backend for one command. */
+struct desk {
+    struct lm_run *run;
+    struct lm_stage backend;
+    struct lm_conf *backend_conf;
+    struct lm_bench bench;
+};
+
+static enum lm_status desk_open(struct desk *d, const char *model, const char *backend,
+                                int64_t threads, struct lm_err *e)
+{
+    enum lm_status s = d->run ? LM_OK : lm_run_open(0, &d->run, e);
+    if (s || (s = lm_pool_start((int)threads)))
+        return s;
+    s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu", &d->backend_conf,
+                      d->run, e);
+    return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, d->run, e);
+}
+
+static void desk_close(struct desk *d)
+{
+    lm_bench_close(&d->bench);
+    if (d->backend.plugin)
+        lm_stage_close(&d->backend);
+    lm_conf_free(d->backend_conf);
+    lm_run_close(d->run);
+}
+
+static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
+                          const char *model, bool json, struct lm_str *out)
+{
+    struct lm_jsonw w = { .to = out };
+    size_t k = 0;
+    lm_jsonw_begin(&w, '{');
+    lm_jsonw_key(&w, "model");
+    lm_jsonw_string(&w, model);
+    lm_jsonw_key(&w, "metrics");
+    lm_jsonw_begin(&w, '[');
+    if (!json)
+        out->n = 0;
+    for (size_t j = 0; j < b->n_judge; j++)
+        for (size_t i = 0; i < b->judge[j].n_metric; i++, k++) {
+            const struct lm_metric *m = lm_judge_metric(&b->judge[j], i);
+            char name[128];
+            if (isnan(r[k].value))      /* a workload that was switched off */
+                continue;
+            snprintf(name, sizeof name, "%s.%s", b->judge[j].id, m->name);
+            if (!json) {
+                lm_str_add(out, "%-22s %14.6g %-8s", name, r[k].value, m->unit ? m->unit : "");
+                if (r[k].error > 0)
+                    lm_str_add(out, " +- %.3g", r[k].error);
+                lm_str_add(out, "   (%s)\n", b->judge[j].protocol);
+                continue;
+            }
+            lm_jsonw_begin(&w, '{');
+            lm_jsonw_key(&w, "name");
+            lm_jsonw_string(&w, name);
+            lm_jsonw_key(&w, "value");
+            lm_jsonw_real(&w, r[k].value);
+            lm_jsonw_key(&w, "stderr");
+            lm_jsonw_real(&w, r[k].error);
+            lm_jsonw_key(&w, "unit");
+            lm_jsonw_string(&w, m->unit ? m->unit : "");
+            lm_jsonw_key(&w, "protocol");
+            lm_jsonw_string(&w, b->judge[j].protocol);
+            lm_jsonw_key(&w, "items");
+            lm_jsonw_int(&w, (int64_t)r[k].n_sum);
+            lm_jsonw_end(&w, '}');
+        }
+    if (json) {
+        lm_jsonw_end(&w, ']');
+        lm_jsonw_end(&w, '}');
+        lm_str_add(out, "\n");
+    }
+}
+
+static enum lm_status measure(struct desk *d, const char *model, bool json,
+                              struct lm_err *e)
+{
+    struct lm_bench *b = &d->bench;
+    struct lm_plan *plan = NULL;
+    struct lm_candidate c = { 0 };
+    struct lm_err why = { 0 };
+    struct lm_str out = { 0 };
+    double share = 1;
+    size_t n = lm_evaluation_metrics(b->evaluation);
+    struct lm_result *r = lm_alloc_array(n + 1, sizeof *r, "eval");
+    enum lm_status s = r ? lm_plan_open(lm_model_arch(b->model), NULL, &plan, e)
+                         : lm_fail_memory(e, n, "results");
+    if (!s)
+        s = lm_plan_canonical(plan, e);
+    if (!s)
+        s = lm_candidates_open(b->workshop, &plan, 1, &c, &why, e);
+    if (!s && !why.code)
+        s = lm_evaluate(b->evaluation, &c, 1, &share, NULL, r, &why, e);
+    if (!s && why.code) {
+        *e = why;
+        s = why.code;
+    }
+    if (!s) {
+        print_metrics(b, r, model, json, &out);
+        s = out.failed ? lm_fail_memory(e, out.n, "results") : lm_print(out.s, out.n, e);
+    }
+    lm_str_free(&out);
+    lm_candidate_close(b->workshop, &c);
+    lm_plan_free(plan);
+    if (r)
+        lm_results_free(r, n);
+    lm_release(r);
+    return s;
+}
+
+static uint32_t stored_dtype(const struct lm_model *m)
+{
+    const struct lm_arch *a = lm_model_arch(m);
+    for (int32_t i = 0; i < a->n_layer; i++)
+        for (uint32_t role = 1; role < LM_N_ROLES; role++) {
+            const struct lm_tensor *t = lm_role_is_layer(role) && lm_role_is_matrix(role)
+                ? lm_model_tensor(m, role, i) : NULL;
+            if (t)
+                return t->dtype;
+        }
+    return LM_F16;
+}
+
+enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_list metric = { 0 }, at;
+    const char *backend = NULL;
+    int64_t threads = 0;
+    bool json = false, help;
+    struct lm_conf *conf[LM_MAX_STAGES] = { 0 };
+    struct lm_stage stage[LM_MAX_STAGES] = { 0 };
+    size_t n = 0;
+    const struct lm_flag flag[] = {
+        { "metric", 'l', &metric, "NAME[:key=value,...]", "evaluator, may be repeated" },
+        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "threads", 'i', &threads, "N", "worker threads (default: one for each CPU)" },
+        { "json", 'b', &json, NULL, "one JSON document on standard output" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 4, &at, 1, 1, &help, e);
+    if (s || help)
+        return s;
+    if (!metric.n || metric.n > LM_MAX_STAGES)
+        return lm_fail(e, LM_ECONFIG, "eval: give 1 to %d times --metric NAME; `lamina list "
+                       "evaluator` has the names", LM_MAX_STAGES);
+    struct desk d = { 0 };
+    s = lm_run_open(0, &d.run, e);
+    for (; !s && n < metric.n; n++)
+        s = lm_stage_text(&stage[n], LM_EVALUATOR, metric.v[n], &conf[n], d.run, e);
+    if (!s)
+        s = desk_open(&d, at.v[0], backend, threads, e);
+    if (!s)
+        s = lm_judges_open(&d.bench, stage, n, stored_dtype(d.bench.model), 1 << 30, e);
+    if (!s)
+        s = measure(&d, at.v[0], json, e);
+    desk_close(&d);
+    for (size_t i = 0; i < n; i++) {
+        lm_stage_close(&stage[i]);
+        lm_conf_free(conf[i]);
+    }
+    return s;
+}
+
+/* "1,2,3" -> ids */
+static enum lm_status parse_ids(const char *text, int32_t **ids, size_t *n,
+                                struct lm_err *e)
+{
+    *ids = lm_alloc_array(strlen(text) + 1, sizeof **ids, "ids");
+    *n = 0;
+    if (!*ids)
+        return lm_fail_memory(e, strlen(text) * 4, "ids");
+    for (const char *p = text; *p;) {
+        char *end;
+        long v = strtol(p, &end, 10);
+        if (end == p || v < 0 || v > INT32_MAX || (*end && *end != ',')) {
+            lm_release(*ids);
+            return lm_fail(e, LM_ECONFIG, "--ids: '%s' is not a list like 1,2,3", text);
+        }
+        (*ids)[(*n)++] = (int32_t)v;
+        p = *end ? end + 1 : end;
+    }
+    return LM_OK;
+}
+
+static enum lm_status prompt_ids(const struct desk *d, const char *prompt, int32_t **ids,
+                                 size_t *n, struct lm_err *e)
+{
+    const struct lm_tokenizer *t = lm_run_tokenizer(d->run);
+    const struct lm_arch *a = lm_model_arch(d->bench.model);
+    int32_t *text;
+    size_t n_text;
+    if (!t)
+        return lm_fail(e, LM_EINPUT, "the model has no tokenizer; give --ids");
+    enum lm_status s = lm_tokenize(t, prompt, strlen(prompt), true, &text, &n_text, e);
+    if (s)
+        return s;
+    size_t bos = a->add_bos && a->bos >= 0;
+    *ids = lm_alloc_array(n_text + 2, sizeof **ids, "ids");
+    if (*ids) {
+        (*ids)[0] = a->bos;
+        memcpy(*ids + bos, text, n_text * sizeof *text);
+        *n = n_text + bos;
+    } else
+        s = lm_fail_memory(e, n_text * 4, "ids");
+    lm_release(text);
+    return s;
+}
+
+static void json_ids(struct lm_jsonw *w, const char *key, const int32_t *ids, size_t n)
+{
+    if (key)
+        lm_jsonw_key(w, key);
+    lm_jsonw_begin(w, '[');
+    for (size_t i = 0; i < n; i++)
+        lm_jsonw_int(w, ids[i]);
+    lm_jsonw_end(w, ']');
+}
+
+static enum lm_status print_text(const struct desk *d, const int32_t *ids, size_t n,
+                                 const int32_t *new_ids, size_t n_new, bool json,
+                                 struct lm_err *e)
+{
+    struct lm_str out = { 0 };
+    struct lm_jsonw w = { .to = &out };
+    const struct lm_tokenizer *t = lm_run_tokenizer(d->run);
+    char *text = NULL;
+    size_t n_text = 0;
+    enum lm_status s = t ? lm_detokenize(t, new_ids, n_new, false, &text, &n_text, e) : LM_OK;
+    if (s)
+        return s;
+    if (json) {
+        lm_jsonw_begin(&w, '{');
+        json_ids(&w, "ids", ids, n);
+        json_ids(&w, "new_ids", new_ids, n_new);
+        lm_jsonw_key(&w, "text");
+        if (text)
+            lm_jsonw_string_n(&w, text, n_text);
+        else
+            lm_jsonw_string(&w, NULL);
+        lm_jsonw_end(&w, '}');
+    } else if (text)
+        lm_str_put(&out, text, n_text);
+    else
+        for (size_t i = 0; i < n_new; i++)
+            lm_str_add(&out, "%s%d", i ? "," : "", new_ids[i]);
+    lm_str_add(&out, "\n");
+    s = out.failed ? lm_fail_memory(e, out.n, "text") : lm_print(out.s, out.n, e);
+    lm_release(text);
+    lm_str_free(&out);
+    return s;
+}
+
+static enum lm_status generate(struct desk *d, const char *prompt, const char *list,
+                               const struct lm_generate *o, bool json, struct lm_err *e)
+{
+    struct lm_network net = { 0 };
+    int32_t *ids = NULL, *more = NULL;
+    size_t n = 0, n_more = 0;
+    enum lm_status s = list ? parse_ids(list, &ids, &n, e) : prompt_ids(d, prompt, &ids, &n, e);
+    if (s)
+        return s;
+    if (!(s = lm_network_open(d->bench.engine, d->bench.model, &net, e)))
+        s = lm_generate(d->bench.engine, &net, o, ids, n, &more, &n_more, e);
+    if (!s)
+        s = print_text(d, ids, n, more, n_more, json, e);
+    lm_network_close(&net);
+    lm_release(ids);
+    lm_release(more);
+    return s;
+}
+
+enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_list at;
+    const char *prompt = NULL, *ids = NULL, *backend = NULL;
+    int64_t tokens = 64, seed = 1, threads = 1;
+    double temperature = -1, top_p = -1;
+    bool greedy = false, ignore_eos = false, json = false, help;
+    const struct lm_flag flag[] = {
+        { "prompt", 's', &prompt, "TEXT", "text to continue" },
+        { "ids", 's', &ids, "1,2,3", "token ids to continue" },
+        { "tokens", 'i', &tokens, "N", "tokens to generate (default 64)" },
+        { "greedy", 'b', &greedy, NULL, "always the most likely token (default)" },
+        { "temperature", 'r', &temperature, "T", "sample at a temperature" },
+        { "top-p", 'r', &top_p, "P", "from the likeliest tokens of mass P (default 1)" },
+        { "seed", 'i', &seed, "S", "seed of sampling (default 1)" },
+        { "ignore-eos", 'b', &ignore_eos, NULL, "go on behind the end-of-text token" },
+        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "threads", 'i', &threads, "N", "threads (default 1)" },
+        { "json", 'b', &json, NULL, "one JSON document on standard output" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 11, &at, 1, 1, &help, e);
+    if (s || help)
+        return s;
+    if (!prompt == !ids)
+        return lm_fail(e, LM_ECONFIG, "generate: give --prompt TEXT or --ids 1,2,3");
+    if (greedy && (temperature > 0 || top_p >= 0))
+        return lm_fail(e, LM_ECONFIG, "generate: --greedy excludes --temperature and --top-p");
+    if (top_p > 1)
+        return lm_fail(e, LM_ECONFIG, "generate: --top-p is a share, at most 1");
+    if (tokens > 1000000)
+        return lm_fail(e, LM_ECONFIG, "generate: --tokens is at most 1000000");
+    struct lm_generate o = { .tokens = tokens, .seed = (uint64_t)seed,
+        .temperature = temperature >= 0 ? temperature : top_p >= 0 ? 1 : 0,
+        .top_p = top_p >= 0 ? top_p : 1, .ignore_eos = ignore_eos,
+        .threads = (int32_t)threads };
+    struct desk d = { 0 };
+    s = desk_open(&d, at.v[0], backend, threads, e);
+    if (!s)
+        s = generate(&d, prompt, ids, &o, json, e);
+    desk_close(&d);
+    return s;
+}
+
+enum lm_status lm_cmd_tokenize(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_list at;
+    bool bos = false, special = false, json = false, help;
+    const struct lm_flag flag[] = {
+        { "bos", 'b', &bos, NULL, "put the begin-of-text token first" },
+        { "special", 'b', &special, NULL, "recognise special tokens in TEXT" },
+        { "json", 'b', &json, NULL, "a JSON array" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 3, &at, 2, 2, &help, e);
+    if (s || help)
+        return s;
+    struct desk d = { 0 };
+    int32_t *ids = NULL;
+    size_t n = 0;
+    struct lm_str out = { 0 };
+    struct lm_jsonw w = { .to = &out };
+    if ((s = lm_run_open(0, &d.run, e)) ||
+        (s = lm_load_model(at.v[0], NULL, d.run, &d.bench.model, e)) ||
+        (s = lm_run_model(d.run, d.bench.model, e)))
+        goto out;
+    const struct lm_tokenizer *t = lm_run_tokenizer(d.run);
+    int32_t id = lm_model_arch(d.bench.model)->bos;
+    if (!t)
+        s = lm_fail(e, LM_EINPUT, "%s: the model has no tokenizer", at.v[0]);
+    else if (bos && id < 0)
+        s = lm_fail(e, LM_EINPUT, "%s: the model has no begin-of-text token", at.v[0]);
+    else
+        s = lm_tokenize(t, at.v[1], strlen(at.v[1]), special, &ids, &n, e);
+    if (s)
+        goto out;
+    lm_jsonw_begin(&w, '[');
+    if (bos)
+        lm_jsonw_int(&w, id);
+    for (size_t i = 0; i < n; i++)
+        lm_jsonw_int(&w, ids[i]);
+    lm_jsonw_end(&w, ']');
+    if (!json) {
+        out.n = 0;
+        if (bos)
+            lm_str_add(&out, "%d ", id);
+        for (size_t i = 0; i < n; i++)
+            lm_str_add(&out, "%d ", ids[i]);
+    }
+    lm_str_add(&out, "\n");
+    s = out.failed ? lm_fail_memory(e, out.n, "ids") : lm_print(out.s, out.n, e);
+out:
+    lm_release(ids);
+    lm_str_free(&out);
+    desk_close(&d);
+    return s;
+}

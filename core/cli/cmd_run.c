@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_run.c -- shrink, run, check. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "pipeline/job.h"
+
+static enum lm_status show(enum lm_status s, struct lm_str *text, struct lm_err *e)
+{
+    struct lm_err late = { 0 };
+    if (text->n && lm_print(text->s, text->n, &late) && !s) {
+        *e = late;
+        s = late.code;
+    }
+    lm_str_free(text);
+    return s;
+}
+
+enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_list set = { 0 }, at;
+    const char *resume = NULL;
+    bool dry = false, help;
+    struct lm_str text = { 0 };
+    struct lm_conf *conf;
+    const struct lm_flag flag[] = {
+        { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline" },
+        { "resume", 's', &resume, "DIR", "go on with the run in a folder" },
+        { "dry-run", 'b', &dry, NULL, "estimate trials, time, memory and disk only" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 3, &at, 0, 1, &help, e);
+    if (s || help)
+        return s;
+    if (!resume == !at.n)
+        return lm_fail(e, LM_ECONFIG, "run: give a pipeline file, or --resume DIR");
+    if (resume && set.n)
+        return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set cannot "
+                       "change it");
+    s = resume ? lm_job_conf(resume, &conf, e) : lm_conf_read(at.v[0], set.v, set.n, &conf, e);
+    if (s)
+        return s;
+    s = dry ? lm_job_estimate(conf, &text, e) : lm_job_run(conf, resume, &text, e);
+    return show(s, &text, e);
+}
+
+enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_list set = { 0 }, at;
+    bool effective = false, help;
+    struct lm_conf *conf;
+    struct lm_pipeline *p;
+    struct lm_str text = { 0 };
+    const struct lm_flag flag[] = {
+        { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline" },
+        { "effective", 'b', &effective, NULL, "print the pipeline as it would run" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 2, &at, 1, 1, &help, e);
+    if (s || help || (s = lm_conf_read(at.v[0], set.v, set.n, &conf, e)) ||
+        (s = lm_pipeline_open(conf, &p, e)))
+        return s;
+    if (effective)
+        lm_conf_write(p->conf, true, &text);
+    else
+        lm_str_add(&text, "%s: sound (%zu pruners, %zu evaluators, search %s)\n", at.v[0],
+                   p->n_prune, p->n_evaluate, p->search.id);
+    if (text.failed)
+        s = lm_fail_memory(e, text.n, "the pipeline");
+    lm_pipeline_close(p);
+    return show(s, &text, e);
+}
+
+static enum lm_status shrink_goal(struct lm_shrink *o, const char *size, const char *latency,
+                                  struct lm_err *e)
+{
+    if ((o->to > 0) + (size != NULL) + (latency != NULL) > 1)
+        return lm_fail(e, LM_ECONFIG, "shrink: give one of --to, --max-size, --max-latency");
+    if (o->to < 0 || o->to > 1)
+        return lm_fail(e, LM_ECONFIG, "shrink: --to is the share of body parameters to keep, "
+                       "above 0 and at most 1");
+    if (size && !lm_parse_size(size, &o->max_bytes))
+        return lm_fail(e, LM_ECONFIG, "shrink: --max-size: '%s' is not a size; write 100MB",
+                       size);
+    if (latency && !lm_parse_ms(latency, &o->max_ms))
+        return lm_fail(e, LM_ECONFIG, "shrink: --max-latency: '%s' is not a time; write 20ms",
+                       latency);
+    if (!o->to && !size && !latency)
+        o->to = 0.8;
+    return LM_OK;
+}
+
+/* The pipeline shrink runs is a file the user can keep and change. */
+static enum lm_status shrink_run(const struct lm_shrink *o, struct lm_err *e)
+{
+    struct lm_str file = { 0 }, text = { 0 };
+    struct lm_conf *conf;
+    char path[4096];
+    enum lm_status s = lm_shrink_text(o, &file, e);
+    if (!s && !lm_path_join(path, sizeof path, o->out, "pipeline.cfg"))
+        s = lm_fail(e, LM_ECONFIG, "%s: path too long", o->out);
+    if (!s)
+        s = lm_make_folder(o->out, e);
+    if (!s && lm_file_exists(path))
+        s = lm_fail(e, LM_ECONFIG, "%s: holds a run already; go on with `lamina run --resume "
+                    "%s`, or choose another --out", o->out, o->out);
+    if (!s)
+        s = lm_write_file(path, file.s, file.n, e);
+    if (!s)
+        s = lm_print(file.s, file.n, e);
+    if (!s)
+        s = lm_conf_read(path, NULL, 0, &conf, e);
+    if (!s)
+        s = show(lm_job_run(conf, false, &text, e), &text, e);
+    if (!s)
+        printf("\npipeline  %s\nreport    %s/report.html\nexports   %s/export/\n", path,
+               o->out, o->out);
+    lm_str_free(&file);
+    return s;
+}
+
+enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_shrink o = { .out = "./lamina-out", .seed = 1 };
+    struct lm_list at;
+    const char *size = NULL, *latency = NULL;
+    bool help;
+    const struct lm_flag flag[] = {
+        { "to", 'r', &o.to, "SHARE", "share of body parameters to keep (default 0.8)" },
+        { "max-size", 's', &size, "SIZE", "largest exported file, as 100MB" },
+        { "max-latency", 's', &latency, "TIME", "slowest token at decode=64@512, as 20ms" },
+        { "text", 's', &o.text, "FILE", "text like what the model will see, 500 KB or more" },
+        { "out", 's', &o.out, "DIR", "run folder (default ./lamina-out)" },
+        { "seed", 'i', &o.seed, "N", "seed of the search (default 1)" },
+        { "threads", 'i', &o.threads, "N", "worker threads (default: one for each CPU)" },
+        { "minutes", 'r', &o.minutes, "N", "how long it may take, about (default 5)" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 8, &at, 1, 1, &help, e);
+    if (s || help)
+        return s;
+    o.model = at.v[0];
+    s = shrink_goal(&o, size, latency, e);
+    return s ? s : shrink_run(&o, e);
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main.c -- the program: finds the command, reports how it ended. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "cli/cli.h"
+#include "config.h"
+#include "loader/loader.h"
+
+const struct lm_command lm_commands[] = {
+    { "shrink", "MODEL [--to 0.8 | --max-size 100MB | --max-latency 20ms] [--text FILE] "
+      "[--out DIR]", "make a model smaller with good defaults", lm_cmd_shrink },
+    { "run", "FILE [--set PATH=VALUE]... [--dry-run] | --resume DIR",
+      "run a pipeline file", lm_cmd_run },
+    { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
+      lm_cmd_check },
+    { "list", "[KIND]", "list the plugins that can be used", lm_cmd_list },
+    { "help", "[COMMAND | PLUGIN]", "explain a command or a plugin's options", lm_cmd_help },
+    { "inspect", "MODEL | RUN", "say what a model or a run folder holds", lm_cmd_inspect },
+    { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
+      "[--threads N] [--json]", "measure a model", lm_cmd_eval },
+    { "generate", "MODEL (--prompt TEXT | --ids 1,2,3) [--tokens N] [--greedy | "
+      "--temperature T --top-p P --seed S] [--ignore-eos] [--backend ...] [--threads N] "
+      "[--json]", "continue a text", lm_cmd_generate },
+    { "tokenize", "MODEL TEXT [--bos] [--special] [--json]", "token ids of a text",
+      lm_cmd_tokenize },
+    { "export", "RUN TRIAL|best|knee|smallest OUT [--format hf|gguf] [--dtype ...]",
+      "write a trial as a model", lm_cmd_export },
+    { "report", "RUN [--use NAME]", "write a run's reports again", lm_cmd_report },
+    { "cache", "list | clear", "what the cache folder holds", lm_cmd_cache },
+    { NULL, NULL, NULL, NULL }
+};
+
+static void usage(FILE *to)
+{
+    fprintf(to, "lamina %s - makes smaller, faster LLaMA-family models\n\n"
+            "usage: lamina [--plugin-path DIR] [--quiet] COMMAND ...\n\n", PACKAGE_VERSION);
+    for (const struct lm_command *c = lm_commands; c->name; c++)
+        fprintf(to, "  %-9s %s\n", c->name, c->summary);
+    fprintf(to, "\n`lamina help COMMAND` and `lamina help PLUGIN` say more.\n");
+}
+
+static const struct lm_command *find(const char *name, struct lm_err *e)
+{
+    const char *names[32];
+    size_t n = 0;
+    for (const struct lm_command *c = lm_commands; c->name; c++) {
+        if (!strcmp(c->name, name))
+            return c;
+        names[n++] = c->name;
+    }
+    const char *near = lm_nearest(name, names, n);
+    lm_fail(e, LM_ECONFIG, "no command '%s'%s%s%s", name, near ? "; did you mean '" : "",
+            near ? near : "", near ? "'?" : "; see `lamina help`");
+    return NULL;
+}
+
+/* Options before the command; returns the index of the command. */
+static int global_options(int argc, char **argv, const char **plugins, struct lm_err *e)
+{
+    int i = 1;
+    for (; i < argc && argv[i][0] == '-'; i++) {
+        if (!strcmp(argv[i], "--plugin-path") && i + 1 < argc)
+            *plugins = argv[++i];
+        else if (!strcmp(argv[i], "--quiet"))
+            lm_log_level(LM_WARN);
+        else if (!strcmp(argv[i], "--version")) {
+            printf("lamina %s\n", PACKAGE_VERSION);
+            return 0;
+        } else if (!strcmp(argv[i], "--help")) {
+            usage(stdout);
+            return 0;
+        } else {
+            lm_fail(e, LM_ECONFIG, "unknown option '%s'; see `lamina help`", argv[i]);
+            return -1;
+        }
+    }
+    return i;
+}
+
+enum lm_status lm_print(const char *text, size_t n, struct lm_err *e)
+{
+    if (fwrite(text, 1, n, stdout) != n || fflush(stdout))
+        return lm_fail(e, LM_EIO, "standard output: %s", strerror(errno));
+    return LM_OK;
+}
+
+static enum lm_status run(int argc, char **argv, struct lm_err *e)
+{
+    const char *plugins = NULL;
+    int at = global_options(argc, argv, &plugins, e);
+    if (at == 0)
+        return LM_OK;
+    if (at < 0)
+        return LM_ECONFIG;
+    if (at == argc) {
+        usage(stderr);
+        return lm_fail(e, LM_ECONFIG, "name a command");
+    }
+    const struct lm_command *c = find(argv[at], e);
+    if (!c)
+        return LM_ECONFIG;
+    enum lm_status s = lm_loader_start(plugins, e);
+    if (!s) {
+        lm_cancel_on_signals();
+        s = c->run(argc - at, argv + at, e);
+    }
+    lm_pool_stop();
+    lm_loader_stop();
+    return s;
+}
+
+int main(int argc, char **argv)
+{
+    struct lm_err e = { 0 };
+    signal(SIGPIPE, SIG_IGN);
+    enum lm_status s = run(argc, argv, &e);
+    if (s) {
+        if (strstr(e.text, ": error: "))    /* already FILE:LINE: error: ... */
+            fprintf(stderr, "%s\n", e.text);
+        else
+            fprintf(stderr, "lamina: %s\n", e.text[0] ? e.text : lm_status_name(s));
+    }
+    return lm_exit_code(s);
+}

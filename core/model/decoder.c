@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* decoder.c -- a whole network as one program with a cache: what generates
+ * text, and what latency is measured on.
+ *
+ * Cache slots are numbered over the attention segments.  Longer inputs go in
+ * CHUNK tokens at a time, which bounds the registers.  Of two programs, one
+ * has the head; only the last chunk needs it.                                */
+#include "base/mem.h"
+#include "base/pool.h"
+#include "model/segment.h"
+
+enum { CHUNK = 512 };
+
+struct lm_decoder {
+    struct lm_engine *g;
+    struct lm_stream *stream;
+    struct lm_kv *kv;
+    struct lm_exe *body, *whole;
+    struct lm_buffer *hidden;
+    int64_t rows;                       /* that hidden holds */
+    int64_t capacity, pos;
+};
+
+static enum lm_status compile(struct lm_engine *g, const struct lm_network *net,
+                              bool head, struct lm_exe **x, struct lm_err *e)
+{
+    struct lm_lowered p = { 0 };
+    enum lm_status st = LM_OK;
+    int32_t slot = 0;
+    for (size_t i = 0; i + (head ? 0 : 1) < net->n && !st; i++) {
+        st = lm_lower(&p, net->seg[i], slot, false, HEAD_LOGITS, e);
+        slot += net->seg[i]->spec.kind == LM_SEG_ATTN;
+    }
+    if (!st)
+        st = lm_lower_compile(g, &p, x, e);
+    lm_lower_free(&p);
+    return st;
+}
+
+static enum lm_status open_kv(struct lm_decoder *d, const struct lm_network *net,
+                              struct lm_err *e)
+{
+    size_t n = 0;
+    int32_t *width = lm_alloc_array(net->n, sizeof *width, "decoder");
+    if (!width)
+        return lm_fail_memory(e, net->n * sizeof *width, "a decoder");
+    for (size_t i = 0; i < net->n; i++)
+        if (net->seg[i]->spec.kind == LM_SEG_ATTN)
+            width[n++] = net->seg[i]->spec.n_kv * d->g->arch->head_dim;
+    enum lm_status st = d->g->ops->kv_open(d->g->backend, width, n, d->capacity, &d->kv, e);
+    lm_release(width);
+    return st;
+}
+
+enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
+                               int64_t capacity, int32_t threads, struct lm_decoder **out,
+                               struct lm_err *e)
+{
+    *out = NULL;
+    enum lm_status st = lm_network_check(net, e);
+    if (!st && (capacity < 1 || capacity > INT32_MAX / 2))
+        st = lm_fail(e, LM_EBUG, "a decoder for %lld tokens", (long long)capacity);
+    if (st)
+        return st;
+    struct lm_decoder *d = lm_alloc(sizeof *d, "decoder");
+    if (!d)
+        return lm_fail_memory(e, sizeof *d, "a decoder");
+    d->g = g;
+    d->capacity = capacity;
+    st = g->ops->stream_open(g->backend, threads, &d->stream, e);
+    if (!st)
+        st = open_kv(d, net, e);
+    if (!st)
+        st = compile(g, net, false, &d->body, e);
+    if (!st)
+        st = compile(g, net, true, &d->whole, e);
+    if (st)
+        lm_decoder_close(d);
+    else
+        *out = d;
+    return st;
+}
+
+void lm_decoder_close(struct lm_decoder *d)
+{
+    if (!d)
+        return;
+    const struct lm_backend *ops = d->g->ops;
+    void *b = d->g->backend;
+    if (d->hidden)
+        ops->buffer_free(b, d->hidden);
+    if (d->body)
+        ops->exe_free(b, d->body);
+    if (d->whole)
+        ops->exe_free(b, d->whole);
+    if (d->kv)
+        ops->kv_close(b, d->kv);
+    if (d->stream)
+        ops->stream_close(b, d->stream);
+    lm_release(d);
+}
+
+static enum lm_status reserve(struct lm_decoder *d, int64_t rows, struct lm_err *e)
+{
+    const struct lm_engine *g = d->g;
+    if (d->rows >= rows)
+        return LM_OK;
+    if (d->hidden)
+        g->ops->buffer_free(g->backend, d->hidden);
+    d->hidden = NULL;
+    d->rows = 0;
+    enum lm_status st = g->ops->buffer(g->backend, rows * g->arch->hidden, &d->hidden, e);
+    if (!st)
+        d->rows = rows;
+    return st;
+}
+
+enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
+                               float *logits, double *seconds, struct lm_err *e)
+{
+    const struct lm_engine *g = d->g;
+    enum lm_status st = lm_ids_check(g->arch, ids, n < 0 ? 0 : (size_t)n, e);
+    if (!st && n > d->capacity - d->pos)
+        st = lm_fail(e, LM_EINPUT, "%d more tokens do not fit a context of %lld (%lld are "
+                     "in use)", n, (long long)d->capacity, (long long)d->pos);
+    if (!st)
+        st = reserve(d, n < CHUNK ? n : CHUNK, e);
+    double total = 0;
+    for (int32_t at = 0; at < n && !st;) {
+        int32_t rows = n - at < CHUNK ? n - at : CHUNK;
+        bool head = logits && at + rows == n;
+        struct lm_exec args = { .struct_size = sizeof args, .rows = rows,
+                                .pos = (int32_t)d->pos, .token = ids + at,
+                                .hidden = d->hidden, .kv = d->kv, .out = logits };
+        struct lm_time t = { 0 };
+        if (lm_canceled())
+            return lm_fail(e, LM_ECANCELED, "interrupted");
+        st = g->ops->run(g->backend, d->stream, head ? d->whole : d->body, &args, &t, e);
+        total += t.host;
+        if (!st)
+            d->pos += rows;
+        at += rows;
+    }
+    if (seconds)
+        *seconds = total;
+    return st;
+}
+
+void lm_decoder_seek(struct lm_decoder *d, int64_t pos)
+{
+    d->pos = pos < 0 ? 0 : pos > d->capacity ? d->capacity : pos;
+}

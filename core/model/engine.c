@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* engine.c -- an architecture on a backend; segments and networks of them. */
+#include <limits.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "model/segment.h"
+
+/* ---- weights ------------------------------------------------------------------ */
+static enum lm_status upload(struct lm_engine *g, const float *data, int64_t rows,
+                             int64_t cols, int64_t stride, struct lm_weight **w,
+                             struct lm_err *e)
+{
+    struct lm_tensor t = { .data = data, .rows = rows, .cols = cols, .dtype = LM_F32 };
+    return data ? g->ops->upload(g->backend, &t, stride, w, e) : LM_OK;
+}
+
+static enum lm_status upload_mat(struct lm_segment *s, int which, const struct lm_mat *m,
+                                 struct lm_err *e)
+{
+    enum lm_status st = upload(s->g, m->w, m->rows, m->cols, m->stride,
+                               &s->w[SW_A + which], e);
+    return st ? st : upload(s->g, m->bias, 1, m->rows, m->rows, &s->w[SB_A + which], e);
+}
+
+/* ---- the engine ------------------------------------------------------------------ */
+enum lm_status lm_engine_open(const struct lm_model *model, const struct lm_backend *ops,
+                              void *backend, struct lm_engine **out, struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(model);
+    *out = NULL;
+    if (!(ops->dtypes & LM_BIT(LM_F32)))
+        return lm_fail(e, LM_EUNSUPPORTED, "the backend does not take f32 weights");
+    if (a->hidden < 1 || a->head_dim < 2 || a->head_dim % 2 || a->vocab < 1)
+        return lm_fail(e, LM_EINPUT, "a model of hidden size %d, head size %d and %d "
+                       "tokens cannot be run", a->hidden, a->head_dim, a->vocab);
+    struct lm_engine *g = lm_alloc(sizeof *g, "engine");
+    if (!g)
+        return lm_fail_memory(e, sizeof *g, "an engine");
+    g->model = model;
+    g->arch = a;
+    g->ops = ops;
+    g->backend = backend;
+    size_t half = (size_t)a->head_dim / 2;
+    g->frequency = lm_alloc_array(half, sizeof *g->frequency, "rope");
+    enum lm_status st = g->frequency ? lm_rope_frequencies(a, g->frequency, e)
+                                     : lm_fail_memory(e, half * 4, "frequencies");
+    if (!st)
+        st = upload(g, g->frequency, 1, (int64_t)half, (int64_t)half, &g->rope, e);
+    if (st) {
+        lm_engine_close(g);
+        return st;
+    }
+    *out = g;
+    return LM_OK;
+}
+
+void lm_engine_close(struct lm_engine *g)
+{
+    if (!g)
+        return;
+    if (g->rope)
+        g->ops->forget(g->backend, g->rope);
+    lm_release(g->frequency);
+    lm_release(g);
+}
+
+const struct lm_model *lm_engine_model(const struct lm_engine *g)
+{
+    return g->model;
+}
+
+/* ---- segments ---------------------------------------------------------------------- */
+static bool mat_is(const struct lm_mat *m, int64_t rows, int64_t cols)
+{
+    return m->w && m->rows == rows && m->cols == cols && m->stride >= cols;
+}
+
+static bool spec_fits(const struct lm_arch *a, const struct lm_segment_spec *s)
+{
+    int64_t d = a->hidden, q = (int64_t)s->n_head * a->head_dim;
+    int64_t kv = (int64_t)s->n_kv * a->head_dim;
+    switch (s->kind) {
+    case LM_SEG_EMBED:
+        return mat_is(&s->table, a->vocab, d);
+    case LM_SEG_HEAD:
+        return s->norm && mat_is(&s->table, a->vocab, d);
+    case LM_SEG_ATTN:
+        return s->norm && s->n_head > 0 && s->n_kv > 0 && s->n_head % s->n_kv == 0
+            && q <= INT32_MAX && mat_is(&s->q, q, d) && mat_is(&s->k, kv, d)
+            && mat_is(&s->v, kv, d) && mat_is(&s->o, d, q);
+    case LM_SEG_MLP:
+        return s->norm && s->n_ff > 0 && mat_is(&s->gate, s->n_ff, d)
+            && mat_is(&s->up, s->n_ff, d) && mat_is(&s->down, d, s->n_ff);
+    }
+    return false;
+}
+
+static enum lm_status upload_all(struct lm_segment *s, struct lm_err *e)
+{
+    const struct lm_segment_spec *c = &s->spec;
+    const struct lm_arch *a = s->g->arch;
+    const struct lm_mat none = { 0 };
+    const struct lm_mat *m[4] = { &c->table, &none, &none, &none };
+    if (c->kind == LM_SEG_ATTN)
+        m[0] = &c->q, m[1] = &c->k, m[2] = &c->v, m[3] = &c->o;
+    else if (c->kind == LM_SEG_MLP)
+        m[0] = &c->gate, m[1] = &c->up, m[3] = &c->down;
+    enum lm_status st = LM_OK;
+    for (int i = 0; i < 4 && !st; i++)
+        st = upload_mat(s, i, m[i], e);
+    if (!st && c->kind != LM_SEG_EMBED)
+        st = upload(s->g, c->norm, 1, a->hidden, a->hidden, &s->w[SW_NORM], e);
+    if (!st && c->kind == LM_SEG_ATTN)
+        st = upload(s->g, c->q_norm, 1, a->head_dim, a->head_dim, &s->w[SW_Q_NORM], e);
+    if (!st && c->kind == LM_SEG_ATTN)
+        st = upload(s->g, c->k_norm, 1, a->head_dim, a->head_dim, &s->w[SW_K_NORM], e);
+    return st;
+}
+
+static enum lm_status compile_all(struct lm_segment *s, struct lm_err *e)
+{
+    int n = s->spec.kind == LM_SEG_HEAD ? N_HEADS : 1;
+    enum lm_status st = LM_OK;
+    for (int i = 0; i < n && !st; i++) {
+        struct lm_lowered p = { 0 };
+        st = lm_lower(&p, s, 0, false, (enum head_kind)i, e);
+        if (!st)
+            st = lm_lower_compile(s->g, &p, &s->exe[i], e);
+        lm_lower_free(&p);
+    }
+    return st;
+}
+
+enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec *spec,
+                               struct lm_segment **out, struct lm_err *e)
+{
+    *out = NULL;
+    if (!spec_fits(g->arch, spec))
+        return lm_fail(e, LM_EBUG, "a segment of layer %d has matrices that do not fit "
+                       "the architecture", spec->layer);
+    struct lm_segment *s = lm_alloc(sizeof *s, "segment");
+    if (!s)
+        return lm_fail_memory(e, sizeof *s, "a segment");
+    s->g = g;
+    s->spec = *spec;
+    enum lm_status st = upload_all(s, e);
+    if (!st)
+        st = compile_all(s, e);
+    if (st) {
+        lm_segment_close(s);
+        return st;
+    }
+    *out = s;
+    return LM_OK;
+}
+
+void lm_segment_close(struct lm_segment *s)
+{
+    if (!s)
+        return;
+    for (int i = 0; i < N_HEADS; i++)
+        if (s->exe[i])
+            s->g->ops->exe_free(s->g->backend, s->exe[i]);
+    for (int i = 0; i < N_SW; i++)
+        if (s->w[i])
+            s->g->ops->forget(s->g->backend, s->w[i]);
+    lm_release(s);
+}
+
+const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
+{
+    return &s->spec;
+}
+
+/* ---- the dense model ------------------------------------------------------------------ */
+/* Role 0: none. */
+static enum lm_status dense_mat(const struct lm_model *m, uint32_t role, uint32_t bias,
+                                int32_t layer, struct lm_mat *out, struct lm_err *e)
+{
+    enum lm_status st = lm_model_floats(m, role, layer, &out->w, e);
+    if (!st && bias)
+        st = lm_model_floats(m, bias, layer, &out->bias, e);
+    lm_role_shape(lm_model_arch(m), role, layer, &out->rows, &out->cols);
+    out->stride = out->cols;
+    return st;
+}
+
+static enum lm_status dense_attention(const struct lm_model *m, struct lm_segment_spec *s,
+                                      struct lm_err *e)
+{
+    int32_t i = s->layer;
+    const struct lm_layer_shape *shape = &lm_model_arch(m)->layer[i];
+    s->n_head = shape->n_head;
+    s->n_kv = shape->n_kv;
+    enum lm_status st = lm_model_floats(m, LM_W_ATTN_NORM, i, &s->norm, e);
+    if (!st)
+        st = lm_model_floats(m, LM_W_Q_NORM, i, &s->q_norm, e);
+    if (!st)
+        st = lm_model_floats(m, LM_W_K_NORM, i, &s->k_norm, e);
+    if (!st)
+        st = dense_mat(m, LM_W_Q, LM_B_Q, i, &s->q, e);
+    if (!st)
+        st = dense_mat(m, LM_W_K, LM_B_K, i, &s->k, e);
+    if (!st)
+        st = dense_mat(m, LM_W_V, LM_B_V, i, &s->v, e);
+    return st ? st : dense_mat(m, LM_W_O, LM_B_O, i, &s->o, e);
+}
+
+static enum lm_status dense_mlp(const struct lm_model *m, struct lm_segment_spec *s,
+                                struct lm_err *e)
+{
+    int32_t i = s->layer;
+    s->n_ff = lm_model_arch(m)->layer[i].n_ff;
+    enum lm_status st = lm_model_floats(m, LM_W_MLP_NORM, i, &s->norm, e);
+    if (!st)
+        st = dense_mat(m, LM_W_GATE, LM_B_GATE, i, &s->gate, e);
+    if (!st)
+        st = dense_mat(m, LM_W_UP, LM_B_UP, i, &s->up, e);
+    return st ? st : dense_mat(m, LM_W_DOWN, LM_B_DOWN, i, &s->down, e);
+}
+
+enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind,
+                             int32_t layer, struct lm_segment_spec *spec, struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(m);
+    enum lm_status st = LM_OK;
+    *spec = (struct lm_segment_spec){ .kind = kind, .layer = layer };
+    if ((kind == LM_SEG_ATTN || kind == LM_SEG_MLP) && (layer < 0 || layer >= a->n_layer))
+        return lm_fail(e, LM_EBUG, "the model has no layer %d", layer);
+    if (kind == LM_SEG_ATTN)
+        st = dense_attention(m, spec, e);
+    else if (kind == LM_SEG_MLP)
+        st = dense_mlp(m, spec, e);
+    else if (kind == LM_SEG_EMBED)
+        st = dense_mat(m, LM_W_EMBED, 0, -1, &spec->table, e);
+    else if (!(st = lm_model_floats(m, LM_W_FINAL_NORM, -1, &spec->norm, e)))
+        st = dense_mat(m, a->tied ? LM_W_EMBED : LM_W_HEAD, 0, -1, &spec->table, e);
+    uint64_t key = lm_hash_str("dense", lm_model_hash(m));
+    spec->key = lm_hash_u64((uint64_t)(uint32_t)layer << 8 | (uint64_t)kind, key);
+    return st;
+}
+
+/* ---- networks --------------------------------------------------------------------------- */
+static enum lm_status add_dense(struct lm_engine *g, const struct lm_model *m,
+                                struct lm_network *net, enum lm_segment_kind kind,
+                                int32_t layer, struct lm_err *e)
+{
+    struct lm_segment_spec spec;
+    enum lm_status st = lm_dense_spec(m, kind, layer, &spec, e);
+    if (!st)
+        st = lm_segment_open(g, &spec, &net->seg[net->n], e);
+    if (!st)
+        net->n++;
+    return st;
+}
+
+enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
+                               struct lm_network *net, struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(m);
+    size_t max = 2 * (size_t)a->n_layer + 2;
+    *net = (struct lm_network){ lm_alloc_array(max, sizeof *net->seg, "network"), 0 };
+    if (!net->seg)
+        return lm_fail_memory(e, max * sizeof *net->seg, "a network");
+    enum lm_status st = add_dense(g, m, net, LM_SEG_EMBED, -1, e);
+    for (int32_t i = 0; i < a->n_layer && !st; i++) {
+        if (a->layer[i].n_head > 0)
+            st = add_dense(g, m, net, LM_SEG_ATTN, i, e);
+        if (!st && a->layer[i].n_ff > 0)
+            st = add_dense(g, m, net, LM_SEG_MLP, i, e);
+    }
+    if (!st)
+        st = add_dense(g, m, net, LM_SEG_HEAD, -1, e);
+    if (st)
+        lm_network_close(net);
+    return st;
+}
+
+void lm_network_close(struct lm_network *net)
+{
+    for (size_t i = 0; i < net->n; i++)
+        lm_segment_close(net->seg[i]);
+    lm_release(net->seg);
+    *net = (struct lm_network){ 0 };
+}
+
+int32_t lm_network_kv_width(const struct lm_network *net, int32_t head_dim)
+{
+    int32_t width = 0;
+    for (size_t i = 0; i < net->n; i++) {
+        const struct lm_segment_spec *s = &net->seg[i]->spec;
+        if (s->kind == LM_SEG_ATTN && s->n_kv * head_dim > width)
+            width = s->n_kv * head_dim;
+    }
+    return width;
+}
+
+enum lm_status lm_network_check(const struct lm_network *net, struct lm_err *e)
+{
+    bool ok = net->n >= 2 && net->seg[0]->spec.kind == LM_SEG_EMBED
+           && net->seg[net->n - 1]->spec.kind == LM_SEG_HEAD;
+    for (size_t i = 1; ok && i + 1 < net->n; i++)
+        ok = net->seg[i]->spec.kind == LM_SEG_ATTN || net->seg[i]->spec.kind == LM_SEG_MLP;
+    return ok ? LM_OK : lm_fail(e, LM_EBUG, "a network must be an embedding, blocks and a "
+                                "head, in this order");
+}
+
+enum lm_status lm_ids_check(const struct lm_arch *a, const int32_t *ids, size_t n,
+                            struct lm_err *e)
+{
+    if (n < 1 || n > INT32_MAX / 2)
+        return lm_fail(e, LM_EINPUT, "%zu tokens cannot be run", n);
+    for (size_t i = 0; i < n; i++)
+        if (ids[i] < 0 || ids[i] >= a->vocab)
+            return lm_fail(e, LM_EINPUT, "token id %d is not in the vocabulary of %d",
+                           ids[i], a->vocab);
+    return LM_OK;
+}

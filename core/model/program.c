@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* program.c -- lowers segments to operators.
+ *
+ *   EMBED  embed
+ *   ATTN   rmsnorm, linear q k v, (rmsnorm on q and k per head,) rope and cache,
+ *          attention, linear o added to the residual stream
+ *   MLP    rmsnorm, linear gate and up, silu * mul, linear down added
+ *   HEAD   rmsnorm, then cross-entropy, KL, expectation or logits
+ *
+ * RoPE frequencies are theta^(-2i/d), changed by the scaling rules that
+ * checkpoints name: linear divides all by the factor (Chen et al. 2023);
+ * llama3 divides those of wavelengths beyond context / low, keeps those below
+ * context / high and blends linearly between (Llama 3 model card).           */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "model/segment.h"
+
+static struct lm_op *push(struct lm_lowered *p)
+{
+    if (p->n == p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : 16;
+        struct lm_op *op = lm_resize(p->op, cap * sizeof *op);
+        if (!op)
+            return NULL;
+        p->op = op;
+        p->cap = cap;
+    }
+    return &p->op[p->n++];
+}
+
+/* Appends o and widens the registers to what it needs. */
+static enum lm_status emit(struct lm_lowered *p, struct lm_op o, struct lm_err *e)
+{
+    struct lm_op *to = push(p);
+    if (!to)
+        return lm_fail_memory(e, (p->cap + 16) * sizeof *to, "a program");
+    *to = o;
+    return LM_OK;
+}
+
+static void widen(struct lm_lowered *p, int reg, int32_t n)
+{
+    if (p->width[reg] < n)
+        p->width[reg] = n;
+}
+
+static struct lm_op norm_op(const struct lm_segment *s, int y, int a, int w, int32_t n,
+                            int32_t k)
+{
+    return (struct lm_op){ .code = LM_OP_RMSNORM, .y = y, .a = a, .b = -1, .c = -1,
+                           .w = s->w[w], .n = n, .k = k,
+                           .eps = (float)s->g->arch->rms_eps };
+}
+
+static struct lm_op linear_op(const struct lm_segment *s, int y, int a, int which,
+                              const struct lm_mat *m, uint32_t flags)
+{
+    return (struct lm_op){ .code = LM_OP_LINEAR, .flags = flags, .y = y, .a = a, .b = -1,
+                           .c = -1, .w = s->w[SW_A + which], .bias = s->w[SB_A + which],
+                           .n = (int32_t)m->rows, .k = (int32_t)m->cols };
+}
+
+static struct lm_op tap_op(int a, int32_t n)
+{
+    return (struct lm_op){ .code = LM_OP_COPY, .y = -1, .a = a, .b = -1, .c = -1, .n = n };
+}
+
+static enum lm_status emit_all(struct lm_lowered *p, const struct lm_op *o, size_t n,
+                               struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    for (size_t i = 0; i < n && !st; i++)
+        st = emit(p, o[i], e);
+    return st;
+}
+
+static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segment *s,
+                                      int32_t slot, bool tap, struct lm_err *e)
+{
+    const struct lm_segment_spec *c = &s->spec;
+    const struct lm_arch *a = s->g->arch;
+    int32_t d = a->head_dim, q = c->n_head * d, kv = c->n_kv * d;
+    struct lm_op o[12];
+    size_t n = 0;
+    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, a->hidden, a->hidden);
+    o[n++] = linear_op(s, REG_Q, REG_NORM, 0, &c->q, 0);
+    o[n++] = linear_op(s, REG_K, REG_NORM, 1, &c->k, 0);
+    o[n++] = linear_op(s, REG_V, REG_NORM, 2, &c->v, 0);
+    if (c->q_norm)
+        o[n++] = norm_op(s, REG_Q, REG_Q, SW_Q_NORM, d, q);
+    if (c->k_norm)
+        o[n++] = norm_op(s, REG_K, REG_K, SW_K_NORM, d, kv);
+    struct lm_op heads = { .code = LM_OP_ROPE_KV, .y = -1, .a = REG_Q, .b = REG_K,
+                           .c = REG_V, .w = s->g->rope, .n_head = c->n_head,
+                           .n_kv = c->n_kv, .head_dim = d, .slot = slot, .f = 1 };
+    o[n++] = heads;
+    heads.code = LM_OP_ATTENTION;
+    heads.y = REG_MIX;
+    heads.b = heads.c = -1;
+    heads.w = NULL;
+    o[n++] = heads;
+    if (tap)
+        o[n++] = tap_op(REG_MIX, q);
+    o[n++] = linear_op(s, REG_HIDDEN, REG_MIX, 3, &c->o, LM_OPF_ACC);
+    widen(p, REG_Q, q);
+    widen(p, REG_K, kv);
+    widen(p, REG_V, kv);
+    widen(p, REG_MIX, q);
+    return emit_all(p, o, n, e);
+}
+
+static enum lm_status lower_mlp(struct lm_lowered *p, const struct lm_segment *s, bool tap,
+                                struct lm_err *e)
+{
+    const struct lm_segment_spec *c = &s->spec;
+    int32_t hidden = s->g->arch->hidden;
+    struct lm_op o[6];
+    size_t n = 0;
+    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, hidden, hidden);
+    o[n++] = linear_op(s, REG_Q, REG_NORM, 0, &c->gate, 0);
+    o[n++] = linear_op(s, REG_K, REG_NORM, 1, &c->up, 0);
+    o[n++] = (struct lm_op){ .code = LM_OP_SILU_MUL, .y = REG_Q, .a = REG_Q, .b = REG_K,
+                             .c = -1, .n = c->n_ff };
+    if (tap)
+        o[n++] = tap_op(REG_Q, c->n_ff);
+    o[n++] = linear_op(s, REG_HIDDEN, REG_Q, 3, &c->down, LM_OPF_ACC);
+    widen(p, REG_Q, c->n_ff);
+    widen(p, REG_K, c->n_ff);
+    return emit_all(p, o, n, e);
+}
+
+static enum lm_status lower_head(struct lm_lowered *p, const struct lm_segment *s,
+                                 enum head_kind head, struct lm_err *e)
+{
+    static const uint32_t code[N_HEADS] = { LM_OP_CE, LM_OP_KL, LM_OP_EXPECT,
+                                            LM_OP_LOGITS };
+    int32_t hidden = s->g->arch->hidden;
+    struct lm_op o[2] = {
+        norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, hidden, hidden),
+        { .code = code[head], .y = head == HEAD_EXPECT ? REG_HIDDEN : -1, .a = REG_NORM,
+          .b = -1, .c = -1, .w = s->w[SW_A], .n = (int32_t)s->spec.table.rows,
+          .k = hidden }
+    };
+    return emit_all(p, o, 2, e);
+}
+
+enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_t slot,
+                        bool tap, enum head_kind head, struct lm_err *e)
+{
+    int32_t hidden = s->g->arch->hidden;
+    widen(p, REG_HIDDEN, hidden);
+    widen(p, REG_NORM, hidden);
+    switch (s->spec.kind) {
+    case LM_SEG_ATTN:
+        return lower_attention(p, s, slot, tap, e);
+    case LM_SEG_MLP:
+        return lower_mlp(p, s, tap, e);
+    case LM_SEG_HEAD:
+        return lower_head(p, s, head, e);
+    default:
+        return emit(p, (struct lm_op){ .code = LM_OP_EMBED, .y = REG_HIDDEN, .a = -1,
+                                       .b = -1, .c = -1, .w = s->w[SW_A],
+                                       .n = (int32_t)s->spec.table.rows, .k = hidden },
+                    e);
+    }
+}
+
+enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
+                                struct lm_exe **x, struct lm_err *e)
+{
+    struct lm_program program = { .struct_size = sizeof program, .op = p->op,
+                                  .n_op = p->n, .width = p->width, .n_reg = N_REG };
+    return g->ops->compile(g->backend, &program, x, e);
+}
+
+void lm_lower_free(struct lm_lowered *p)
+{
+    lm_release(p->op);
+    *p = (struct lm_lowered){ 0 };
+}
+
+static double llama3(const struct lm_arch *a, double f)
+{
+    double wave = 2 * 3.14159265358979323846 / f;
+    if (wave > a->rope_context / a->rope_low)
+        return f / a->rope_factor;
+    if (wave < a->rope_context / a->rope_high)
+        return f;
+    double t = (a->rope_context / wave - a->rope_low) / (a->rope_high - a->rope_low);
+    return (1 - t) * f / a->rope_factor + t * f;
+}
+
+enum lm_status lm_rope_frequencies(const struct lm_arch *a, float *out, struct lm_err *e)
+{
+    bool scaled = a->rope == LM_ROPE_LINEAR || a->rope == LM_ROPE_LLAMA3;
+    if (!scaled && a->rope != LM_ROPE_PLAIN)
+        return lm_fail(e, LM_EUNSUPPORTED, "this kind of RoPE scaling is not supported; "
+                       "plain, linear and llama3 are");
+    if (!(a->rope_theta > 0) || (scaled && !(a->rope_factor > 0))
+        || (a->rope == LM_ROPE_LLAMA3
+            && !(a->rope_low > 0 && a->rope_high > a->rope_low && a->rope_context > 0)))
+        return lm_fail(e, LM_EINPUT, "the model's RoPE parameters are impossible");
+    for (int32_t i = 0; i < a->head_dim / 2; i++) {
+        double f = pow(a->rope_theta, -2.0 * i / a->head_dim);
+        if (a->rope == LM_ROPE_LINEAR)
+            f /= a->rope_factor;
+        else if (a->rope == LM_ROPE_LLAMA3)
+            f = llama3(a, f);
+        out[i] = (float)f;
+    }
+    return LM_OK;
+}

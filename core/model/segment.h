@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* segment.h -- inside an engine; for engine.c, program.c, runner.c, decoder.c,
+ * teacher.c and stats.c only.
+ *
+ * A program is lowered with one set of registers for all segments, so that
+ * segments can be put one behind the other: a register is as wide as its widest
+ * user, operators carry their own dimensions.                                */
+#ifndef LM_MODEL_SEGMENT_H
+#define LM_MODEL_SEGMENT_H
+#include "model/engine.h"
+
+enum {                          /* registers */
+    REG_HIDDEN, REG_NORM,
+    REG_Q, REG_K, REG_V,        /* gate and up in an MLP: REG_Q, REG_K */
+    REG_MIX,                    /* attention's output */
+    N_REG
+};
+enum {                          /* weights of a segment: gate, up, down are A, B, D */
+    SW_NORM, SW_Q_NORM, SW_K_NORM, SW_A, SW_B, SW_C, SW_D,
+    SB_A, SB_B, SB_C, SB_D, N_SW
+};
+enum head_kind { HEAD_CE, HEAD_KL, HEAD_EXPECT, HEAD_LOGITS, N_HEADS };
+
+struct lm_engine {
+    const struct lm_model *model;
+    const struct lm_arch *arch;
+    const struct lm_backend *ops;
+    void *backend;
+    float *frequency;           /* [head_dim / 2] */
+    struct lm_weight *rope;
+};
+
+struct lm_segment {
+    struct lm_engine *g;
+    struct lm_segment_spec spec;
+    struct lm_weight *w[N_SW];
+    struct lm_exe *exe[N_HEADS];    /* [0] alone but for the head */
+};
+
+struct lm_lowered { struct lm_op *op; size_t n, cap; int32_t width[N_REG]; };
+
+/* Appends the operators of s.  slot: of the cache.  tap: also copy the input of
+ * the last matrix (o or down) to tap 0.  head: which one, for a head.        */
+enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_t slot,
+                        bool tap, enum head_kind head, struct lm_err *e);
+enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
+                                struct lm_exe **x, struct lm_err *e);
+void lm_lower_free(struct lm_lowered *p);
+/* Inverse frequencies of the rotary embedding, [head_dim / 2]. */
+enum lm_status lm_rope_frequencies(const struct lm_arch *a, float *out, struct lm_err *e);
+
+/* Floats per token of the widest cache slot of a network. */
+int32_t lm_network_kv_width(const struct lm_network *net, int32_t head_dim);
+/* EMBED first, HEAD last, ids in the vocabulary; or LM_EBUG, LM_EINPUT. */
+enum lm_status lm_network_check(const struct lm_network *net, struct lm_err *e);
+enum lm_status lm_ids_check(const struct lm_arch *a, const int32_t *ids, size_t n,
+                            struct lm_err *e);
+
+/* teacher.c needs the dense final hidden states; runner.c has them.  Writes
+ * e_t [n][hidden] and sum p ln p [n].                                        */
+enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *net,
+                                const int32_t *ids, size_t n, float *expect,
+                                float *plogp, struct lm_err *e);
+/* One window's side of the teacher.  owned: the caller releases both arrays. */
+struct lm_lesson { float *expect, *plogp; bool owned; };
+enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
+                                 const int32_t *ids, size_t n, struct lm_lesson *out,
+                                 struct lm_err *e);
+#endif

@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stats.c -- the calibration pass.
+ *
+ * Layer by layer: the residual streams of all sequences lie in one mapped
+ * scratch file [n_seq * length][hidden]; a layer reads and replaces them.
+ *
+ * Sequences are cut into groups by a rule that knows nothing of threads, at
+ * most GROUP_TOKENS tokens each where sequences allow.  A bench does one group:
+ * its tapped inputs X [tokens][k] are gathered, X^T X is one f32 syrk, sums are
+ * double.  Groups run in waves of as many benches as there are threads; behind
+ * a wave its results are added, in double, in the order of the groups.  So the
+ * statistics do not depend on the number of threads, and what is held besides
+ * the file is one X and one Gram matrix for each thread.                     */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/linalg.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "model/segment.h"
+#include "model/stats_file.h"
+
+enum { GROUP_TOKENS = 4096, LEAST_GROUPS = 16, N_BLOCKS = 2 };
+
+static const uint32_t block_site[N_BLOCKS] = { LM_SITE_ATTN, LM_SITE_MLP };
+
+struct block_out {                      /* of one group and one block */
+    float  *x;                          /* [tokens][k] */
+    float  *gram;                       /* [k][k], lower triangle */
+    double *sum, *sumsq;                /* [k] */
+    double  cosine;                     /* sum over tokens */
+};
+
+struct bench {                          /* one worker's place */
+    struct lm_stream *stream;
+    struct lm_kv *kv;
+    struct lm_buffer *hidden, *tap;
+    float *before, *middle;             /* [length][hidden] */
+    struct block_out out[N_BLOCKS];
+    double cosine;                      /* of the layer, sum over tokens */
+    enum lm_status status;
+    struct lm_err err;
+};
+
+struct pass {
+    struct lm_engine *g;
+    const struct lm_arch *a;
+    const int32_t *ids;
+    int64_t n_seq, length, group, n_group;
+    uint64_t needs, sites;
+    struct lm_network net;
+    struct lm_segment *block[N_BLOCKS]; /* of the layer at hand; NULL: absent */
+    struct lm_exe *exe[N_BLOCKS];       /* with a tap, unless it is the plain one */
+    int32_t layer;                      /* -1: the embedding */
+    float *stream;                      /* [n_seq * length][hidden], mapped */
+    struct bench *bench;                /* [n_bench] */
+    int64_t n_bench, first, wave;       /* groups first .. first+wave-1 run */
+    struct stats_layout layout;
+    char *data;                         /* the file being written */
+};
+
+static bool wants(const struct pass *p, uint32_t site, uint64_t stats)
+{
+    return (p->sites & LM_BIT(site)) && (p->needs & stats);
+}
+
+static bool taps(const struct pass *p, int b)
+{
+    return wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)
+                                   | LM_BIT(LM_STAT_GRAM));
+}
+
+/* ---- one group ------------------------------------------------------------------- */
+static double cosine_sum(const float *a, const float *b, int64_t rows, int64_t n)
+{
+    double total = 0;
+    for (int64_t r = 0; r < rows; r++, a += n, b += n) {
+        double ab = 0, aa = 0, bb = 0;
+        for (int64_t i = 0; i < n; i++) {
+            ab += (double)a[i] * (double)b[i];
+            aa += (double)a[i] * (double)a[i];
+            bb += (double)b[i] * (double)b[i];
+        }
+        total += aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : aa == bb;
+    }
+    return total;
+}
+
+static void add_columns(const float *x, int64_t rows, int64_t k, double *sum, double *sumsq)
+{
+    for (int64_t r = 0; r < rows; r++, x += k)
+        for (int64_t i = 0; i < k; i++) {
+            sum[i] += (double)x[i];
+            sumsq[i] += (double)x[i] * (double)x[i];
+        }
+}
+
+/* One block over one sequence.  now: the residual stream before, then behind it;
+ * row: where in X this sequence begins.                                       */
+static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *now,
+                               int64_t row)
+{
+    const struct lm_engine *g = p->g;
+    int64_t floats = p->length * p->a->hidden;
+    int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
+    struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)p->length,
+                            .hidden = w->hidden, .kv = w->kv, .tap = { w->tap } };
+    if (!p->block[b])
+        return LM_OK;
+    bool cosine = wants(p, block_site[b], LM_BIT(LM_STAT_COSINE));
+    if (cosine)
+        memcpy(w->middle, now, (size_t)floats * sizeof *now);
+    enum lm_status st = g->ops->run(g->backend, w->stream, p->exe[b], &args, NULL, &w->err);
+    if (!st)
+        st = g->ops->read(g->backend, w->hidden, 0, now, floats, &w->err);
+    if (!st && taps(p, b))
+        st = g->ops->read(g->backend, w->tap, 0, w->out[b].x + row * k, p->length * k,
+                          &w->err);
+    if (!st && cosine)
+        w->out[b].cosine += cosine_sum(w->middle, now, p->length, p->a->hidden);
+    return st;
+}
+
+static enum lm_status do_sequence(struct pass *p, struct bench *w, int64_t seq, int64_t row)
+{
+    const struct lm_engine *g = p->g;
+    int64_t floats = p->length * p->a->hidden;
+    float *now = p->stream + seq * floats;
+    if (p->layer < 0) {
+        struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)p->length,
+                                .token = p->ids + seq * p->length, .hidden = w->hidden };
+        enum lm_status st = g->ops->run(g->backend, w->stream, p->net.seg[0]->exe[0],
+                                        &args, NULL, &w->err);
+        return st ? st : g->ops->read(g->backend, w->hidden, 0, now, floats, &w->err);
+    }
+    bool cosine = wants(p, LM_SITE_LAYER, LM_BIT(LM_STAT_COSINE));
+    if (cosine)
+        memcpy(w->before, now, (size_t)floats * sizeof *now);
+    enum lm_status st = g->ops->write(g->backend, w->hidden, 0, now, floats, &w->err);
+    for (int b = 0; b < N_BLOCKS && !st; b++)
+        st = do_block(p, w, b, now, row);
+    if (!st && cosine)
+        w->cosine += cosine_sum(w->before, now, p->length, p->a->hidden);
+    return st;
+}
+
+static void finish_group(struct pass *p, struct bench *w, int64_t tokens)
+{
+    for (int b = 0; b < N_BLOCKS; b++) {
+        struct block_out *o = &w->out[b];
+        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
+        if (!p->block[b] || !taps(p, b))
+            continue;
+        if (wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)))
+            lm_syrk(tokens, k, o->x, k, 0, o->gram, k);
+        memset(o->sum, 0, (size_t)k * sizeof *o->sum);
+        memset(o->sumsq, 0, (size_t)k * sizeof *o->sumsq);
+        if (wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)))
+            add_columns(o->x, tokens, k, o->sum, o->sumsq);
+    }
+}
+
+static void group_body(void *ctx, int64_t i, uint32_t worker)
+{
+    struct pass *p = ctx;
+    struct bench *w = &p->bench[i];     /* by place in the wave, not by worker */
+    int64_t first = (p->first + i) * p->group, last = first + p->group;
+    (void)worker;
+    if (last > p->n_seq)
+        last = p->n_seq;
+    w->status = LM_OK;
+    w->cosine = w->out[0].cosine = w->out[1].cosine = 0;
+    for (int64_t s = first; s < last && !w->status; s++)
+        w->status = lm_canceled() ? lm_fail(&w->err, LM_ECANCELED, "interrupted")
+                                  : do_sequence(p, w, s, (s - first) * p->length);
+    if (!w->status && p->layer >= 0)
+        finish_group(p, w, (last - first) * p->length);
+}
+
+/* ---- adding up ---------------------------------------------------------------------- */
+static double *section(const struct pass *p, uint32_t stat, uint32_t site)
+{
+    const struct stats_section *s = lm_stats_find(&p->layout, stat, site, p->layer);
+    return s ? (double *)(void *)(p->data + s->offset) : NULL;
+}
+
+/* Row r of both blocks' Gram matrices, over the groups of the wave in order. */
+static void add_gram_row(void *ctx, int64_t r, uint32_t worker)
+{
+    struct pass *p = ctx;
+    (void)worker;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
+        double *gram = section(p, LM_STAT_GRAM, block_site[b]);
+        for (int64_t i = 0; gram && r < k && i < p->wave; i++) {
+            const float *part = p->bench[i].out[b].gram + r * k;
+            for (int64_t j = 0; j <= r; j++)
+                gram[r * k + j] += (double)part[j];
+        }
+    }
+}
+
+static void mirror_row(void *ctx, int64_t r, uint32_t worker)
+{
+    struct pass *p = ctx;
+    (void)worker;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
+        double *gram = section(p, LM_STAT_GRAM, block_site[b]);
+        for (int64_t j = r + 1; gram && j < k; j++)
+            gram[r * k + j] = gram[j * k + r];
+    }
+}
+
+static void add_vector(double *to, const double *from, int64_t n)
+{
+    for (int64_t i = 0; to && i < n; i++)
+        to[i] += from[i];
+}
+
+/* Of one group, all but the Gram matrices. */
+static void add_group(const struct pass *p, const struct bench *w)
+{
+    double tokens = (double)p->n_seq * (double)p->length;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
+        double mean = w->out[b].cosine / tokens;
+        add_vector(section(p, LM_STAT_SUM, block_site[b]), w->out[b].sum, k);
+        add_vector(section(p, LM_STAT_SUMSQ, block_site[b]), w->out[b].sumsq, k);
+        add_vector(section(p, LM_STAT_COSINE, block_site[b]), &mean, 1);
+    }
+    double mean = w->cosine / tokens;
+    add_vector(section(p, LM_STAT_COSINE, LM_SITE_LAYER), &mean, 1);
+}
+
+static int64_t widest(const struct pass *p)
+{
+    int64_t n = 0;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
+        n = section(p, LM_STAT_GRAM, block_site[b]) && k > n ? k : n;
+    }
+    return n;
+}
+
+static enum lm_status run_wave(struct pass *p, struct lm_err *e)
+{
+    if (lm_parallel(p->wave, group_body, p))
+        return lm_fail(e, LM_ECANCELED, "interrupted");
+    for (int64_t i = 0; i < p->wave; i++)
+        if (p->bench[i].status)
+            return lm_fail(e, p->bench[i].status, "calibration: %s", p->bench[i].err.text);
+    if (p->layer < 0)
+        return LM_OK;
+    for (int64_t i = 0; i < p->wave; i++)
+        add_group(p, &p->bench[i]);
+    if (lm_parallel(widest(p), add_gram_row, p))
+        return lm_fail(e, LM_ECANCELED, "interrupted");
+    return LM_OK;
+}
+
+/* ---- a layer -------------------------------------------------------------------------- */
+static enum lm_status tapped(struct pass *p, const struct lm_segment *s, struct lm_exe **x,
+                             struct lm_err *e)
+{
+    struct lm_lowered l = { 0 };
+    enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
+    if (!st)
+        st = lm_lower_compile(p->g, &l, x, e);
+    lm_lower_free(&l);
+    return st;
+}
+
+static enum lm_status layer_open(struct pass *p, int32_t layer, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    p->layer = layer;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        p->block[b] = NULL;
+        p->exe[b] = NULL;
+    }
+    for (size_t i = 1; layer >= 0 && i + 1 < p->net.n; i++)
+        if (p->net.seg[i]->spec.layer == layer)
+            p->block[p->net.seg[i]->spec.kind == LM_SEG_MLP] = p->net.seg[i];
+    for (int b = 0; b < N_BLOCKS && !st; b++) {
+        if (p->block[b] && taps(p, b))
+            st = tapped(p, p->block[b], &p->exe[b], e);
+        else if (p->block[b])
+            p->exe[b] = p->block[b]->exe[0];
+    }
+    return st;
+}
+
+static void layer_close(struct pass *p)
+{
+    for (int b = 0; b < N_BLOCKS; b++) {
+        if (p->exe[b] && p->exe[b] != p->block[b]->exe[0])
+            p->g->ops->exe_free(p->g->backend, p->exe[b]);
+        p->exe[b] = NULL;
+    }
+}
+
+static enum lm_status do_layer(struct pass *p, int32_t layer, struct lm_err *e)
+{
+    enum lm_status st = layer_open(p, layer, e);
+    for (p->first = 0; p->first < p->n_group && !st; p->first += p->n_bench) {
+        int64_t left = p->n_group - p->first;
+        p->wave = left < p->n_bench ? left : p->n_bench;
+        st = run_wave(p, e);
+        double done = layer < 0 ? 0 : layer + (double)(p->first + p->wave)
+                                              / (double)p->n_group;
+        lm_progress(p->a->n_layer ? done / p->a->n_layer : 1, NULL);
+    }
+    if (!st && layer >= 0 && lm_parallel(widest(p), mirror_row, p))
+        st = lm_fail(e, LM_ECANCELED, "interrupted");
+    layer_close(p);
+    return st;
+}
+
+/* ---- benches ------------------------------------------------------------------------------ */
+static int64_t most_width(const struct pass *p, int b)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < p->a->n_layer; i++) {
+        int64_t k = lm_stats_width(p->a, block_site[b], i);
+        n = k > n ? k : n;
+    }
+    return n;
+}
+
+/* n floats or doubles; 0 gives one, so that NULL always means failure. */
+static void *numbers(int64_t rows, int64_t cols, size_t size)
+{
+    int64_t n;
+    if (!lm_mul_i64(rows, cols, &n))
+        return NULL;
+    return lm_alloc_array((size_t)(n > 0 ? n : 1), size, "statistics");
+}
+
+static enum lm_status bench_open(struct pass *p, struct bench *w, struct lm_err *e)
+{
+    const struct lm_engine *g = p->g;
+    int64_t tokens = p->group * p->length, tap = 1;
+    bool ok = (w->before = numbers(p->length, p->a->hidden, sizeof(float)))
+           && (w->middle = numbers(p->length, p->a->hidden, sizeof(float)));
+    for (int b = 0; b < N_BLOCKS && ok; b++) {
+        struct block_out *o = &w->out[b];
+        int64_t k = taps(p, b) ? most_width(p, b) : 0;
+        int64_t gram = wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)) ? k : 0;
+        ok = (o->x = numbers(tokens, k, sizeof(float)))
+          && (o->gram = numbers(gram, gram, sizeof(float)))
+          && (o->sum = numbers(1, k, sizeof(double)))
+          && (o->sumsq = numbers(1, k, sizeof(double)));
+        tap = k > tap ? k : tap;
+    }
+    if (!ok)
+        return lm_fail_memory(e, (size_t)(tokens * tap) * sizeof(float), "statistics");
+    int32_t width = lm_network_kv_width(&p->net, p->a->head_dim);
+    enum lm_status st = g->ops->stream_open(g->backend, 1, &w->stream, e);
+    if (!st)
+        st = g->ops->kv_open(g->backend, &width, 1, p->length, &w->kv, e);
+    if (!st)
+        st = g->ops->buffer(g->backend, p->length * p->a->hidden, &w->hidden, e);
+    return st ? st : g->ops->buffer(g->backend, p->length * tap, &w->tap, e);
+}
+
+static void bench_close(const struct pass *p, struct bench *w)
+{
+    const struct lm_engine *g = p->g;
+    if (w->tap)
+        g->ops->buffer_free(g->backend, w->tap);
+    if (w->hidden)
+        g->ops->buffer_free(g->backend, w->hidden);
+    if (w->kv)
+        g->ops->kv_close(g->backend, w->kv);
+    if (w->stream)
+        g->ops->stream_close(g->backend, w->stream);
+    for (int b = 0; b < N_BLOCKS; b++) {
+        lm_release(w->out[b].x);
+        lm_release(w->out[b].gram);
+        lm_release(w->out[b].sum);
+        lm_release(w->out[b].sumsq);
+    }
+    lm_release(w->before);
+    lm_release(w->middle);
+}
+
+/* ---- the pass --------------------------------------------------------------------------------- */
+static enum lm_status pass_run(struct pass *p, struct lm_err *e)
+{
+    enum lm_status st = lm_network_open(p->g, p->g->model, &p->net, e);
+    p->n_bench = lm_pool_threads() < p->n_group ? lm_pool_threads() : p->n_group;
+    if (!st && !(p->bench = lm_alloc_array((size_t)p->n_bench, sizeof *p->bench,
+                                           "statistics")))
+        st = lm_fail_memory(e, (size_t)p->n_bench * sizeof *p->bench, "statistics");
+    for (int64_t i = 0; i < p->n_bench && !st; i++)
+        st = bench_open(p, &p->bench[i], e);
+    lm_progress_begin("calibration");
+    for (int32_t layer = -1; layer < p->a->n_layer && !st; layer++)
+        st = do_layer(p, layer, e);
+    lm_progress_end();
+    for (int64_t i = 0; p->bench && i < p->n_bench; i++)
+        bench_close(p, &p->bench[i]);
+    lm_release(p->bench);
+    lm_network_close(&p->net);
+    return st;
+}
+
+/* Creates both files, fills them, keeps the one. */
+static enum lm_status pass_write(struct pass *p, const char *path, struct lm_map *m,
+                                 struct lm_err *e)
+{
+    char scratch[4096];
+    void *stream = NULL, *data = NULL;
+    int64_t floats;
+    if (snprintf(scratch, sizeof scratch, "%s.hidden", path) >= (int)sizeof scratch)
+        return lm_fail(e, LM_ECONFIG, "%s: the path is too long", path);
+    if (!lm_mul_i64(p->n_seq * p->length, (int64_t)p->a->hidden * 4, &floats))
+        return lm_fail(e, LM_EINPUT, "the calibration sample is too large");
+    enum lm_status st = lm_map_create(scratch, (size_t)floats, &stream, e);
+    if (st)
+        return st;
+    st = lm_map_create(path, (size_t)p->layout.head.bytes, &data, e);
+    if (!st) {
+        p->stream = stream;
+        p->data = data;
+        lm_stats_put_head(&p->layout, data);
+        st = pass_run(p, e);
+        if (st)
+            lm_map_abandon(path, data, (size_t)p->layout.head.bytes);
+        else
+            st = lm_map_commit(path, data, (size_t)p->layout.head.bytes, m, e);
+    }
+    lm_map_abandon(scratch, stream, (size_t)floats);
+    return st;
+}
+
+static enum lm_status check_disk(const struct pass *p, const char *folder, struct lm_err *e)
+{
+    int64_t free = lm_disk_free(folder);
+    double need = (double)p->layout.head.bytes
+                + 4.0 * (double)p->n_seq * (double)p->length * p->a->hidden;
+    if (free >= 0 && need > (double)free)
+        return lm_fail(e, LM_EIO, "%s: statistics need %.0f MB of disk and %.0f MB are "
+                       "free; name another cache folder or collect fewer sites", folder,
+                       need / 1e6, (double)free / 1e6);
+    return LM_OK;
+}
+
+static uint64_t pass_key(const struct pass *p)
+{
+    struct lm_device device = { .name = "" };
+    p->g->ops->device(p->g->backend, &device, NULL);
+    uint64_t key = lm_hash_str(device.name, lm_model_hash(p->g->model));
+    key = lm_hash(p->ids, (size_t)(p->n_seq * p->length) * sizeof *p->ids, key);
+    key = lm_hash_u64((uint64_t)p->n_seq, lm_hash_u64((uint64_t)p->length, key));
+    return lm_hash_u64(p->needs, lm_hash_u64(p->sites, key));
+}
+
+/* Opens the file of this key, or makes it. */
+static enum lm_status pass_open(struct pass *p, const char *folder, struct lm_map *m,
+                                struct lm_err *e)
+{
+    char name[48], path[4000];
+    snprintf(name, sizeof name, "stats-%016llx.bin",
+             (unsigned long long)p->layout.head.key);
+    if (!lm_path_join(path, sizeof path, folder, name))
+        return lm_fail(e, LM_ECONFIG, "%s: the path is too long", folder);
+    if (lm_file_exists(path)) {
+        enum lm_status st = lm_map_open(m, path, e);
+        if (st)
+            return st;
+        if (lm_stats_head_fits(&p->layout, m))
+            return LM_OK;
+        lm_map_close(m);
+    }
+    enum lm_status st = lm_make_folder(folder, e);
+    if (!st)
+        st = check_disk(p, folder, e);
+    return st ? st : pass_write(p, path, m, e);
+}
+
+enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t n_seq,
+                                int64_t length, uint64_t needs, uint64_t sites,
+                                const char *folder, struct lm_stats **out, struct lm_err *e)
+{
+    struct pass p = { .g = g, .a = g->arch, .ids = ids, .n_seq = n_seq, .length = length,
+                      .needs = needs, .sites = sites };
+    *out = NULL;
+    if (n_seq < 1 || length < 1 || length > INT32_MAX / 2 || n_seq > INT32_MAX / 2 / length)
+        return lm_fail(e, LM_ECONFIG, "a calibration sample of %lld sequences of %lld "
+                       "tokens is not possible", (long long)n_seq, (long long)length);
+    enum lm_status st = lm_ids_check(g->arch, ids, (size_t)(n_seq * length), e);
+    if (st)
+        return st;
+    int64_t most = n_seq / LEAST_GROUPS;
+    p.group = GROUP_TOKENS / length < most ? GROUP_TOKENS / length : most;
+    p.group = p.group < 1 ? 1 : p.group;
+    p.n_group = (n_seq + p.group - 1) / p.group;
+    struct lm_stats *s = lm_alloc(sizeof *s, "statistics");
+    if (!s)
+        return lm_fail_memory(e, sizeof *s, "statistics");
+    st = lm_stats_plan(g->arch, needs, sites, pass_key(&p), n_seq * length, &p.layout, e);
+    if (!st)
+        st = pass_open(&p, folder, &s->map, e);
+    s->layout = p.layout;
+    if (st) {
+        lm_stats_close(s);
+        return st;
+    }
+    *out = s;
+    return LM_OK;
+}

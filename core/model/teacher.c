@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* teacher.c -- the dense model's side of KL(dense || candidate), once per window.
+ *
+ *   KL_t = sum_v p_t(v) (ln p_t(v) - ln q_t(v))
+ *        = sum p ln p  -  e_t . h_t  +  logsumexp(W h_t),   e_t = sum_v p_t(v) W_v
+ *
+ * because a candidate's logits are W h with the dense model's head W.  So a
+ * lesson is `hidden` floats and one number per token in place of `vocab`.
+ * Lessons stay until the memory given is used up; later windows are computed
+ * for each call anew, with the same result.                                  */
+#include <pthread.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "model/segment.h"
+
+struct entry {
+    uint64_t hash;
+    int32_t *ids;
+    size_t n;
+    struct lm_lesson lesson;
+    struct entry *next;
+};
+
+struct lm_teacher {
+    struct lm_engine *g;
+    const struct lm_network *dense;
+    size_t memory, used;
+    pthread_mutex_t lock;               /* guards `used` and the list */
+    struct entry *first;
+};
+
+enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
+                               size_t memory, struct lm_teacher **out, struct lm_err *e)
+{
+    *out = NULL;
+    enum lm_status st = lm_network_check(dense, e);
+    if (st)
+        return st;
+    struct lm_teacher *t = lm_alloc(sizeof *t, "teacher");
+    if (!t)
+        return lm_fail_memory(e, sizeof *t, "a teacher");
+    t->g = g;
+    t->dense = dense;
+    t->memory = memory;
+    pthread_mutex_init(&t->lock, NULL);
+    *out = t;
+    return LM_OK;
+}
+
+static void entry_free(struct entry *x)
+{
+    if (!x)
+        return;
+    lm_release(x->ids);
+    lm_release(x->lesson.expect);
+    lm_release(x->lesson.plogp);
+    lm_release(x);
+}
+
+void lm_teacher_close(struct lm_teacher *t)
+{
+    if (!t)
+        return;
+    for (struct entry *x = t->first, *next; x; x = next) {
+        next = x->next;
+        entry_free(x);
+    }
+    pthread_mutex_destroy(&t->lock);
+    lm_release(t);
+}
+
+/* Under the lock.  Entries are never changed or removed once listed. */
+static struct entry *find(struct lm_teacher *t, uint64_t hash, const int32_t *ids, size_t n)
+{
+    for (struct entry *x = t->first; x; x = x->next)
+        if (x->hash == hash && x->n == n && memcmp(x->ids, ids, n * sizeof *ids) == 0)
+            return x;
+    return NULL;
+}
+
+static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
+                              const int32_t *ids, size_t n, struct entry **out,
+                              struct lm_err *e)
+{
+    size_t hidden = (size_t)t->g->arch->hidden, bytes = 0;
+    struct entry *x = lm_alloc(sizeof *x, "teacher");
+    if (x && lm_mul_size(n, hidden, &bytes)) {
+        x->n = n;
+        x->ids = lm_alloc_array(n, sizeof *ids, "teacher");
+        x->lesson.expect = lm_alloc_array(bytes, sizeof(float), "teacher");
+        x->lesson.plogp = lm_alloc_array(n, sizeof(float), "teacher");
+    }
+    if (!x || !x->ids || !x->lesson.expect || !x->lesson.plogp) {
+        entry_free(x);
+        return lm_fail_memory(e, bytes * sizeof(float), "the dense model's predictions");
+    }
+    memcpy(x->ids, ids, n * sizeof *ids);
+    enum lm_status st = lm_runner_expect(r, t->dense, ids, n, x->lesson.expect,
+                                         x->lesson.plogp, e);
+    if (st)
+        entry_free(x);
+    else
+        *out = x;
+    return st;
+}
+
+/* Lists x if there is room and no other worker was faster; else hands its arrays
+ * over to *out. */
+static void settle(struct lm_teacher *t, struct entry *x, struct lm_lesson *out)
+{
+    size_t bytes = x->n * ((size_t)t->g->arch->hidden + 2) * sizeof(float) + sizeof *x;
+    pthread_mutex_lock(&t->lock);
+    struct entry *known = find(t, x->hash, x->ids, x->n);
+    bool room = !known && bytes <= t->memory - t->used;
+    if (room) {
+        x->next = t->first;
+        t->first = x;
+        t->used += bytes;
+    }
+    pthread_mutex_unlock(&t->lock);
+    *out = known ? known->lesson : x->lesson;
+    out->owned = !known && !room;
+    if (room)
+        return;
+    if (out->owned)
+        x->lesson = (struct lm_lesson){ 0 };
+    entry_free(x);
+}
+
+enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
+                                 const int32_t *ids, size_t n, struct lm_lesson *out,
+                                 struct lm_err *e)
+{
+    enum lm_status st = lm_ids_check(t->g->arch, ids, n, e);
+    if (st)
+        return st;
+    uint64_t hash = lm_hash(ids, n * sizeof *ids, n);
+    pthread_mutex_lock(&t->lock);
+    struct entry *x = find(t, hash, ids, n);
+    pthread_mutex_unlock(&t->lock);
+    if (x) {
+        *out = x->lesson;
+        return LM_OK;
+    }
+    st = compute(t, r, ids, n, &x, e);
+    if (st)
+        return st;
+    x->hash = hash;
+    settle(t, x, out);
+    return LM_OK;
+}

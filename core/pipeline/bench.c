@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench.c -- a model on a backend with evaluators; see session.h. */
+#include "pipeline/session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "pipeline/host.h"
+
+/* The installed format that is surest of the path. */
+static enum lm_status probe_format(const char *path, char *name, size_t size,
+                                   struct lm_run *run, struct lm_err *e)
+{
+    const struct lm_loaded **all;
+    size_t n;
+    int best = 0;
+    enum lm_status s = lm_loader_list(&all, &n, e);
+    if (s)
+        return s;
+    for (size_t i = 0; i < n; i++) {
+        if (all[i]->module.kind != LM_FORMAT)
+            continue;
+        struct lm_stage stage;
+        struct lm_err ignored = { 0 };
+        struct lm_conf use = { .type = LM_CONF_STRING, .key = (char *)"use",
+            .origin = (char *)"default", .v.s = (char *)all[i]->module.name };
+        struct lm_conf *child[] = { &use };
+        struct lm_conf group = { .type = LM_CONF_GROUP, .origin = (char *)"default",
+            .child = child, .n = 1 };
+        if (!lm_stage_open(&stage, LM_FORMAT, &group, NULL, NULL, "model", run, &ignored) &&
+            !lm_stage_create(&stage, NULL, NULL, &ignored)) {
+            int sure = ((const struct lm_format *)stage.plugin->ops)->probe(stage.self, path);
+            if (sure > best) {
+                best = sure;
+                snprintf(name, size, "%s", all[i]->module.name);
+            }
+        }
+        lm_stage_close(&stage);
+    }
+    lm_release(all);
+    if (best)
+        return LM_OK;
+    return lm_fail(e, LM_EINPUT, "%s: no format knows this; give a folder with config.json "
+                   "and *.safetensors, or a .gguf file", path);
+}
+
+static enum lm_status read_model(struct lm_stage *stage, const char *path,
+                                 struct lm_model **m, struct lm_err *e)
+{
+    struct lm_builder *b;
+    const struct lm_format *ops = stage->plugin->ops;
+    enum lm_status s = lm_builder_open(path, &b, e);
+    if (s)
+        return s;
+    if ((s = ops->read(stage->self, path, b, e))) {
+        lm_builder_abandon(b);
+        return s;
+    }
+    return lm_builder_finish(b, m, e);
+}
+
+enum lm_status lm_load_model(const char *path, const char *use, struct lm_run *run,
+                             struct lm_model **m, struct lm_err *e)
+{
+    char name[64];
+    struct lm_stage stage;
+    if (!lm_file_exists(path))
+        return lm_fail(e, LM_EINPUT, "%s: no such file or folder", path);
+    if (!use) {
+        enum lm_status s = probe_format(path, name, sizeof name, run, e);
+        if (s)
+            return s;
+        use = name;
+    }
+    enum lm_status s = lm_stage_open(&stage, LM_FORMAT, NULL, use, NULL, "model", run, e);
+    if (!s)
+        s = lm_stage_create(&stage, NULL, NULL, e);
+    if (!s)
+        s = read_model(&stage, path, m, e);
+    lm_stage_close(&stage);
+    if (s && !strstr(e->text, path))
+        lm_err_prefix(e, "%s: ", path);
+    return s;
+}
+
+static enum lm_status no_repair(void *ctx, const struct lm_plan *p,
+                                struct lm_repair_choice *out, struct lm_err *e)
+{
+    (void)ctx;
+    (void)p;
+    (void)e;
+    *out = (struct lm_repair_choice){ 0 };
+    return LM_OK;
+}
+
+enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
+                             struct lm_stage *backend, struct lm_run *run, struct lm_err *e)
+{
+    *b = (struct lm_bench){ 0 };
+    enum lm_status s = lm_load_model(path, use, run, &b->model, e);
+    if (s || (s = lm_run_model(run, b->model, e)) ||
+        (s = lm_stage_create(backend, b->model, NULL, e)) ||
+        (s = lm_engine_open(b->model, backend->plugin->ops, backend->self, &b->engine, e)))
+        return s;
+    struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
+        .repair = no_repair, .memory = 1 << 30 };
+    return lm_workshop_open(&a, &b->workshop, e);
+}
+
+void lm_bench_close(struct lm_bench *b)
+{
+    lm_judges_close(b);
+    lm_workshop_close(b->workshop);
+    lm_space_close(b->space);
+    lm_stats_close(b->stats);
+    lm_engine_close(b->engine);
+    lm_model_free(b->model);
+    *b = (struct lm_bench){ 0 };
+}
+
+enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,
+                              uint32_t dtype, size_t memory, struct lm_err *e)
+{
+    lm_judges_close(b);
+    for (size_t i = 0; i < n; i++) {
+        enum lm_status s = stage[i].self ? LM_OK :
+            lm_stage_create(&stage[i], b->model, NULL, e);
+        if (s)
+            return s;
+        b->judge[i] = (struct lm_judge){ .id = stage[i].id, .ops = stage[i].plugin->ops,
+                                         .self = stage[i].self };
+    }
+    b->n_judge = n;
+    struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
+        .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory };
+    return lm_evaluation_open(&a, &b->evaluation, e);
+}
+
+void lm_judges_close(struct lm_bench *b)
+{
+    lm_evaluation_close(b->evaluation);
+    b->evaluation = NULL;
+    b->n_judge = 0;
+}

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* finish.c -- see finish.h. */
+#include "pipeline/finish.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "pipeline/host.h"
+
+enum { MAX_FINALISTS = 12 };
+
+/* Opens the candidate that a trial's stored plan describes. */
+static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int64_t trial,
+                             struct lm_plan **plan, struct lm_candidate *c,
+                             struct lm_err *e)
+{
+    struct lm_err why = { 0 };
+    enum lm_status st = lm_plan_parse(lm_model_arch(s->bench.model),
+                                      v->trial[trial].plan_text, plan, e);
+    if (st)
+        return st;
+    st = lm_candidates_open(s->bench.workshop, plan, 1, c, &why, e);
+    if (!st && why.code) {
+        *e = why;
+        st = why.code;
+    }
+    if (st)
+        lm_plan_free(*plan);
+    return st;
+}
+
+/* The dense model, the picks, and front members spread evenly over the front. */
+static size_t finalists(const struct lm_study *v, int64_t *out)
+{
+    size_t n = 0, n_front = 0;
+    int64_t pick[1 + LM_N_PICKS] = { 0 };
+    for (int i = 0; i < LM_N_PICKS; i++)
+        pick[1 + i] = lm_view_pick(v, (enum lm_pick)i);
+    int64_t *front = lm_alloc_array((size_t)v->n_trial + 1, sizeof *front, "finalists");
+    for (int64_t i = 0; front && i < v->n_trial; i++)
+        if (v->trial[i].front)
+            front[n_front++] = i;
+    for (size_t i = 0; i < sizeof pick / sizeof *pick + MAX_FINALISTS / 2; i++) {
+        size_t k = i - sizeof pick / sizeof *pick;
+        int64_t t = i < sizeof pick / sizeof *pick ? pick[i]
+            : n_front ? front[k * (n_front - 1) / (MAX_FINALISTS / 2 - 1)] : -1;
+        bool seen = t < 0;
+        for (size_t j = 0; j < n; j++)
+            seen |= out[j] == t;
+        if (!seen && n < MAX_FINALISTS)
+            out[n++] = t;
+    }
+    lm_release(front);
+    return n;
+}
+
+static enum lm_status measure(struct lm_session *s, struct lm_study *v, const int64_t *id,
+                              size_t n, struct lm_err *e)
+{
+    struct lm_plan *plan[MAX_FINALISTS] = { 0 };
+    struct lm_candidate c[MAX_FINALISTS] = { 0 };
+    struct lm_err err[MAX_FINALISTS] = { 0 };
+    double share[MAX_FINALISTS];
+    size_t m = lm_evaluation_metrics(s->bench.evaluation), opened = 0;
+    struct lm_result *r = lm_alloc_array(n * m + 1, sizeof *r, "finalists");
+    enum lm_status st = r ? LM_OK : lm_fail_memory(e, n * m, "finalists");
+    for (; !st && opened < n; opened++) {
+        share[opened] = 1;
+        if ((st = reopen(s, v, id[opened], &plan[opened], &c[opened], e)))
+            break;
+    }
+    if (!st)
+        st = lm_evaluate(s->bench.evaluation, c, n, share, NULL, r, err, e);
+    for (size_t i = 0; !st && i < n; i++)
+        for (size_t k = 0; !st && k < m; k++)
+            if (!err[i].code)
+                st = lm_view_final(v, id[i], v->n_search + (int)k, r[i * m + k].value,
+                                   r[i * m + k].error, e);
+    for (size_t i = 0; i < opened; i++) {
+        lm_candidate_close(s->bench.workshop, &c[i]);
+        lm_plan_free(plan[i]);
+    }
+    if (r)
+        lm_results_free(r, n * m);
+    lm_release(r);
+    return st;
+}
+
+enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struct lm_err *e)
+{
+    struct lm_pipeline *p = s->pipeline;
+    int64_t id[MAX_FINALISTS];
+    if (!p->n_final)
+        return LM_OK;
+    size_t n = finalists(v, id);
+    lm_progress_begin("measuring finalists");
+    enum lm_status st = lm_judges_open(&s->bench, p->final, p->n_final,
+                                       lm_pipeline_dtype(p),
+                                       (size_t)p->options->memory / 4, e);
+    for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
+        char key[128];
+        snprintf(key, sizeof key, "protocol:%s", s->bench.judge[i].id);
+        st = lm_store_put(v->store, key, s->bench.judge[i].protocol, e);
+    }
+    if (!st)
+        st = measure(s, v, id, n, e);
+    lm_progress_end();
+    return st;
+}
+
+static enum lm_status sample_one(struct lm_session *s, struct lm_study *v, int64_t trial,
+                                 const char *key, const int32_t *ids, size_t n,
+                                 struct lm_err *e)
+{
+    struct lm_plan *plan;
+    struct lm_candidate c;
+    int32_t *out = NULL;
+    size_t n_out = 0, n_text;
+    char *text = NULL;
+    struct lm_generate o = { .tokens = s->pipeline->sample->tokens, .threads = 1 };
+    enum lm_status st = reopen(s, v, trial, &plan, &c, e);
+    if (st)
+        return st;
+    st = lm_generate(s->bench.engine, &c.net, &o, ids, n, &out, &n_out, e);
+    if (!st)
+        st = lm_detokenize(lm_run_tokenizer(s->pipeline->run), out, n_out, false, &text,
+                           &n_text, e);
+    if (!st)
+        st = lm_store_put(v->store, key, text, e);
+    lm_release(text);
+    lm_release(out);
+    lm_candidate_close(s->bench.workshop, &c);
+    lm_plan_free(plan);
+    return st;
+}
+
+enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct lm_err *e)
+{
+    const struct lm_sample_options *o = s->pipeline->sample;
+    const struct lm_tokenizer *t = lm_run_tokenizer(s->pipeline->run);
+    int64_t best = lm_view_pick(v, LM_PICK_BEST);
+    int32_t *ids;
+    size_t n;
+    if (!t || !o->tokens || !o->prompt || best < 0)
+        return LM_OK;
+    enum lm_status st = lm_tokenize(t, o->prompt, strlen(o->prompt), false, &ids, &n, e);
+    if (st)
+        return st;
+    if (!(st = lm_store_put(v->store, "prompt", o->prompt, e)) &&
+        !(st = sample_one(s, v, 0, "sample_dense", ids, n, e)))
+        st = sample_one(s, v, best, "sample_best", ids, n, e);
+    lm_release(ids);
+    return st;
+}
+
+/* ---- exports ------------------------------------------------------------------ */
+
+static void card(const struct lm_session *s, const struct lm_study *v, int64_t trial,
+                 struct lm_str *out)
+{
+    const struct lm_view_trial *t = &v->trial[trial];
+    lm_str_add(out, "# A smaller model made by Lamina\n\n"
+               "| | |\n|---|---|\n| parent | %s |\n| parent hash | %016llx |\n"
+               "| Lamina | %s |\n| trial | %lld |\n",
+               lm_model_source(s->bench.model),
+               (unsigned long long)lm_model_hash(s->bench.model), lm_host()->version,
+               (long long)t->id);
+    for (int i = 0; i < v->n_metric; i++)
+        if (!isnan(t->value[i]))
+            lm_str_add(out, "| %s | %.6g %s |\n", v->metric[i].name, t->value[i],
+                       v->metric[i].unit);
+    lm_str_add(out, "\n## Plan\n\n```\n%s```\n", t->plan_text);
+}
+
+/* Reads the file back: does it load, with the shape that was written? */
+static enum lm_status verify_file(struct lm_session *s, const char *path, const char *use,
+                                  const struct lm_model *wrote, struct lm_err *e)
+{
+    struct lm_model *m;
+    enum lm_status st = lm_load_model(path, use, s->pipeline->run, &m, e);
+    if (st)
+        return lm_err_prefix(e, "the exported model does not read back: ");
+    if (lm_model_arch(m)->n_layer != lm_model_arch(wrote)->n_layer)
+        st = lm_fail(e, LM_EFAILED, "%s: read back with %d layers instead of %d", path,
+                     lm_model_arch(m)->n_layer, lm_model_arch(wrote)->n_layer);
+    lm_model_free(m);
+    return st;
+}
+
+enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t trial,
+                               struct lm_stage *format, uint32_t dtype, const char *path,
+                               bool verify, struct lm_err *e)
+{
+    struct lm_plan *plan;
+    struct lm_candidate c;
+    struct lm_model *m = NULL;
+    struct lm_str text = { 0 };
+    const struct lm_format *ops = format->plugin->ops;
+    enum lm_status st = reopen(s, v, trial, &plan, &c, e);
+    if (st)
+        return st;
+    struct lm_limits limits = { .struct_size = sizeof limits };
+    card(s, v, trial, &text);
+    st = text.failed ? lm_fail_memory(e, 4096, "a model card") : LM_OK;
+    if (!st && (st = ops->limits(format->self, dtype, &limits, e)))
+        lm_stage_fail(format, e);
+    if (!st && (lm_plan_features(plan) & ~limits.features))
+        st = lm_fail(e, LM_ECONFIG, "format '%s' cannot write the shape of trial %lld (its "
+                     "layers differ); use --format gguf", format->plugin->module.name,
+                     (long long)trial);
+    if (!st)
+        st = lm_apply(s->bench.workshop, &c, &m, e);
+    struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,
+                           .card = text.s, .parent = s->bench.model };
+    if (!st && (st = ops->write(format->self, m, &x, e)))
+        lm_stage_fail(format, e);
+    if (!st && verify)
+        st = verify_file(s, path, format->plugin->module.name, m, e);
+    lm_model_free(m);
+    lm_str_free(&text);
+    lm_candidate_close(s->bench.workshop, &c);
+    lm_plan_free(plan);
+    return st;
+}
+
+enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
+                                const char *folder, struct lm_err *e)
+{
+    struct lm_pipeline *p = s->pipeline;
+    char base[4096], path[4608];
+    if (!p->n_export)
+        return LM_OK;
+    if (!lm_path_join(base, sizeof base, folder, "export"))
+        return lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
+    enum lm_status st = lm_make_folder(base, e);
+    for (size_t i = 0; !st && i < p->n_export; i++) {
+        struct lm_export_stage *x = &p->export[i];
+        const struct lm_format *ops = x->stage.plugin->ops;
+        int64_t trial = lm_view_pick(v, (enum lm_pick)x->o->pick);
+        if (trial < 0)
+            return lm_fail(e, LM_EFAILED, "no trial meets the constraints; raise the bound "
+                           "or the search's budget, then --resume");
+        if (x->o->file)
+            snprintf(path, sizeof path, "%s/%s", base, x->o->file);
+        else
+            snprintf(path, sizeof path, "%s/%s-%s%s", base, lm_pick_names[x->o->pick],
+                     lm_dtype_names[x->o->dtype], ops->suffix ? ops->suffix : "");
+        st = lm_export_trial(s, v, trial, &x->stage, (uint32_t)x->o->dtype + 1, path,
+                             p->options->verify, e);
+        if (!st)
+            lm_log(LM_INFO, "exported %s (trial %lld) to %s", lm_pick_names[x->o->pick],
+                   (long long)trial, path);
+    }
+    return st;
+}
+
+/* ---- reports --------------------------------------------------------------------- */
+
+static enum lm_status report_one(struct lm_stage *stage, struct lm_study *v,
+                                 const char *folder, struct lm_str *out, struct lm_err *e)
+{
+    const struct lm_reporter *ops = stage->plugin->ops;
+    char *text = NULL, path[4096];
+    size_t n = 0;
+    enum lm_status st = stage->self ? LM_OK : lm_stage_create(stage, NULL, NULL, e);
+    if (st)
+        return st;
+    if ((st = ops->report(stage->self, v, &text, &n, e)))
+        return lm_stage_fail(stage, e);
+    if (!ops->file)
+        lm_str_put(out, text, n);
+    else if (!lm_path_join(path, sizeof path, folder, ops->file))
+        st = lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
+    else if (!(st = lm_write_file(path, text, n, e)))
+        lm_log(LM_INFO, "wrote %s", path);
+    lm_release(text);
+    return st;
+}
+
+enum lm_status lm_finish_report(struct lm_pipeline *p, struct lm_study *v,
+                                const char *folder, struct lm_str *text, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    for (size_t i = 0; !st && i < p->n_report; i++)
+        st = report_one(&p->report[i], v, folder, text, e);
+    return !st && text->failed ? lm_fail_memory(e, text->n, "a report") : st;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* finish.h -- after the search: finalists measured, samples, exports, reports. */
+#ifndef LM_PIPELINE_FINISH_H
+#define LM_PIPELINE_FINISH_H
+#include "pipeline/session.h"
+#include "pipeline/view.h"
+
+/* Final evaluators on the dense model, the picks and the front. */
+enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struct lm_err *e);
+/* Sample text of the dense and the best model into the store. */
+enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct lm_err *e);
+/* Every `export` into folder/export; paths are logged. */
+enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
+                                const char *folder, struct lm_err *e);
+/* Reports into the folder; those for the terminal are appended to text. */
+enum lm_status lm_finish_report(struct lm_pipeline *p, struct lm_study *v,
+                                const char *folder, struct lm_str *text, struct lm_err *e);
+/* One trial to one file or folder. */
+enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t trial,
+                               struct lm_stage *format, uint32_t dtype, const char *path,
+                               bool verify, struct lm_err *e);
+/* n tokens continuing ids [n_ids], greedy or sampled; *out lm_release'd.
+ * temperature 0: greedy.  Stops behind EOS unless ignore_eos.               */
+struct lm_generate {
+    int64_t tokens;
+    double temperature, top_p;
+    uint64_t seed;
+    bool ignore_eos;
+    int32_t threads;
+};
+enum lm_status lm_generate(struct lm_engine *g, const struct lm_network *net,
+                           const struct lm_generate *o, const int32_t *ids, size_t n_ids,
+                           int32_t **out, size_t *n_out, struct lm_err *e);
+#endif

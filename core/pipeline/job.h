@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* job.h -- whole commands over a run folder: run, resume, estimate. */
+#ifndef LM_PIPELINE_JOB_H
+#define LM_PIPELINE_JOB_H
+#include "pipeline/finish.h"
+
+/* Takes over conf.  Makes the run folder, searches, measures, exports,
+ * reports.  text: what reporters have for the terminal.  With resume the
+ * folder must hold a study of this very pipeline and model.                 */
+enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text,
+                          struct lm_err *e);
+/* The pipeline of the study in a run folder. */
+enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_err *e);
+/* The study in a run folder, read-only use; close both. */
+enum lm_status lm_job_study(const char *folder, struct lm_store **store,
+                            struct lm_study **view, struct lm_err *e);
+/* Trials, time, memory and disk that a run will take, as text. */
+enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text, struct lm_err *e);
+
+/* What `shrink` turns into a pipeline. */
+struct lm_shrink {
+    const char *model, *text, *out;
+    double to;                  /* share of body parameters; 0: not given */
+    double max_bytes, max_ms;   /* 0: not given */
+    double minutes;             /* aim of the whole run; 0: 5 */
+    int64_t seed, threads;
+};
+/* The pipeline file's text.  Reads the model's header, times it for max_ms. */
+enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *out,
+                              struct lm_err *e);
+#endif

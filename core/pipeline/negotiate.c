@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* negotiate.c -- see negotiate.h. */
+#include "pipeline/negotiate.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/str.h"
+#include "space/space.h"
+
+static const char *const site_names[LM_N_SITE_KINDS] = {
+    [LM_SITE_MODEL] = "models", [LM_SITE_LAYER] = "layers", [LM_SITE_ATTN] = "attention blocks",
+    [LM_SITE_MLP] = "MLP blocks", [LM_SITE_KV_GROUP] = "KV groups",
+    [LM_SITE_HEAD] = "query heads", [LM_SITE_FFN_CHANNEL] = "FFN channels",
+    [LM_SITE_HIDDEN] = "hidden channels", [LM_SITE_MATRIX] = "matrices" };
+static const char *const gene_names[] = { "", "boolean", "integer", "real", "choice",
+                                          "subset" };
+
+const struct lm_metric *lm_evaluator_metric(const struct lm_evaluator *ops, size_t i)
+{
+    const struct lm_metric *m = ops->metric;
+    for (; m->name && i; i--)
+        m = (const void *)((const char *)m + ops->metric_size);
+    return m->name ? m : NULL;
+}
+
+bool lm_metric_at(const struct lm_stage *stage, size_t n, int i, char *out, size_t size,
+                  const struct lm_metric **m)
+{
+    for (size_t j = 0; j < n; j++) {
+        const struct lm_metric *x;
+        for (size_t k = 0; (x = lm_evaluator_metric(stage[j].plugin->ops, k)); k++)
+            if (i-- == 0) {
+                snprintf(out, size, "%s.%s", stage[j].id, x->name);
+                if (m)
+                    *m = x;
+                return true;
+            }
+    }
+    return false;
+}
+
+int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name)
+{
+    char at[128];
+    for (int i = 0; lm_metric_at(stage, n, i, at, sizeof at, NULL); i++)
+        if (!strcmp(at, name))
+            return i;
+    return -1;
+}
+
+enum lm_status lm_negotiate_metric(struct lm_pipeline *p, struct lm_goal *g,
+                                   const char *where, struct lm_err *e)
+{
+    char text[LM_MAX_METRICS][128], all[1024] = "";
+    const char *name[LM_MAX_METRICS];
+    size_t n = 0;
+    g->metric = lm_metric_index(p->evaluate, p->n_evaluate, g->o->metric);
+    if (g->metric >= 0)
+        return LM_OK;
+    while (n < LM_MAX_METRICS && lm_metric_at(p->evaluate, p->n_evaluate, (int)n, text[n],
+                                              sizeof text[n], NULL)) {
+        size_t used = strlen(all);
+        name[n] = text[n];
+        snprintf(all + used, sizeof all - used, " %s", text[n]);
+        n++;
+    }
+    const char *near = lm_nearest(g->o->metric, name, n);
+    return lm_conf_fail(e, g->at, "%s: no evaluator of `evaluate` measures '%s'%s%s%s; "
+                        "measured are:%s", where, g->o->metric,
+                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "",
+                        n ? all : " none");
+}
+
+uint32_t lm_pipeline_dtype(const struct lm_pipeline *p)
+{
+    return p->n_export ? (uint32_t)p->export[0].o->dtype + 1 : LM_F16;
+}
+
+struct lm_stage *lm_pipeline_scorer(struct lm_pipeline *p, uint32_t site)
+{
+    for (size_t i = 0; i < p->n_score; i++) {
+        const struct lm_scorer *ops = p->score[i].plugin->ops;
+        if (ops->sites & LM_BIT(site))
+            return &p->score[i];
+    }
+    return NULL;
+}
+
+void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *sites)
+{
+    const struct lm_repair *repair = p->repair.plugin->ops;
+    uint64_t edits = 0;
+    *stats = repair->needs;
+    for (size_t i = 0; i < p->n_score; i++)
+        *stats |= ((const struct lm_scorer *)p->score[i].plugin->ops)->needs;
+    for (size_t i = 0; i < p->n_prune; i++) {
+        const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        edits |= ops->edits | ops->needs_scores;
+    }
+    *sites = 0;
+    if (edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD) | LM_BIT(LM_SITE_ATTN)))
+        *sites |= LM_BIT(LM_SITE_ATTN);
+    if (edits & (LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_MLP)))
+        *sites |= LM_BIT(LM_SITE_MLP);
+    if (edits & LM_BIT(LM_SITE_LAYER))
+        *sites |= LM_BIT(LM_SITE_LAYER);
+}
+
+static enum lm_status check_scores(struct lm_pipeline *p, struct lm_err *e)
+{
+    for (size_t i = 0; i < p->n_prune; i++) {
+        const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        for (uint32_t k = 1; k < LM_N_SITE_KINDS; k++)
+            if ((ops->needs_scores & LM_BIT(k)) && !lm_pipeline_scorer(p, k))
+                return lm_conf_fail(e, p->prune[i].at, "prune[%zu] (%s) ranks %s, but no "
+                                    "scorer of `score` can score them; add one that does "
+                                    "(`lamina list scorer`)", i,
+                                    p->prune[i].plugin->module.name, site_names[k]);
+    }
+    uint64_t stats, sites;
+    lm_pipeline_needs(p, &stats, &sites);
+    if (stats && p->n_prune && !p->has_calibration)
+        return lm_conf_fail(e, p->conf, "scores or repair need calibration text; write "
+                            "data: { calibration: { path = \"FILE\"; }; };");
+    return LM_OK;
+}
+
+static uint64_t features_of(uint64_t edits)
+{
+    uint64_t f = 0;
+    if (edits & LM_BIT(LM_SITE_FFN_CHANNEL))
+        f |= LM_SHAPE_UNEVEN_FF;
+    if (edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD)))
+        f |= LM_SHAPE_UNEVEN_HEADS;
+    if (edits & LM_BIT(LM_SITE_ATTN))
+        f |= LM_SHAPE_NO_ATTN;
+    if (edits & LM_BIT(LM_SITE_MLP))
+        f |= LM_SHAPE_NO_MLP;
+    return f;
+}
+
+enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
+                                     const char *what, struct lm_err *e)
+{
+    static const char *const name[] = { "layers of different FFN width",
+        "layers of different head counts", "layers without attention",
+        "layers without MLP", "biases" };
+    for (size_t i = 0; i < p->n_export; i++) {
+        uint64_t missing = features & ~p->export[i].limits.features;
+        for (size_t k = 0; k < sizeof name / sizeof *name; k++)
+            if (missing & (UINT64_C(1) << k))
+                return lm_conf_fail(e, p->export[i].stage.at, "export: format '%s' cannot "
+                                    "write %s, which %s can make; use another format "
+                                    "(gguf can), or options that keep layers equal",
+                                    p->export[i].stage.plugin->module.name, name[k], what);
+    }
+    return LM_OK;
+}
+
+enum lm_status lm_negotiate_space(struct lm_pipeline *p, const struct lm_space *s,
+                                  struct lm_err *e)
+{
+    const struct lm_search *ops = p->search.plugin->ops;
+    size_t n;
+    const struct lm_gene *const *g = lm_space_genes(s, &n);
+    if (!n)
+        return lm_conf_fail(e, p->conf, "nothing to search: no pruner of `prune` declares a "
+                            "gene for this model");
+    for (size_t i = 0; i < n; i++)
+        if (!(ops->genes & LM_BIT(g[i]->kind)))
+            return lm_conf_fail(e, p->search.at, "search '%s' cannot handle %s genes; '%s' "
+                                "is one", p->search.plugin->module.name,
+                                gene_names[g[i]->kind], g[i]->name);
+    return LM_OK;
+}
+
+enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e)
+{
+    const struct lm_search *search = p->search.plugin->ops;
+    if (!p->n_objective)
+        return lm_conf_fail(e, p->conf, "`objectives` is missing; write objectives = "
+                            "( { metric = \"kl.nats\"; }, { metric = \"size.bytes\"; } );");
+    if (search->max_objectives && p->n_objective > search->max_objectives)
+        return lm_conf_fail(e, p->search.at, "search '%s' handles at most %u objectives, "
+                            "%zu are given", p->search.plugin->module.name,
+                            search->max_objectives, p->n_objective);
+    if (!p->n_prune)
+        return lm_conf_fail(e, p->conf, "`prune` is missing: there is nothing to search");
+    for (size_t i = 0; i < p->n_final; i++)
+        for (size_t j = 0; j < p->n_evaluate; j++)
+            if (!strcmp(p->final[i].id, p->evaluate[j].id))
+                return lm_conf_fail(e, p->final[i].at, "the name '%s' is used in `evaluate` "
+                                    "too; give this one an `id`", p->final[i].id);
+    for (size_t i = 0; i < p->n_prune; i++) {
+        const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        char what[96];
+        snprintf(what, sizeof what, "prune[%zu] (%s)", i, p->prune[i].plugin->module.name);
+        uint64_t features = ops->shapes ? ops->shapes(p->prune[i].opt.config)
+                                        : features_of(ops->edits);
+        enum lm_status s = lm_negotiate_features(p, features, what, e);
+        if (s)
+            return s;
+    }
+    return check_scores(p, e);
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* negotiate.h -- do the parts of a pipeline fit together?  Answered from
+ * declarations alone, before any weight is read.                            */
+#ifndef LM_PIPELINE_NEGOTIATE_H
+#define LM_PIPELINE_NEGOTIATE_H
+#include "pipeline/pipeline.h"
+enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e);
+/* Resolves the metric that a goal names. */
+enum lm_status lm_negotiate_metric(struct lm_pipeline *p, struct lm_goal *g,
+                                   const char *where, struct lm_err *e);
+/* Genes the search cannot handle, once the space is known. */
+enum lm_status lm_negotiate_space(struct lm_pipeline *p, const struct lm_space *s,
+                                  struct lm_err *e);
+/* Can every export hold a model of these shape features?  what names who
+ * makes them.                                                               */
+enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
+                                     const char *what, struct lm_err *e);
+#endif

@@ -1,0 +1,351 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline.c -- see pipeline.h.  Core groups (`run`, `model`, `data`, ...) are
+ * checked by the same schema engine as plugins.                             */
+#include "pipeline/pipeline.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/str.h"
+#include "model/codec.h"
+#include "pipeline/host.h"
+#include "pipeline/negotiate.h"
+
+const char *const lm_pick_names[] = { "best", "knee", "smallest", NULL };
+const char *const lm_dtype_names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL };
+
+static const struct lm_opt run_schema[] = {
+    LM_STRING(struct lm_run_options, name, "run", LM_NO_HASH, "name shown in reports"),
+    LM_STRING(struct lm_run_options, out, "lamina-run", LM_NO_HASH, "run folder"),
+    LM_INT(struct lm_run_options, seed, "1", 0, 4e18, NULL, 0, "seed of every random stream"),
+    LM_INT(struct lm_run_options, threads, "0", 0, 1024, NULL, LM_NO_HASH,
+           "worker threads, 0: one for each CPU"),
+    LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
+           "memory for derived matrices and hidden states"),
+    LM_INT(struct lm_run_options, batch, "32", 1, 4096, NULL, LM_EXPERT,
+           "proposals evaluated together"),
+    LM_FLAG(struct lm_run_options, verify, "true", LM_NO_HASH,
+            "read every exported file back and compare its shape"),
+    LM_OPT_END
+};
+static const struct lm_opt model_schema[] = {
+    LM_OPTION(struct lm_model_options, path, LM_OPT_PATH, const char *, NULL, 0, 0, NULL,
+              NULL, LM_REQUIRED, "model folder or file"),
+    LM_OPT_END
+};
+static const struct lm_opt data_schema[] = {
+    LM_OPTION(struct lm_text_options, path, LM_OPT_PATH, const char *, NULL, 0, 0, NULL,
+              NULL, LM_REQUIRED, "UTF-8 text file"),
+    LM_REALLIST(struct lm_text_options, part, NULL, 0, 1, NULL, 0,
+                "[from, to): the share of its tokens to use"),
+    LM_INT(struct lm_text_options, sequences, "128", 1, 1e6, NULL, 0,
+           "sequences of a calibration sample"),
+    LM_INT(struct lm_text_options, length, "512", 2, 1e6, "tokens", 0,
+           "length of each of them"),
+    LM_INT(struct lm_text_options, seed, "0", 0, 4294967295.0, NULL, 0,
+           "seed of their starts"),
+    LM_OPT_END
+};
+static const struct lm_opt sample_schema[] = {
+    LM_STRING(struct lm_sample_options, prompt, "The most important thing about", 0,
+              "prompt of the sample text"),
+    LM_INT(struct lm_sample_options, tokens, "40", 0, 4096, NULL, 0,
+           "tokens to generate, 0: no sample"),
+    LM_OPT_END
+};
+static const struct lm_opt goal_schema[] = {
+    LM_STRING(struct lm_goal_options, metric, NULL, LM_REQUIRED, "EVALUATOR.METRIC"),
+    LM_REALLIST(struct lm_goal_options, max, NULL, -1e300, 1e300, NULL, 0, "largest value"),
+    LM_REALLIST(struct lm_goal_options, min, NULL, -1e300, 1e300, NULL, 0, "least value"),
+    LM_REALLIST(struct lm_goal_options, share, NULL, 0, 1e6, NULL, 0,
+            "largest value, as a share of the uncompressed model's"),
+    LM_OPT_END
+};
+static const struct lm_opt export_schema[] = {
+    LM_PICK(struct lm_export_options, dtype, "f16", lm_dtype_names, 0,
+            "number format of the matrices"),
+    LM_PICK(struct lm_export_options, pick, "best", lm_pick_names, 0, "which trial"),
+    LM_STRING(struct lm_export_options, file, NULL, 0,
+              "name inside export/, default: chosen from pick and dtype"),
+    LM_OPT_END
+};
+
+#define GROUP(NAME, T) { .name = #NAME, .opt = NAME##_schema, \
+    .opt_size = sizeof(struct lm_opt), .config_size = sizeof(T) }
+static const struct lm_module run_group = GROUP(run, struct lm_run_options),
+    model_group = GROUP(model, struct lm_model_options),
+    data_group = GROUP(data, struct lm_text_options),
+    sample_group = GROUP(sample, struct lm_sample_options),
+    goal_group = GROUP(goal, struct lm_goal_options),
+    export_group = GROUP(export, struct lm_export_options);
+
+static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
+    "repair", "backend", "evaluate", "final", "objectives", "constraints", "search",
+    "export", "report", "sample" };
+
+static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
+{
+    const struct lm_conf *v = lm_conf_get(root, "lamina");
+    if (!v)
+        return lm_conf_fail(e, root, "the first line must be `lamina = 1;`, the format's "
+                            "version");
+    if (v->type != LM_CONF_INT || v->v.i != 1)
+        return lm_conf_fail(e, v, "lamina: this program reads pipeline format 1");
+    for (size_t i = 0; i < root->n; i++) {
+        const char *key = root->child[i]->key;
+        bool known = false;
+        for (size_t j = 0; j < sizeof keys / sizeof *keys; j++)
+            known |= !strcmp(key, keys[j]);
+        if (known)
+            continue;
+        const char *near = lm_nearest(key, keys, sizeof keys / sizeof *keys);
+        return lm_conf_fail(e, root->child[i], "unknown group '%s'%s%s%s", key,
+                            near ? "; did you mean '" : "", near ? near : "",
+                            near ? "'?" : "");
+    }
+    return LM_OK;
+}
+
+static enum lm_status fill(const struct lm_module *schema, const struct lm_conf *group,
+                           const char *where, struct lm_options *out, struct lm_err *e)
+{
+    static struct lm_conf empty = { .type = LM_CONF_GROUP, .origin = (char *)"default" };
+    if (group && group->type != LM_CONF_GROUP)
+        return lm_conf_fail(e, group, "%s: expected a group { ... }", where);
+    enum lm_status s = lm_options_fill(schema, group ? group : &empty, where, NULL, NULL,
+                                       out, e);
+    if (!s && out->n_tuned)
+        return lm_conf_fail(e, out->tuned[0].at, "%s: cannot be searched", where);
+    return s;
+}
+
+static enum lm_status open_run(struct lm_pipeline *p, struct lm_err *e)
+{
+    const struct lm_conf *model = lm_conf_get(p->conf, "model");
+    enum lm_status s = fill(&run_group, lm_conf_get(p->conf, "run"), "run", &p->run_opt, e);
+    if (s)
+        return s;
+    p->options = p->run_opt.config;
+    if (!model)
+        return lm_conf_fail(e, p->conf, "group `model` is missing; write "
+                            "model: { path = \"FOLDER_OR_FILE\"; };");
+    if ((s = fill(&model_group, model, "model", &p->model_opt, e)))
+        return s;
+    p->model = p->model_opt.config;
+    const struct lm_conf *use = lm_conf_get(model, "use");
+    if (use && use->type != LM_CONF_STRING)
+        return lm_conf_fail(e, use, "model: use: expected the name of a format");
+    p->model_use = use ? use->v.s : NULL;
+    if ((s = fill(&sample_group, lm_conf_get(p->conf, "sample"), "sample", &p->sample_opt, e)))
+        return s;
+    p->sample = p->sample_opt.config;
+    return lm_run_open((uint64_t)p->options->seed, &p->run, e);
+}
+
+static enum lm_status open_data(struct lm_pipeline *p, struct lm_err *e)
+{
+    const struct lm_conf *data = lm_conf_get(p->conf, "data");
+    if (!data)
+        return LM_OK;
+    if (data->type != LM_CONF_GROUP)
+        return lm_conf_fail(e, data, "data: expected a group of named texts");
+    for (size_t i = 0; i < data->n; i++) {
+        char where[96];
+        const struct lm_conf *at = data->child[i];
+        if (i == LM_MAX_STAGES)
+            return lm_conf_fail(e, at, "data: more than %d texts", LM_MAX_STAGES);
+        snprintf(where, sizeof where, "data.%s", at->key);
+        p->n_data = i + 1;
+        enum lm_status s = fill(&data_group, at, where, &p->data_opt[i], e);
+        if (s)
+            return s;
+        const struct lm_text_options *o = p->data_opt[i].config;
+        if (o->part.n && (o->part.n != 2 || o->part.v[0] >= o->part.v[1]))
+            return lm_conf_fail(e, at, "%s: part: expected [from, to] with from < to", where);
+        p->has_calibration |= !strcmp(at->key, "calibration");
+        if ((s = lm_run_text(p->run, at->key, o, e)))
+            return s;
+    }
+    return LM_OK;
+}
+
+static enum lm_status unique(const struct lm_stage *list, size_t n,
+                             const struct lm_stage *s, struct lm_err *e)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(list[i].id, s->id))
+            return lm_conf_fail(e, s->at, "the name '%s' is used twice; give one of them "
+                                "an `id`", s->id);
+    return LM_OK;
+}
+
+/* All stages of a key; tuned options are allowed in `repair` only. */
+static enum lm_status open_list(struct lm_pipeline *p, const char *key, enum lm_kind kind,
+                                struct lm_stage *list, size_t *n, struct lm_err *e)
+{
+    const struct lm_conf *node = lm_conf_get(p->conf, key);
+    for (size_t i = 0; i < lm_conf_items(node); i++) {
+        char where[96];
+        snprintf(where, sizeof where, "%s[%zu]", key, i);
+        if (i == LM_MAX_STAGES)
+            return lm_conf_fail(e, node, "%s: more than %d members", key, LM_MAX_STAGES);
+        *n = i + 1;
+        enum lm_status s = lm_stage_open(&list[i], kind, lm_conf_item(node, i), NULL, NULL,
+                                         where, p->run, e);
+        if (!s)
+            s = unique(list, i, &list[i], e);
+        if (!s && list[i].opt.n_tuned)
+            s = lm_conf_fail(e, list[i].opt.tuned[0].at, "%s: '%s' cannot be searched here; "
+                             "options of `repair` can", where, list[i].opt.tuned[0].opt->name);
+        if (s)
+            return s;
+    }
+    return LM_OK;
+}
+
+static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
+{
+    static const char *const skip[] = { "dtype", "pick", "file", NULL };
+    const struct lm_conf *node = lm_conf_get(p->conf, "export");
+    for (size_t i = 0; i < lm_conf_items(node); i++) {
+        const struct lm_conf *at = lm_conf_item(node, i);
+        struct lm_export_stage *x = &p->export[i];
+        if (i == LM_MAX_STAGES)
+            return lm_conf_fail(e, node, "export: more than %d members", LM_MAX_STAGES);
+        p->n_export = i + 1;
+        enum lm_status s = lm_stage_open(&x->stage, LM_FORMAT, at, NULL, skip, "export",
+                                         p->run, e);
+        if (s)
+            return s;
+        struct lm_conf *own[3], part = *at;
+        part.child = own;
+        part.n = 0;
+        for (int k = 0; skip[k]; k++)
+            if (lm_conf_get(at, skip[k]))
+                own[part.n++] = (struct lm_conf *)lm_conf_get(at, skip[k]);
+        if ((s = fill(&export_group, &part, "export", &x->opt, e)))
+            return s;
+        x->o = x->opt.config;
+        if ((s = lm_stage_create(&x->stage, NULL, NULL, e)))
+            return s;
+        x->limits.struct_size = sizeof x->limits;
+        const struct lm_format *f = x->stage.plugin->ops;
+        uint32_t dtype = (uint32_t)x->o->dtype + 1;
+        if (!(f->dtypes & LM_BIT(dtype)))
+            return lm_conf_fail(e, at, "export: format '%s' cannot write %s",
+                                x->stage.plugin->module.name, lm_dtype_names[dtype - 1]);
+        if ((s = f->limits(x->stage.self, dtype, &x->limits, e)))
+            return lm_stage_fail(&x->stage, e);
+    }
+    return LM_OK;
+}
+
+static enum lm_status open_goals(struct lm_pipeline *p, const char *key,
+                                 struct lm_goal *list, size_t *n, bool bound,
+                                 struct lm_err *e)
+{
+    const struct lm_conf *node = lm_conf_get(p->conf, key);
+    for (size_t i = 0; i < lm_conf_items(node); i++) {
+        char where[64];
+        struct lm_goal *g = &list[i];
+        snprintf(where, sizeof where, "%s[%zu]", key, i);
+        if (i == LM_MAX_STAGES)
+            return lm_conf_fail(e, node, "%s: more than %d members", key, LM_MAX_STAGES);
+        *n = i + 1;
+        g->at = lm_conf_item(node, i);
+        enum lm_status s = fill(&goal_group, g->at, where, &g->opt, e);
+        if (s)
+            return s;
+        g->o = g->opt.config;
+        if ((s = lm_negotiate_metric(p, g, where, e)))
+            return s;
+        size_t given = g->o->max.n + g->o->min.n + g->o->share.n;
+        if (bound && given != 1)
+            return lm_conf_fail(e, g->at, "%s: give exactly one of max, min, share", where);
+        if (!bound && given)
+            return lm_conf_fail(e, g->at, "%s: an objective has no bound; write it in "
+                                "`constraints`", where);
+    }
+    return LM_OK;
+}
+
+static enum lm_status open_single(struct lm_pipeline *p, enum lm_kind kind, const char *key,
+                                  const char *fallback, struct lm_stage *s, struct lm_err *e)
+{
+    return lm_stage_open(s, kind, lm_conf_get(p->conf, key), fallback, NULL, key, p->run, e);
+}
+
+static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
+{
+    enum lm_status s = check_keys(p->conf, e);
+    if (s || (s = open_run(p, e)) || (s = open_data(p, e)) ||
+        (s = open_list(p, "score", LM_SCORER, p->score, &p->n_score, e)) ||
+        (s = open_list(p, "prune", LM_PRUNER, p->prune, &p->n_prune, e)) ||
+        (s = open_single(p, LM_REPAIR, "repair", "none", &p->repair, e)) ||
+        (s = open_single(p, LM_BACKEND, "backend", "cpu", &p->backend, e)) ||
+        (s = open_list(p, "evaluate", LM_EVALUATOR, p->evaluate, &p->n_evaluate, e)) ||
+        (s = open_list(p, "final", LM_EVALUATOR, p->final, &p->n_final, e)) ||
+        (s = open_list(p, "report", LM_REPORTER, p->report, &p->n_report, e)) ||
+        (s = open_goals(p, "objectives", p->objective, &p->n_objective, false, e)) ||
+        (s = open_goals(p, "constraints", p->constraint, &p->n_constraint, true, e)) ||
+        (s = open_single(p, LM_SEARCH, "search", NULL, &p->search, e)) ||
+        (s = open_exports(p, e)))
+        return s;
+    return lm_negotiate(p, e);
+}
+
+enum lm_status lm_pipeline_open(struct lm_conf *conf, struct lm_pipeline **out,
+                                struct lm_err *e)
+{
+    struct lm_pipeline *p = lm_alloc(sizeof *p, "pipeline");
+    if (!p) {
+        lm_conf_free(conf);
+        return lm_fail_memory(e, sizeof *p, "the pipeline");
+    }
+    p->conf = conf;
+    enum lm_status s = open_all(p, e);
+    if (s) {
+        lm_pipeline_close(p);
+        return s;
+    }
+    *out = p;
+    return LM_OK;
+}
+
+static void close_list(struct lm_stage *list, size_t n)
+{
+    while (n)
+        lm_stage_close(&list[--n]);
+}
+
+void lm_pipeline_close(struct lm_pipeline *p)
+{
+    if (!p)
+        return;
+    for (size_t i = 0; i < p->n_export; i++) {
+        lm_stage_close(&p->export[i].stage);
+        lm_options_free(&p->export[i].opt);
+    }
+    for (size_t i = 0; i < p->n_objective; i++)
+        lm_options_free(&p->objective[i].opt);
+    for (size_t i = 0; i < p->n_constraint; i++)
+        lm_options_free(&p->constraint[i].opt);
+    close_list(p->report, p->n_report);
+    close_list(p->final, p->n_final);
+    close_list(p->evaluate, p->n_evaluate);
+    close_list(p->prune, p->n_prune);
+    close_list(p->score, p->n_score);
+    lm_stage_close(&p->search);
+    lm_stage_close(&p->repair);
+    lm_stage_close(&p->backend);
+    lm_run_close(p->run);
+    for (size_t i = 0; i < p->n_data; i++)
+        lm_options_free(&p->data_opt[i]);
+    lm_options_free(&p->sample_opt);
+    lm_options_free(&p->model_opt);
+    lm_options_free(&p->run_opt);
+    lm_conf_free(p->conf);
+    lm_release(p);
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pipeline.h -- a pipeline file, validated: every name found, every option
+ * checked, every reference resolved, before any weight is read.             */
+#ifndef LM_PIPELINE_PIPELINE_H
+#define LM_PIPELINE_PIPELINE_H
+#include "pipeline/stage.h"
+
+enum { LM_MAX_STAGES = 16, LM_MAX_METRICS = 64 };
+
+struct lm_run_options {                 /* group `run` */
+    const char *name, *out;
+    int64_t seed, threads, memory, batch;
+    bool verify;
+};
+struct lm_model_options { const char *path; };
+struct lm_sample_options { const char *prompt; int64_t tokens; };
+struct lm_goal_options {                /* objectives and constraints */
+    const char *metric;
+    struct lm_reals max, min, share;    /* one value or none; share: of the dense value */
+};
+struct lm_export_options {              /* besides the format's own */
+    int64_t dtype;                      /* index into lm_dtype_names */
+    int64_t pick;                       /* enum lm_pick */
+    const char *file;
+};
+enum lm_pick { LM_PICK_BEST, LM_PICK_KNEE, LM_PICK_SMALLEST, LM_N_PICKS };
+extern const char *const lm_pick_names[];       /* NULL-terminated */
+extern const char *const lm_dtype_names[];      /* index + 1 == enum lm_dtype */
+
+struct lm_goal {
+    const struct lm_conf *at;
+    struct lm_options opt;
+    const struct lm_goal_options *o;
+    int metric;                         /* index among all metrics of `evaluate` */
+};
+struct lm_export_stage {
+    struct lm_stage stage;
+    struct lm_options opt;
+    const struct lm_export_options *o;
+    struct lm_limits limits;
+};
+
+struct lm_pipeline {
+    struct lm_conf *conf;
+    struct lm_run *run;
+    struct lm_options run_opt, model_opt, sample_opt, data_opt[LM_MAX_STAGES];
+    const struct lm_run_options *options;
+    const struct lm_model_options *model;
+    const struct lm_sample_options *sample;
+    const char *model_use;              /* format, or NULL: probe */
+    size_t n_data;
+    bool has_calibration;
+    struct lm_stage score[LM_MAX_STAGES], prune[LM_MAX_STAGES];
+    struct lm_stage evaluate[LM_MAX_STAGES], final[LM_MAX_STAGES];
+    struct lm_stage report[LM_MAX_STAGES];
+    struct lm_export_stage export[LM_MAX_STAGES];
+    size_t n_score, n_prune, n_evaluate, n_final, n_report, n_export;
+    struct lm_stage repair, backend, search;
+    struct lm_goal objective[LM_MAX_STAGES], constraint[LM_MAX_STAGES];
+    size_t n_objective, n_constraint;
+};
+
+/* Takes over conf, also on failure. */
+enum lm_status lm_pipeline_open(struct lm_conf *conf, struct lm_pipeline **p,
+                                struct lm_err *e);
+void lm_pipeline_close(struct lm_pipeline *p);
+
+/* "perplexity.ppl" -> index among the metrics of stages; -1. */
+int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);
+/* Name of metric i into out; false behind the last.  m may be NULL. */
+bool lm_metric_at(const struct lm_stage *stage, size_t n, int i, char *out, size_t size,
+                  const struct lm_metric **m);
+const struct lm_metric *lm_evaluator_metric(const struct lm_evaluator *ops, size_t i);
+/* dtype the study counts sizes in: that of the first export, else f16. */
+uint32_t lm_pipeline_dtype(const struct lm_pipeline *p);
+/* Statistics and site kinds the pipeline's scorers and repair need. */
+void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *sites);
+/* The scorer for a site kind: the first of `score` that can; NULL. */
+struct lm_stage *lm_pipeline_scorer(struct lm_pipeline *p, uint32_t site);
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.c -- see run.h. */
+#include "pipeline/run.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "model/stats.h"
+
+enum { TEXT_LIMIT = 1 << 30, MAX_TEXTS = 64 };
+
+struct text {
+    char   *name, *path;
+    double  from, to;
+    int64_t sequences, length, seed;
+    int32_t *ids;                       /* the whole file */
+    size_t  first, n;                   /* the slice */
+};
+
+struct lm_run {
+    uint64_t seed;
+    struct lm_tokenizer *tokenizer;
+    pthread_mutex_t lock;
+    struct text text[MAX_TEXTS];
+    size_t n_text;
+};
+
+enum lm_status lm_run_open(uint64_t seed, struct lm_run **r, struct lm_err *e)
+{
+    struct lm_run *run = lm_alloc(sizeof *run, "run");
+    if (!run)
+        return lm_fail_memory(e, sizeof *run, "the run");
+    run->seed = seed;
+    pthread_mutex_init(&run->lock, NULL);
+    *r = run;
+    return LM_OK;
+}
+
+void lm_run_close(struct lm_run *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n_text; i++) {
+        lm_release(r->text[i].name);
+        lm_release(r->text[i].path);
+        lm_release(r->text[i].ids);
+    }
+    lm_tokenizer_close(r->tokenizer);
+    pthread_mutex_destroy(&r->lock);
+    lm_release(r);
+}
+
+uint64_t lm_run_seed(const struct lm_run *r)
+{
+    return r->seed;
+}
+
+static struct text *find(const struct lm_run *r, const char *name)
+{
+    for (size_t i = 0; i < r->n_text; i++)
+        if (!strcmp(r->text[i].name, name))
+            return (struct text *)&r->text[i];
+    return NULL;
+}
+
+enum lm_status lm_run_text(struct lm_run *r, const char *name,
+                           const struct lm_text_options *o, struct lm_err *e)
+{
+    if (r->n_text == MAX_TEXTS)
+        return lm_fail(e, LM_ECONFIG, "more than %d texts", MAX_TEXTS);
+    struct text *t = &r->text[r->n_text];
+    *t = (struct text){ .name = lm_strdup(name, "run"), .path = lm_strdup(o->path, "run"),
+        .from = o->part.n == 2 ? o->part.v[0] : 0, .to = o->part.n == 2 ? o->part.v[1] : 1,
+        .sequences = o->sequences, .length = o->length, .seed = o->seed };
+    if (!t->name || !t->path) {
+        lm_release(t->name);
+        lm_release(t->path);
+        return lm_fail_memory(e, strlen(o->path), "a text's name");
+    }
+    r->n_text++;
+    return LM_OK;
+}
+
+bool lm_run_has_text(const struct lm_run *r, const char *name)
+{
+    return find(r, name) || lm_file_exists(name);
+}
+
+enum lm_status lm_run_model(struct lm_run *r, const struct lm_model *m, struct lm_err *e)
+{
+    const struct lm_vocabulary *v = lm_model_vocabulary(m);
+    return v ? lm_tokenizer_open(v, &r->tokenizer, e) : LM_OK;
+}
+
+const struct lm_tokenizer *lm_run_tokenizer(const struct lm_run *r)
+{
+    return r->tokenizer;
+}
+
+/* Tokenizes the file of t, or borrows the ids of another slice of it. */
+static enum lm_status load(struct lm_run *r, struct text *t, struct lm_err *e)
+{
+    char *bytes;
+    size_t n_bytes, n;
+    if (!r->tokenizer)
+        return lm_fail(e, LM_EINPUT, "%s: the model has no tokenizer, so it cannot read "
+                       "text", t->path);
+    enum lm_status s = lm_read_file(t->path, TEXT_LIMIT, &bytes, &n_bytes, e);
+    if (s)
+        return s;
+    s = lm_tokenize(r->tokenizer, bytes, n_bytes, false, &t->ids, &n, e);
+    lm_release(bytes);
+    if (s)
+        return lm_err_prefix(e, "%s: ", t->path);
+    t->first = (size_t)(t->from * (double)n);
+    t->n = (size_t)(t->to * (double)n) - t->first;
+    return LM_OK;
+}
+
+static enum lm_status get(struct lm_run *r, const char *name, struct text **out,
+                          struct lm_err *e)
+{
+    struct text *t = find(r, name);
+    if (!t) {
+        struct lm_text_options o = { .path = name, .sequences = 128, .length = 512 };
+        if (!lm_file_exists(name))
+            return lm_fail(e, LM_EINPUT, "%s: no such file, and no entry of `data` has "
+                           "that name", name);
+        enum lm_status s = lm_run_text(r, name, &o, e);
+        if (s)
+            return s;
+        t = find(r, name);
+    }
+    if (!t->ids) {
+        enum lm_status s = load(r, t, e);
+        if (s)
+            return s;
+    }
+    *out = t;
+    return LM_OK;
+}
+
+enum lm_status lm_run_ids(struct lm_run *r, const char *name, const int32_t **ids,
+                          size_t *n, struct lm_err *e)
+{
+    struct text *t;
+    pthread_mutex_lock(&r->lock);
+    enum lm_status s = get(r, name, &t, e);
+    if (!s) {
+        *ids = t->ids + t->first;
+        *n = t->n;
+    }
+    pthread_mutex_unlock(&r->lock);
+    return s;
+}
+
+enum lm_status lm_run_sample(struct lm_run *r, const char *name, int32_t **ids,
+                             int64_t *n_seq, int64_t *length, struct lm_err *e)
+{
+    struct text *t;
+    enum lm_status s = get(r, name, &t, e);
+    if (s)
+        return s;
+    if ((int64_t)t->n < t->length + 2)
+        return lm_fail(e, LM_EINPUT, "%s: %zu tokens are too few for sequences of %lld; "
+                       "give a longer text or a smaller `length`", t->path, t->n,
+                       (long long)t->length);
+    int64_t *start = lm_alloc_array((size_t)t->sequences, sizeof *start, "run");
+    int32_t *out = lm_alloc_array((size_t)(t->sequences * t->length), sizeof *out, "run");
+    if (!start || !out) {
+        lm_release(start);
+        lm_release(out);
+        return lm_fail_memory(e, (size_t)(t->sequences * t->length) * 4, "calibration text");
+    }
+    lm_sample_starts((uint32_t)t->seed, (int64_t)t->n, t->length, t->sequences, start);
+    for (int64_t i = 0; i < t->sequences; i++)
+        memcpy(out + i * t->length, t->ids + t->first + start[i],
+               (size_t)t->length * sizeof *out);
+    lm_release(start);
+    *ids = out;
+    *n_seq = t->sequences;
+    *length = t->length;
+    return LM_OK;
+}

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.h -- one command of the program: its seed and its texts.
+ *
+ * A text is a UTF-8 file tokenized whole, or a slice of one.  Entries of the
+ * pipeline's `data` group have names; any other name is a path.             */
+#ifndef LM_PIPELINE_RUN_H
+#define LM_PIPELINE_RUN_H
+#include "base/err.h"
+#include "config/conf.h"
+#include "model/model.h"
+#include "model/tokenizer.h"
+
+/* Options of an entry of `data`. */
+struct lm_text_options {
+    const char *path;
+    struct lm_reals part;           /* [from, to) as shares of the tokens */
+    int64_t sequences, length, seed;    /* a calibration sample of it */
+};
+
+struct lm_run;
+enum lm_status lm_run_open(uint64_t seed, struct lm_run **r, struct lm_err *e);
+void lm_run_close(struct lm_run *r);
+uint64_t lm_run_seed(const struct lm_run *r);
+/* Names a text; o is copied. */
+enum lm_status lm_run_text(struct lm_run *r, const char *name,
+                           const struct lm_text_options *o, struct lm_err *e);
+/* Is it an entry or an existing file? */
+bool lm_run_has_text(const struct lm_run *r, const char *name);
+/* The tokenizer is that of the model; it must outlive the run. */
+enum lm_status lm_run_model(struct lm_run *r, const struct lm_model *m, struct lm_err *e);
+const struct lm_tokenizer *lm_run_tokenizer(const struct lm_run *r);    /* or NULL */
+/* Token ids of a text, kept by the run.  [any] */
+enum lm_status lm_run_ids(struct lm_run *r, const char *name, const int32_t **ids,
+                          size_t *n, struct lm_err *e);
+/* Sequences of the entry's sample, [sequences][length]; lm_release it. */
+enum lm_status lm_run_sample(struct lm_run *r, const char *name, int32_t **ids,
+                             int64_t *n_seq, int64_t *length, struct lm_err *e);
+#endif

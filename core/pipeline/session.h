@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* session.h -- a pipeline brought to life: model, backend, statistics, scores,
+ * space, workshop, evaluation.                                              */
+#ifndef LM_PIPELINE_SESSION_H
+#define LM_PIPELINE_SESSION_H
+#include "pipeline/pipeline.h"
+#include "plan/candidate.h"
+#include "study/evaluate.h"
+
+struct lm_session;
+
+/* Reads a model with the format that knows it (use: its name, or NULL). */
+enum lm_status lm_load_model(const char *path, const char *use, struct lm_run *run,
+                             struct lm_model **m, struct lm_err *e);
+
+/* A model on a backend, and evaluators for it: enough for `eval`. */
+struct lm_bench {
+    struct lm_model *model;
+    struct lm_engine *engine;
+    struct lm_workshop *workshop;
+    struct lm_space *space;             /* NULL without pruners */
+    struct lm_stats *stats;             /* NULL when nothing needs them */
+    struct lm_evaluation *evaluation;
+    struct lm_judge judge[LM_MAX_STAGES];
+    size_t n_judge;
+};
+/* Evaluators of stages (created here) on an open workshop. */
+enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,
+                              uint32_t dtype, size_t memory, struct lm_err *e);
+void lm_judges_close(struct lm_bench *b);
+/* Model, backend and a workshop for the dense model only. */
+enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
+                             struct lm_stage *backend, struct lm_run *run, struct lm_err *e);
+void lm_bench_close(struct lm_bench *b);
+
+struct lm_session {
+    struct lm_pipeline *pipeline;
+    struct lm_bench bench;
+    struct lm_scores *scores;           /* by site and layer, made on demand */
+    size_t first_slot[LM_MAX_STAGES];   /* of each pruner's genes */
+    size_t tuned_slot;                  /* first slot of the repair's genes */
+    struct lm_repairs *repairs;         /* instances by setting */
+};
+/* Everything up to the space and the evaluators of `evaluate`. */
+enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **s,
+                               struct lm_err *e);
+void lm_session_close(struct lm_session *s);
+/* Genome to canonical plan. */
+enum lm_status lm_session_decode(struct lm_session *s, const union lm_value *v,
+                                 struct lm_plan **plan, struct lm_err *e);
+#endif

@@ -1,0 +1,296 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* shrink.c -- a pipeline file with good defaults for a model, a text and a
+ * goal.
+ *
+ * The search is KL increments of each site and level and a knapsack over them
+ * (lagrangian), then NSGA-II from its solutions, with least-squares repair
+ * inside: what measurement showed to be best for its price.  Windows and
+ * budgets follow from the model's work per token and `minutes`.             */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/linalg.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "pipeline/job.h"
+#include "plan/plan.h"
+
+/* What decides the defaults. */
+struct facts {
+    struct lm_arch arch;
+    struct lm_cost cost;                /* of the dense model, f16 */
+    double flops;                       /* this machine's sgemm rate, all workers */
+    size_t tokens;                      /* in the text */
+    double decode_ms;                   /* decode=64@512, only for max_ms */
+    char   text[4096];
+    int64_t window, calibration;        /* tokens per sequence; sequences */
+    int64_t sites;                      /* genes */
+};
+
+/* sgemm rate of one thread at a shape of this model's, in flop/s. */
+static double gemm_rate(void)
+{
+    enum { M = 512, N = 1536, K = 576 };
+    float *a = lm_alloc(M * K * 4, "rate"), *b = lm_alloc(N * K * 4, "rate");
+    float *c = lm_alloc((size_t)M * N * 4, "rate");
+    double best = 0;
+    for (int i = 0; a && b && c && i < 12; i++) {
+        double t = lm_clock();
+        lm_gemm('n', 't', M, N, K, 1, a, K, b, K, 0, c, N);
+        double rate = 2.0 * M * N * K / (lm_clock() - t + 1e-9);
+        best = rate > best ? rate : best;
+    }
+    lm_release(a);
+    lm_release(b);
+    lm_release(c);
+    return best > 0 ? best : 1e9;
+}
+
+static enum lm_status find_text(const struct lm_shrink *o, struct facts *f, struct lm_err *e)
+{
+    char folder[4000];
+    if (o->text) {
+        snprintf(f->text, sizeof f->text, "%s", o->text);
+        return lm_file_exists(o->text) ? LM_OK
+            : lm_fail(e, LM_EINPUT, "%s: no such file", o->text);
+    }
+    enum lm_status s = lm_cache_folder(folder, sizeof folder, e);
+    if (s)
+        return s;
+    snprintf(f->text, sizeof f->text, "%s/text/default.txt", folder);
+    return lm_file_exists(f->text) ? LM_OK
+        : lm_fail(e, LM_ECONFIG, "shrink needs text like what the model will see: give --text "
+                  "FILE (plain UTF-8, 500 KB or more); scripts/quickstart puts a default "
+                  "one at %s", f->text);
+}
+
+/* Milliseconds per token of decode=64@512, least of three. */
+static enum lm_status time_decode(const struct lm_shrink *o, struct facts *f,
+                                  struct lm_run *run, struct lm_err *e)
+{
+    struct lm_stage backend;
+    struct lm_bench b = { 0 };
+    struct lm_network net = { 0 };
+    struct lm_decoder *d = NULL;
+    enum lm_status s = lm_stage_open(&backend, LM_BACKEND, NULL, "cpu", NULL, "backend", run, e);
+    if (!s)
+        s = lm_bench_open(&b, o->model, NULL, &backend, run, e);
+    if (!s)
+        s = lm_network_open(b.engine, b.model, &net, e);
+    if (!s)
+        s = lm_decoder_open(b.engine, &net, 576, 1, &d, e);
+    f->decode_ms = INFINITY;
+    float *logits = lm_alloc_array((size_t)f->arch.vocab, sizeof *logits, "timing");
+    if (!s && !logits)
+        s = lm_fail_memory(e, (size_t)f->arch.vocab * 4, "timing");
+    for (int r = 0; !s && r < 3; r++) {
+        double sum = 0, t;
+        lm_decoder_seek(d, 512);
+        for (int32_t i = 0, id = 1; !s && i < 64; i++) {
+            s = lm_decoder_feed(d, &id, 1, logits, &t, e);
+            sum += t;
+        }
+        f->decode_ms = fmin(f->decode_ms, sum / 64 * 1e3);
+    }
+    lm_release(logits);
+    lm_decoder_close(d);
+    lm_network_close(&net);
+    lm_bench_close(&b);
+    if (backend.plugin)
+        lm_stage_close(&backend);
+    return s;
+}
+
+static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm_err *e)
+{
+    struct lm_run *run = NULL;
+    struct lm_model *m = NULL;
+    struct lm_plan *plan = NULL;
+    const int32_t *ids;
+    enum lm_status s = find_text(o, f, e);
+    if (s || (s = lm_run_open(0, &run, e)))
+        return s;
+    if (!(s = lm_load_model(o->model, NULL, run, &m, e)) && !(s = lm_run_model(run, m, e)) &&
+        !(s = lm_run_ids(run, f->text, &ids, &f->tokens, e)) &&
+        !(s = lm_plan_open(lm_model_arch(m), NULL, &plan, e))) {
+        f->arch = *lm_model_arch(m);
+        f->cost.struct_size = sizeof f->cost;
+        lm_plan_cost(plan, LM_F16, &f->cost);
+        for (int32_t i = 0; i < f->arch.n_layer; i++)
+            f->sites += (f->arch.layer[i].n_ff > 0) + (f->arch.layer[i].n_kv > 1);
+        if (o->max_ms > 0 && f->arch.context > 0 && f->arch.context < 576)
+            s = lm_fail(e, LM_ECONFIG, "shrink: --max-latency measures decode=64@512, and the "
+                        "model's context is %d tokens; use --to", f->arch.context);
+    }
+    lm_plan_free(plan);
+    f->arch.layer = NULL;               /* goes with the model */
+    lm_model_free(m);
+    if (!s && o->max_ms > 0)
+        s = time_decode(o, f, run, e);
+    lm_run_close(run);
+    return s;
+}
+
+/* Share of body parameters the goal will take, as a start for the search. */
+static double share_of_goal(const struct lm_shrink *o, const struct facts *f)
+{
+    double body = (double)f->cost.body_params;
+    double rest = (double)(f->cost.params - f->cost.body_params);
+    double share = o->to;
+    if (o->max_bytes > 0)
+        share = (o->max_bytes - ((double)f->cost.bytes - 2 * body)) / (2 * body);
+    if (o->max_ms > 0)                  /* decoding reads every weight once */
+        share = (o->max_ms / f->decode_ms * (body + rest) - rest) / body;
+    return fmin(fmax(share, 0.05), 1);
+}
+
+/* Trials that fit the time: a single-site trial runs half of the body and the
+ * head over `fast` windows, a full one nearly all over `full` windows.        */
+struct budget { int64_t fast, full, single, evolve; };
+
+static struct budget plan_budget(const struct lm_shrink *o, const struct facts *f)
+{
+    double head = 2.0 * f->arch.hidden * f->arch.vocab;
+    double body = 2.0 * (double)f->cost.body_params + 4.0 * f->arch.hidden * (double)f->window;
+    double rate = 0.75 * f->flops;
+    double seconds = (o->minutes > 0 ? o->minutes : 5) * 60;
+    double gram = 0.7 * body;           /* the Gram matrices beside the forward pass */
+    double calibrate = (double)(f->calibration * f->window) * (body + gram) / rate;
+    double left = fmax(seconds - calibrate - 20, seconds / 4);
+    struct budget b = { .full = 8 };
+    int64_t most = (int64_t)(0.15 * (double)f->tokens) / f->window;
+    b.full = most < b.full ? (most > 1 ? most : 1) : b.full;
+    b.fast = b.full > 2 ? 2 : b.full;
+    double one = (double)(b.fast * f->window) * (0.55 * body + head) / rate;
+    double all = (double)(b.full * f->window) * (0.8 * body + head) / rate;
+    b.single = (int64_t)(0.7 * left / one);
+    b.evolve = (int64_t)(0.3 * left / all);
+    int64_t cap = 16 * f->sites;
+    if (b.single > cap)
+        b.single = cap;
+    if (b.single < 2 * f->sites)
+        b.single = 2 * f->sites;
+    b.evolve = b.evolve < 24 ? 24 : b.evolve > 600 ? 600 : b.evolve;
+    return b;
+}
+
+static void quoted(struct lm_str *out, const char *s)
+{
+    lm_str_put(out, "\"", 1);
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            lm_str_put(out, "\\", 1);
+        if (*s == '$')
+            lm_str_put(out, "$", 1);    /* no substitution */
+        lm_str_put(out, s, 1);
+    }
+    lm_str_put(out, "\"", 1);
+}
+
+static void add_inputs(const struct lm_shrink *o, const struct facts *f, struct lm_str *t)
+{
+    static const struct { const char *name; double from, to; } part[] = {
+        { "calibration", 0, 0.7 }, { "search", 0.7, 0.85 }, { "final", 0.85, 1 } };
+    lm_str_add(t, "# Written by `lamina shrink`; change it and run it with `lamina run`.\n"
+               "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; out = ",
+               (long long)o->seed, (long long)o->threads);
+    quoted(t, o->out);
+    lm_str_add(t, "; };\nmodel: { path = ");
+    quoted(t, o->model);
+    lm_str_add(t, "; };\n\n# Disjoint parts of one text.\ndata: {\n");
+    for (size_t i = 0; i < 3; i++) {
+        lm_str_add(t, "  %s: { path = ", part[i].name);
+        quoted(t, f->text);
+        lm_str_add(t, "; part = [%.2f, %.2f];", part[i].from, part[i].to);
+        if (i == 0)
+            lm_str_add(t, " sequences = %lld; length = %lld;", (long long)f->calibration,
+                       (long long)f->window);
+        lm_str_add(t, " };\n");
+    }
+    lm_str_add(t, "};\n");
+}
+
+/* The bounded size is the second objective, so that the search can aim at it. */
+static void add_goal(const struct lm_shrink *o, double share, struct lm_str *t)
+{
+    lm_str_add(t, "\nobjectives = ( { metric = \"kl.nats\"; }, { metric = \"size.%s\"; } );\n"
+               "constraints = ( ", o->max_bytes > 0 ? "bytes" : "body_params");
+    if (o->max_bytes > 0)
+        lm_str_add(t, "{ metric = \"size.bytes\"; max = %.0f.0; }", o->max_bytes);
+    else if (o->max_ms > 0)
+        lm_str_add(t, "{ metric = \"latency.decode_ms\"; max = %.6g; },\n"
+                   "  # predicted from the dense model's latency; raise it if there is room\n"
+                   "  { metric = \"size.body_params\"; share = %.4f; }", o->max_ms,
+                   fmin(1, share * 1.02));
+    else
+        lm_str_add(t, "{ metric = \"size.body_params\"; share = %.6g; }", o->to);
+    lm_str_add(t, " );\n");
+}
+
+/* Sizes to solve for: a ladder for the picture, steps below the goal's size for
+ * bounds that only measuring can confirm.                                     */
+static void add_search(double share, const struct budget *b, struct lm_str *t)
+{
+    static const double ladder[] = { 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5 };
+    struct lm_str sizes = { 0 };
+    for (size_t i = 0; i < sizeof ladder / sizeof *ladder; i++)
+        lm_str_add(&sizes, "%.2f, ", ladder[i]);
+    lm_str_add(&sizes, "%.4f, %.4f, %.4f", share * 0.96, share * 0.98, share);
+    t->failed |= sizes.failed;
+    lm_str_add(t, "\n# KL increments of each site and level, a knapsack over them, again "
+               "around its solution;\n# then NSGA-II from the solutions.\n"
+               "search: { use = \"chain\"; stages = (\n"
+               "  { use = \"lagrangian\"; budget = %lld; fidelity = %.4f;\n"
+               "    targets = [%s]; },\n"
+               "  { use = \"nsga2\"; population = 24; budget = %lld; } ); };\n",
+               (long long)b->single, (double)b->fast / (double)b->full, sizes.s ? sizes.s : "",
+               (long long)b->evolve);
+    lm_str_free(&sizes);
+}
+
+enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struct lm_err *e)
+{
+    struct facts f = { 0 };
+    enum lm_status s = look(o, &f, e);
+    if (s)
+        return s;
+    lm_linalg_threads(1);
+    f.flops = gemm_rate() * 1.3;        /* a second thread gains little on shared cores */
+    f.window = f.arch.context > 0 && f.arch.context < 512 ? f.arch.context : 512;
+    f.calibration = 128;
+    if ((double)f.tokens * 0.15 < (double)f.window * 2)
+        return lm_fail(e, LM_EINPUT, "%s: %zu tokens are too few to calibrate, search and "
+                       "check on disjoint parts; %lld are needed", f.text, f.tokens,
+                       (long long)ceil((double)f.window * 2 / 0.15));
+    while (f.calibration > 16 && (double)(f.calibration * f.window) > (double)f.tokens)
+        f.calibration /= 2;
+    struct budget b = plan_budget(o, &f);
+    double share = share_of_goal(o, &f);
+    add_inputs(o, &f, t);
+    lm_str_add(t, "\n# What may be cut, how it is ranked, and how the rest is repaired.\n"
+               "score = ( { use = \"wanda\"; } );\n"
+               "prune = ( { use = \"kv_groups\"; min = 1; },\n"
+               "          { use = \"ffn\"; step = 32; multiple = 32; } );\n"
+               "repair: { use = \"least_squares\"; };\n"
+               "\n# How candidates are judged: as repaired, on text of their own.\n"
+               "evaluate = ( { use = \"kl\"; text = \"search\"; window = %lld; windows = %lld; "
+               "},\n             { use = \"size\"; }%s );\n", (long long)f.window,
+               (long long)b.full, o->max_ms > 0 ?
+               ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
+               "runs = 3; }" : "");
+    add_goal(o, share, t);
+    add_search(share, &b, t);
+    lm_str_add(t, "\n# Measured once the search is done: the dense model and the finalists.\n"
+               "final = ( { use = \"perplexity\"; text = \"final\"; window = %lld; windows = "
+               "8; }%s );\n"
+               "export = ( { use = \"gguf\"; dtype = \"f16\"; pick = \"best\"; } );\n"
+               "report = ( { use = \"table\"; }, { use = \"json\"; }, { use = \"html\"; } );\n",
+               (long long)f.window, o->max_ms > 0 ? "" :
+               f.arch.context >= 576 ? ",\n          { use = \"latency\"; prefill = 512; "
+               "decode = \"64@512\"; }" : ",\n          { use = \"latency\"; prefill = 128; "
+               "decode = \"32@128\"; }");
+    return t->failed ? lm_fail_memory(e, t->n, "the pipeline") : LM_OK;
+}

@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* view.c -- see view.h: trials in memory, their ranks, and what reporters see. */
+#include "pipeline/view.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "plan/plan.h"
+#include "study/pareto.h"
+
+enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p, struct lm_err *e)
+{
+    struct lm_str text = { 0 };
+    for (size_t i = 0; i < p->n_constraint; i++) {
+        const struct lm_goal_options *o = p->constraint[i].o;
+        int m = p->constraint[i].metric;
+        s->bound[i] = (struct lm_bound){ m, -INFINITY, INFINITY };
+        if (o->min.n)
+            s->bound[i].min = o->min.v[0];
+        if (o->max.n)
+            s->bound[i].max = o->max.v[0];
+        if (o->share.n)
+            s->bound[i].max = o->share.v[0] * s->trial[0].value[m];
+        lm_str_add(&text, "%d %.17g %.17g\n", m, s->bound[i].min, s->bound[i].max);
+    }
+    s->n_bound = p->n_constraint;
+    if (text.failed)
+        return lm_fail_memory(e, 64, "bounds");
+    enum lm_status st = lm_store_put(s->store, "bounds", text.s ? text.s : "", e);
+    lm_str_free(&text);
+    return st;
+}
+
+static enum lm_status shapes_of(const struct lm_study *s, const char *text,
+                                struct lm_layer_shape *out, struct lm_err *e)
+{
+    struct lm_plan *plan;
+    if (!text[0]) {
+        memcpy(out, s->shape, (size_t)s->arch.n_layer * sizeof *out);
+        return LM_OK;
+    }
+    enum lm_status st = lm_plan_parse(&s->arch, text, &plan, e);
+    if (st)
+        return st;
+    for (int32_t i = 0; i < s->arch.n_layer; i++)
+        out[i] = lm_plan_shape(plan, i);
+    lm_plan_free(plan);
+    return LM_OK;
+}
+
+enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
+                           struct lm_view_trial **out, struct lm_err *e)
+{
+    if (s->n_trial == s->cap) {
+        int64_t cap = s->cap ? s->cap * 2 : 256;
+        void *p = lm_resize(s->trial, (size_t)cap * sizeof *s->trial);
+        if (!p)
+            return lm_fail_memory(e, (size_t)cap * sizeof *s->trial, "trials");
+        s->trial = p;
+        s->cap = cap;
+    }
+    struct lm_view_trial *t = &s->trial[s->n_trial];
+    *t = (struct lm_view_trial){ .id = r->id, .genome = r->genome, .plan = r->plan,
+        .status = r->status, .fidelity = r->fidelity, .seconds = r->seconds,
+        .plan_text = lm_strdup(r->plan_text ? r->plan_text : "", "study"),
+        .reason = lm_strdup(r->reason ? r->reason : "", "study"),
+        .value = lm_alloc_array((size_t)s->n_metric + 1, sizeof(double), "study"),
+        .error = lm_alloc_array((size_t)s->n_metric + 1, sizeof(double), "study"),
+        .layer = lm_alloc_array((size_t)s->arch.n_layer + 1, sizeof *t->layer, "study") };
+    s->n_trial++;
+    if (!t->plan_text || !t->reason || !t->value || !t->error || !t->layer)
+        return lm_fail_memory(e, sizeof *t, "a trial");
+    for (int i = 0; i < s->n_metric; i++)
+        t->value[i] = t->error[i] = NAN;
+    *out = t;
+    return shapes_of(s, t->plan_text, t->layer, e);
+}
+
+double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t, size_t k)
+{
+    double v = t->value[s->objective[k]];
+    return s->metric[s->objective[k]].maximise ? -v : v;
+}
+
+void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *out)
+{
+    for (size_t i = 0; i < s->n_bound; i++) {
+        const struct lm_bound *b = &s->bound[i];
+        double v = t->value[b->metric];
+        out[i] = 0;
+        if (isnan(v))
+            continue;
+        if (v > b->max)
+            out[i] = (v - b->max) / (fabs(b->max) > 1e-12 ? fabs(b->max) : 1);
+        else if (v < b->min)
+            out[i] = (b->min - v) / (fabs(b->min) > 1e-12 ? fabs(b->min) : 1);
+    }
+}
+
+static bool complete(const struct lm_study *s, const struct lm_view_trial *t)
+{
+    if (t->status != LM_OK || t->fidelity < 1)
+        return false;
+    for (size_t k = 0; k < s->n_objective; k++)
+        if (isnan(lm_view_objective(s, t, k)))
+            return false;
+    return true;
+}
+
+enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e)
+{
+    size_t m = s->n_objective, n = 0;
+    double *point = lm_alloc_array((size_t)s->n_trial * m + 1, sizeof *point, "study");
+    int64_t *id = lm_alloc_array((size_t)s->n_trial + 1, sizeof *id, "study");
+    bool *front = lm_alloc_array((size_t)s->n_trial + 1, sizeof *front, "study");
+    double violation[LM_MAX_STAGES];
+    if (!point || !id || !front) {
+        lm_release(point);
+        lm_release(id);
+        lm_release(front);
+        return lm_fail_memory(e, (size_t)s->n_trial * m * 8, "the front");
+    }
+    for (int64_t i = 0; i < s->n_trial; i++) {
+        struct lm_view_trial *t = &s->trial[i];
+        t->front = t->feasible = false;
+        if (!complete(s, t))
+            continue;
+        t->feasible = true;
+        lm_view_violation(s, t, violation);
+        for (size_t k = 0; k < s->n_bound; k++)
+            t->feasible &= violation[k] <= 0;
+        for (size_t k = 0; k < m; k++)
+            point[n * m + k] = lm_view_objective(s, t, k);
+        id[n++] = i;
+    }
+    lm_front(point, n, m, front);
+    for (size_t i = 0; i < n; i++)
+        s->trial[id[i]].front = front[i];
+    lm_release(point);
+    lm_release(id);
+    lm_release(front);
+    return LM_OK;
+}
+
+static int64_t pick_least(const struct lm_study *s, int metric)
+{
+    int64_t best = -1;
+    for (int64_t i = s->n_trial - 1; i >= 0; i--) {
+        const struct lm_view_trial *t = &s->trial[i];
+        if (!t->feasible || (i == 0 && best >= 0))
+            continue;
+        double v = metric < 0 ? lm_view_objective(s, t, 0) : t->value[metric];
+        double b = best < 0 ? INFINITY : metric < 0 ? lm_view_objective(s, &s->trial[best], 0)
+                                                    : s->trial[best].value[metric];
+        if (v <= b)
+            best = i;
+    }
+    return best;
+}
+
+static int64_t pick_knee(const struct lm_study *s)
+{
+    size_t n = 0;
+    if (s->n_objective != 2)
+        return pick_least(s, -1);
+    double *point = lm_alloc_array((size_t)s->n_trial * 2 + 1, sizeof *point, "study");
+    bool *front = lm_alloc_array((size_t)s->n_trial + 1, sizeof *front, "study");
+    int64_t *id = lm_alloc_array((size_t)s->n_trial + 1, sizeof *id, "study"), found = -1;
+    if (point && front && id) {
+        for (int64_t i = 0; i < s->n_trial; i++) {
+            if (!s->trial[i].front)
+                continue;
+            front[n] = true;
+            point[2 * n] = lm_view_objective(s, &s->trial[i], 0);
+            point[2 * n + 1] = lm_view_objective(s, &s->trial[i], 1);
+            id[n++] = i;
+        }
+        size_t k = lm_knee(point, front, n);
+        found = k < n ? id[k] : pick_least(s, -1);
+    }
+    lm_release(point);
+    lm_release(front);
+    lm_release(id);
+    return found;
+}
+
+int64_t lm_view_pick(const struct lm_study *s, enum lm_pick pick)
+{
+    if (pick == LM_PICK_KNEE)
+        return pick_knee(s);
+    if (pick == LM_PICK_BEST)
+        return pick_least(s, -1);
+    for (int i = 0; i < s->n_metric; i++)
+        if (!strcmp(s->metric[i].name, "size.bytes"))
+            return pick_least(s, i);
+    return -1;
+}
+
+int64_t lm_view_best(const struct lm_study *s)
+{
+    return lm_view_pick(s, LM_PICK_BEST);
+}
+
+int64_t lm_view_n_trials(const struct lm_study *s)
+{
+    return s->n_trial;
+}
+
+enum lm_status lm_view_trial(const struct lm_study *s, int64_t i, struct lm_trial *out,
+                             struct lm_err *e)
+{
+    if (i < 0 || i >= s->n_trial)
+        return lm_fail(e, LM_EBUG, "there is no trial %lld", (long long)i);
+    const struct lm_view_trial *t = &s->trial[i];
+    *out = (struct lm_trial){ .struct_size = sizeof *out, .id = t->id, .status = t->status,
+        .feasible = t->feasible, .front = t->front, .fidelity = t->fidelity,
+        .seconds = t->seconds, .reason = t->reason, .plan = t->plan_text,
+        .value = t->value, .error = t->error, .layer = t->layer };
+    return LM_OK;
+}
+
+int64_t lm_view_n_metrics(const struct lm_study *s)
+{
+    return s->n_metric;
+}
+
+const char *lm_view_metric(const struct lm_study *s, int64_t i, const char **unit,
+                           bool *objective)
+{
+    if (i < 0 || i >= s->n_metric)
+        return NULL;
+    if (unit)
+        *unit = s->metric[i].unit;
+    if (objective)
+        *objective = s->metric[i].objective;
+    return s->metric[i].name;
+}
+
+const struct lm_arch *lm_view_arch(const struct lm_study *s)
+{
+    return &s->arch;
+}
+
+const char *lm_view_text(const struct lm_study *s, const char *key)
+{
+    struct lm_study *w = (struct lm_study *)s;  /* keeps the text it hands out */
+    struct lm_err ignored = { 0 };
+    char *text = NULL;
+    if (lm_store_get(s->store, key, &text, &ignored) || !text)
+        return "";
+    for (int i = 0; i < LM_VIEW_TEXTS; i++)
+        if (!w->text[i] || i == LM_VIEW_TEXTS - 1) {
+            lm_release(w->text[i]);
+            return w->text[i] = text;
+        }
+    return "";
+}

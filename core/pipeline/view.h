@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* view.h -- a study in memory: what the search tells from, what reporters and
+ * exports read.  It is rebuilt from the store alone, so that a report needs
+ * neither the model nor its plugins.                                        */
+#ifndef LM_PIPELINE_VIEW_H
+#define LM_PIPELINE_VIEW_H
+#include "base/err.h"
+#include "pipeline/pipeline.h"
+#include "study/store.h"
+
+enum { LM_VIEW_TEXTS = 256 };
+
+struct lm_bound { int metric; double min, max; };   /* -inf, inf: none */
+
+struct lm_view_trial {
+    int64_t  id;
+    uint64_t genome, plan;
+    uint32_t status;
+    double   fidelity, seconds;
+    char    *plan_text, *reason;
+    double  *value, *error;             /* [n_metric]; NAN: not measured */
+    struct lm_layer_shape *layer;       /* [arch.n_layer] */
+    bool     feasible, front;
+};
+
+struct lm_study {
+    struct lm_store *store;             /* borrowed */
+    struct lm_arch arch;                /* shapes of the dense model */
+    struct lm_layer_shape *shape;
+    struct { char name[96], unit[24]; bool objective, maximise; } metric[LM_MAX_METRICS];
+    int      n_metric, n_search;        /* the first n_search are of `evaluate` */
+    int      objective[LM_MAX_STAGES];
+    size_t   n_objective;
+    struct lm_bound bound[LM_MAX_STAGES];
+    size_t   n_bound;
+    struct lm_view_trial *trial;
+    int64_t  n_trial, cap;
+    char    *text[LM_VIEW_TEXTS];       /* what study_text handed out */
+};
+
+/* Of a new study; writes what a later load needs into the store. */
+enum lm_status lm_view_new(struct lm_pipeline *p, const struct lm_arch *arch,
+                           struct lm_store *store, struct lm_study **s, struct lm_err *e);
+enum lm_status lm_view_load(struct lm_store *store, struct lm_study **s, struct lm_err *e);
+void lm_view_free(struct lm_study *s);
+/* Resolves `share` bounds once the dense model is measured (trial 0). */
+enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p, struct lm_err *e);
+/* Adds a recorded trial with NAN metrics; fill value[] in. */
+enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
+                           struct lm_view_trial **t, struct lm_err *e);
+/* Marks feasible and front; needed after the last lm_view_add. */
+enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e);
+/* violation [n_bound] of a trial: <= 0 satisfied. */
+void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *v);
+/* Objective k of a trial, as minimised. */
+double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t, size_t k);
+/* Trial by rule; -1: none.  Among feasible full-fidelity trials but the dense
+ * one, unless it alone is feasible.                                         */
+int64_t lm_view_pick(const struct lm_study *s, enum lm_pick pick);
+/* Stores a metric of a finalist. */
+enum lm_status lm_view_final(struct lm_study *s, int64_t trial, int metric, double value,
+                             double error, struct lm_err *e);
+
+/* The host's study_* functions. */
+int64_t lm_view_n_trials(const struct lm_study *s);
+enum lm_status lm_view_trial(const struct lm_study *s, int64_t i, struct lm_trial *out,
+                             struct lm_err *e);
+int64_t lm_view_n_metrics(const struct lm_study *s);
+const char *lm_view_metric(const struct lm_study *s, int64_t i, const char **unit,
+                           bool *objective);
+int64_t lm_view_best(const struct lm_study *s);
+const struct lm_arch *lm_view_arch(const struct lm_study *s);
+const char *lm_view_text(const struct lm_study *s, const char *key);
+#endif

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* build.c -- cut segments: rows gathered into a rack, consumers gathered or
+ * repaired.
+ *
+ * FFN channel c is row c of gate and up and column c of down.  KV group g is
+ * head_dim rows of k and v, the rows of q of its n_head / n_kv query heads, and
+ * the same columns of o (Hugging Face order: query head i reads group
+ * i / (n_head / n_kv)).  Repair sees the consumer's columns and the statistics
+ * of its input in the order of the rack; it is prepared once for all widths
+ * that are missing.                                                         */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/pool.h"
+#include "plan/part.h"
+
+struct site {                           /* one rack's block, and its order */
+    const struct lm_workshop_args *args;
+    struct lm_rack *rack;
+    struct lm_segment_spec dense;
+    int32_t width;                      /* consumer columns of one member */
+    int64_t columns;                    /* of all members */
+    int32_t *column;                    /* [columns], kept first */
+};
+
+/* ---- the rack ------------------------------------------------------------------- */
+
+static const struct lm_mat *producer(const struct lm_segment_spec *s, int i)
+{
+    if (s->kind == LM_SEG_MLP)
+        return i == 0 ? &s->gate : i == 1 ? &s->up : NULL;
+    return i == 0 ? &s->q : i == 1 ? &s->k : &s->v;
+}
+
+static void gather_rows(const struct lm_rack *k, const struct lm_mat *m, int32_t each,
+                        float *w, float *bias)
+{
+    for (int32_t i = 0; i < k->rows; i++)
+        for (int32_t j = 0; j < each; j++) {
+            int64_t to = (int64_t)i * each + j;
+            int64_t from = (int64_t)k->member[i] * each + j;
+
+            memcpy(w + to * m->cols, m->w + from * m->stride,
+                   (size_t)m->cols * sizeof *w);
+            if (bias)
+                bias[to] = m->bias[from];
+        }
+}
+
+static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec *s,
+                                struct lm_err *e)
+{
+    size_t total = 0, at = 0;
+
+    for (int i = 0; i < 3; i++) {
+        const struct lm_mat *m = producer(s, i);
+
+        if (m)
+            total += (size_t)(m->rows / k->n) * (size_t)k->rows
+                * ((size_t)m->cols + (m->bias ? 1 : 0));
+    }
+    if (!(k->memory = lm_alloc_array(total, sizeof(float), "rack")))
+        return lm_fail_memory(e, total * sizeof(float), "reordered weights");
+    for (int i = 0; i < 3; i++) {
+        const struct lm_mat *m = producer(s, i);
+        int32_t each = m ? (int32_t)(m->rows / k->n) : 0;
+        size_t rows = (size_t)each * (size_t)k->rows;
+        float *bias;
+
+        if (!m)
+            continue;
+        k->w[i] = k->memory + at;
+        at += rows * (size_t)m->cols;
+        bias = m->bias ? k->memory + at : NULL;
+        k->bias[i] = bias;
+        at += bias ? rows : 0;
+        gather_rows(k, m, each, (float *)(uintptr_t)k->w[i], bias);
+    }
+    k->bytes = total * sizeof(float);
+    return LM_OK;
+}
+
+static const struct lm_mat *consumer(const struct lm_segment_spec *s)
+{
+    return s->kind == LM_SEG_MLP ? &s->down : &s->o;
+}
+
+/* The block's dense weights, and the order of the consumer's columns. */
+static enum lm_status open_site(struct site *t, struct lm_err *e)
+{
+    struct lm_rack *k = t->rack;
+    enum lm_status st = lm_dense_spec(t->args->model, k->kind, k->layer, &t->dense, e);
+
+    if (st)
+        return st;
+    t->columns = consumer(&t->dense)->cols;
+    t->width = (int32_t)(t->columns / k->n);
+    t->column = lm_alloc_array((size_t)t->columns, sizeof *t->column, "site");
+    if (!t->column)
+        return lm_fail_memory(e, (size_t)t->columns * sizeof *t->column, "an order");
+    for (int32_t i = 0; i < k->n; i++)
+        for (int32_t j = 0; j < t->width; j++)
+            t->column[i * t->width + j] = k->member[i] * t->width + j;
+    return k->memory ? LM_OK : fill_rack(k, &t->dense, e);
+}
+
+/* ---- the consumer ----------------------------------------------------------------- */
+
+static void gather_columns(const struct site *t, int64_t m, float *out)
+{
+    const struct lm_mat *w = consumer(&t->dense);
+
+    for (int64_t i = 0; i < w->rows; i++)
+        for (int64_t j = 0; j < m; j++)
+            out[i * m + j] = w->w[i * w->stride + t->column[j]];
+}
+
+struct material {                       /* what a repair works from */
+    struct lm_repair_site site;
+    float  *w;
+    double *gram, *sum;
+};
+
+static void free_material(struct material *m)
+{
+    lm_release(m->w);
+    lm_release(m->gram);
+    lm_release(m->sum);
+}
+
+/* A statistic of n (or n x n) values, reordered. */
+static enum lm_status order_stat(const struct site *t, uint32_t stat, double **out,
+                                 struct lm_err *e)
+{
+    uint32_t site = t->rack->kind == LM_SEG_MLP ? LM_SITE_MLP : LM_SITE_ATTN;
+    int64_t k = t->columns, rows = stat == LM_STAT_GRAM ? k : 1, n;
+    const double *from;
+    enum lm_status st;
+
+    if (!t->args->stats)
+        return lm_fail(e, LM_ECONFIG, "repair needs calibration statistics, but the "
+                       "pipeline has none; name a calibration text");
+    if ((st = lm_stats_get(t->args->stats, stat, site, t->rack->layer, &from, &n, e)))
+        return st;
+    if (n != rows * k)
+        return lm_fail(e, LM_EBUG, "a statistic has %lld values, %lld are needed",
+                       (long long)n, (long long)(rows * k));
+    if (!(*out = lm_alloc_array((size_t)(rows * k), sizeof **out, "repair")))
+        return lm_fail_memory(e, (size_t)(rows * k) * sizeof **out, "statistics");
+    for (int64_t i = 0; i < rows; i++) {
+        const double *row = from + (rows > 1 ? t->column[i] * k : 0);
+
+        for (int64_t j = 0; j < k; j++)
+            (*out)[i * k + j] = row[t->column[j]];
+    }
+    return LM_OK;
+}
+
+static enum lm_status gather_material(const struct site *t, uint64_t needs,
+                                      struct material *m, struct lm_err *e)
+{
+    int64_t n = consumer(&t->dense)->rows, k = t->columns;
+    enum lm_status st = LM_OK;
+
+    if (!(m->w = lm_alloc_array((size_t)(n * k), sizeof *m->w, "repair")))
+        return lm_fail_memory(e, (size_t)(n * k) * sizeof *m->w, "reordered weights");
+    gather_columns(t, k, m->w);
+    if (needs & LM_BIT(LM_STAT_GRAM))
+        st = order_stat(t, LM_STAT_GRAM, &m->gram, e);
+    if (!st && (needs & LM_BIT(LM_STAT_SUM)))
+        st = order_stat(t, LM_STAT_SUM, &m->sum, e);
+    m->site = (struct lm_repair_site){
+        .struct_size = sizeof m->site, .layer = t->rack->layer,
+        .site = t->rack->kind == LM_SEG_MLP ? LM_SITE_MLP : LM_SITE_ATTN,
+        .n = n, .k = k, .w = m->w, .gram = m->gram, .sum = m->sum,
+        .tokens = t->args->stats ? lm_stats_tokens(t->args->stats) : 0
+    };
+    return st;
+}
+
+/* ---- segments ---------------------------------------------------------------------- */
+
+static void view(struct lm_mat *m, const struct lm_rack *k, int i, int32_t kept)
+{
+    m->rows = m->rows / k->n * kept;
+    m->w = k->w[i];
+    m->stride = m->cols;
+    m->bias = k->bias[i];
+}
+
+static enum lm_status open_segment(const struct site *t, struct lm_part *p,
+                                   struct lm_err *e)
+{
+    struct lm_segment_spec s = t->dense;
+    const struct lm_rack *k = t->rack;
+    struct lm_mat *c = s.kind == LM_SEG_MLP ? &s.down : &s.o;
+
+    s.key = p->key;
+    if (s.kind == LM_SEG_MLP) {
+        s.n_ff = p->kept;
+        view(&s.gate, k, 0, p->kept);
+        view(&s.up, k, 1, p->kept);
+    } else {
+        s.n_head = s.n_head / k->n * p->kept;
+        s.n_kv = p->kept;
+        view(&s.q, k, 0, p->kept);
+        view(&s.k, k, 1, p->kept);
+        view(&s.v, k, 2, p->kept);
+    }
+    c->w = p->consumer;
+    c->cols = c->stride = (int64_t)p->kept * t->width;
+    return lm_segment_open(t->args->engine, &s, &p->seg, e);
+}
+
+/* A plugin's status counts even where it forgot to say why. */
+static enum lm_status blame(enum lm_status st, struct lm_err *e)
+{
+    if (st && !e->code)
+        lm_fail(e, st, "the repair failed (%s)", lm_status_name(st));
+    return st;
+}
+
+static enum lm_status build_part(const struct site *t, struct lm_part_job *j,
+                                 const void *prepared)
+{
+    struct lm_part *p = j->part;
+    int64_t m = (int64_t)p->kept * t->width, n = consumer(&t->dense)->rows;
+    size_t count = (size_t)(n * m);
+    enum lm_status st = LM_OK;
+
+    if (!(p->consumer = lm_alloc_array(count, sizeof *p->consumer, "part")))
+        return lm_fail_memory(&j->err, count * sizeof *p->consumer, "a derived matrix");
+    p->bytes = count * sizeof *p->consumer;
+    if (j->repair.ops)
+        st = blame(j->repair.ops->apply(j->repair.self, prepared, m, p->consumer,
+                                        &j->err), &j->err);
+    else
+        gather_columns(t, m, p->consumer);
+    return st ? st : open_segment(t, p, &j->err);
+}
+
+/* A success may have failed on its way there and left a text behind. */
+static void settle(struct lm_part_job *j, enum lm_status st)
+{
+    if (!st)
+        j->err.code = LM_OK;
+}
+
+static void fail_jobs(struct lm_part_job *from, uint64_t repair, const struct lm_err *e)
+{
+    for (struct lm_part_job *j = from; j; j = j->next)
+        if (!j->done && j->repair.key == repair) {
+            j->err = *e;
+            j->done = true;
+        }
+}
+
+/* All jobs with the repair of the first: prepared once, applied to each. */
+static void build_widths(const struct site *t, struct lm_part_job *first)
+{
+    const struct lm_repair_choice r = first->repair;
+    struct material m = { .w = NULL };
+    struct lm_err e = { LM_OK, "" };
+    void *prepared = NULL;
+
+    if (r.ops && (gather_material(t, r.ops->needs, &m, &e)
+                  || blame(r.ops->prepare(r.self, &m.site, &prepared, &e), &e))) {
+        fail_jobs(first, r.key, &e);
+        free_material(&m);
+        return;
+    }
+    for (struct lm_part_job *j = first; j; j = j->next) {
+        if (j->done || j->repair.key != r.key)
+            continue;
+        j->done = true;
+        if (lm_canceled())
+            lm_fail(&j->err, LM_ECANCELED, "canceled");
+        else
+            settle(j, build_part(t, j, prepared));
+    }
+    if (r.ops && r.ops->release)
+        r.ops->release(r.self, prepared);
+    free_material(&m);
+}
+
+static void build_dense(const struct lm_workshop_args *a, struct lm_part_job *j)
+{
+    struct lm_segment_spec s;
+
+    if (!lm_dense_spec(a->model, j->part->kind, j->part->layer, &s, &j->err))
+        lm_segment_open(a->engine, &s, &j->part->seg, &j->err);
+}
+
+void lm_parts_build(const struct lm_workshop_args *a, struct lm_rack *rack,
+                    struct lm_part_job *jobs)
+{
+    struct site t = { .args = a, .rack = rack };
+    struct lm_err e = { LM_OK, "" };
+
+    if (!rack) {
+        build_dense(a, jobs);
+        return;
+    }
+    if (open_site(&t, &e)) {
+        for (struct lm_part_job *j = jobs; j; j = j->next)
+            fail_jobs(j, j->repair.key, &e);
+    } else {
+        for (struct lm_part_job *j = jobs; j; j = j->next)
+            if (!j->done)
+                build_widths(&t, j);
+    }
+    for (struct lm_part_job *j = jobs; j; j = j->next)
+        if (j->err.code && j->err.code != LM_ECANCELED)
+            lm_err_prefix(&j->err, "layer %d, %s: ", rack->layer,
+                          rack->kind == LM_SEG_MLP ? "MLP block" : "attention block");
+    lm_release(t.column);
+}

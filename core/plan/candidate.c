@@ -1,0 +1,492 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* candidate.c -- the workshop: which parts a plan needs, which of them are at
+ * hand, and what is thrown away when memory is short.
+ *
+ * A batch of candidates goes in three steps.  On the main thread every block
+ * of every plan is looked up by content key; missing parts become jobs, sorted
+ * by rack.  Racks are then filled and their parts built in parallel (build.c).
+ * Last, candidates are put together, and those with a failed part are let go.
+ *
+ * A key is a hash of all that a part's weights follow from: model, block, kept
+ * members in their order, repair with its options, statistics.              */
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "plan/part.h"
+
+enum { BUCKETS = 1024 };
+
+struct lm_workshop {
+    struct lm_workshop_args args;
+    uint64_t model, stats;              /* hashes */
+    struct lm_part *bucket[BUCKETS];
+    struct lm_rack *racks;
+    size_t   bytes;                     /* of parts and racks */
+    uint64_t clock;
+    int64_t  parts, built, reused;
+};
+
+/* ---- open and close -------------------------------------------------------------- */
+
+enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_workshop **out,
+                                struct lm_err *e)
+{
+    struct lm_workshop *w = lm_alloc(sizeof *w, "workshop");
+
+    *out = w;
+    if (!w)
+        return lm_fail_memory(e, sizeof *w, "candidates");
+    w->args = *a;
+    w->model = lm_model_hash(a->model);
+    w->stats = a->stats ? lm_stats_key(a->stats) : 0;
+    return LM_OK;
+}
+
+static void free_rack(struct lm_workshop *w, struct lm_rack *k)
+{
+    struct lm_rack **at = &w->racks;
+
+    while (*at != k)
+        at = &(*at)->next;
+    *at = k->next;
+    w->bytes -= k->bytes;
+    lm_release(k->memory);
+    lm_release(k->member);
+    lm_release(k);
+}
+
+static void free_part(struct lm_workshop *w, struct lm_part *p)
+{
+    struct lm_part **at = &w->bucket[p->key % BUCKETS];
+
+    while (*at != p)
+        at = &(*at)->next;
+    *at = p->next;
+    if (p->seg)
+        lm_segment_close(p->seg);
+    if (p->rack)
+        p->rack->refs--;
+    w->bytes -= p->bytes;
+    w->parts--;
+    lm_release(p->consumer);
+    lm_release(p);
+}
+
+void lm_workshop_close(struct lm_workshop *w)
+{
+    if (!w)
+        return;
+    for (size_t i = 0; i < BUCKETS; i++)
+        while (w->bucket[i])
+            free_part(w, w->bucket[i]);
+    while (w->racks)
+        free_rack(w, w->racks);
+    lm_release(w);
+}
+
+const struct lm_model *lm_workshop_model(const struct lm_workshop *w)
+{
+    return w->args.model;
+}
+
+void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out)
+{
+    *out = (struct lm_workshop_use){ .bytes = w->bytes, .parts = w->parts,
+                                     .built = w->built, .reused = w->reused };
+}
+
+/* Lets go of what nobody holds, least recently used first.  Dense segments own
+ * no weights and stay.                                                      */
+static void shrink(struct lm_workshop *w)
+{
+    while (w->bytes > w->args.memory) {
+        struct lm_part *part = NULL;
+        struct lm_rack *rack = NULL;
+
+        for (size_t i = 0; i < BUCKETS; i++)
+            for (struct lm_part *p = w->bucket[i]; p; p = p->next)
+                if (!p->refs && p->rack && (!part || p->used < part->used))
+                    part = p;
+        for (struct lm_rack *k = w->racks; k; k = k->next)
+            if (!k->refs && (!rack || k->used < rack->used))
+                rack = k;
+        if (rack && (!part || rack->used <= part->used))
+            free_rack(w, rack);
+        else if (part)
+            free_part(w, part);
+        else
+            return;
+    }
+}
+
+/* ---- what a plan needs --------------------------------------------------------------- */
+
+static const struct lm_keep *keep_of(const struct lm_plan *p, enum lm_segment_kind kind,
+                                     int32_t layer)
+{
+    return kind == LM_SEG_MLP ? &p->layer[layer].ffn : &p->layer[layer].kv;
+}
+
+/* Members in score order, the kept ones first; *rows: how many of them a rack
+ * should hold (all when the kept ones are the best).                        */
+static enum lm_status order_members(struct lm_workshop *w, enum lm_segment_kind kind,
+                                    int32_t layer, const struct lm_keep *keep,
+                                    int32_t *member, int32_t *rows, struct lm_err *e)
+{
+    uint32_t site = kind == LM_SEG_MLP ? LM_SITE_FFN_CHANNEL : LM_SITE_KV_GROUP;
+    const int32_t *order = NULL;
+    int64_t n = 0;
+    int32_t at = 0, lead = 0;
+    struct lm_err why = { LM_OK, "" };
+
+    /* Without a scorer explicit sets still work, in natural order. */
+    if (w->args.space && lm_space_order(w->args.space, site, layer, &order, &n, &why)) {
+        if (why.code == LM_ENOMEM || why.code == LM_ECANCELED)
+            return lm_fail(e, why.code, "%s", why.text);
+        order = NULL;
+    }
+    if (n != keep->n)
+        order = NULL;
+    for (int pass = 1; pass >= 0; pass--)
+        for (int32_t i = 0; i < keep->n; i++) {
+            int32_t m = order ? order[i] : i;
+
+            if (lm_keep_has(keep, m) == (pass == 1))
+                member[at++] = m;
+        }
+    while (lead < keep->kept && member[lead] == (order ? order[lead] : lead))
+        lead++;
+    *rows = lead == keep->kept ? keep->n : keep->kept;
+    return LM_OK;
+}
+
+static uint64_t block_key(const struct lm_workshop *w, enum lm_segment_kind kind,
+                          int32_t layer, uint64_t what)
+{
+    return lm_hash_u64((uint64_t)(uint32_t)layer << 8 | kind, lm_hash_u64(w->model, what));
+}
+
+/* Takes over member. */
+static struct lm_rack *find_rack(struct lm_workshop *w, enum lm_segment_kind kind,
+                                 int32_t layer, int32_t n, int32_t rows, int32_t *member)
+{
+    uint64_t key = lm_hash(member, (size_t)rows * sizeof *member,
+                           block_key(w, kind, layer, 0x7261636b));      /* "rack" */
+    struct lm_rack *k;
+
+    for (k = w->racks; k; k = k->next)
+        if (k->key == key)
+            break;
+    if (k || !(k = lm_alloc(sizeof *k, "rack"))) {
+        lm_release(member);
+    } else {
+        *k = (struct lm_rack){ .next = w->racks, .key = key, .kind = kind,
+                               .layer = layer, .n = n, .rows = rows, .member = member };
+        w->racks = k;
+    }
+    if (k)
+        k->used = ++w->clock;
+    return k;
+}
+
+static struct lm_part *find_part(struct lm_workshop *w, uint64_t key)
+{
+    struct lm_part *p = w->bucket[key % BUCKETS];
+
+    while (p && p->key != key)
+        p = p->next;
+    return p;
+}
+
+static struct lm_part *add_part(struct lm_workshop *w, uint64_t key,
+                                enum lm_segment_kind kind, int32_t layer,
+                                int32_t kept, struct lm_rack *rack)
+{
+    struct lm_part *p = lm_alloc(sizeof *p, "part");
+
+    if (!p)
+        return NULL;
+    *p = (struct lm_part){ .next = w->bucket[key % BUCKETS], .key = key, .kind = kind,
+                           .layer = layer, .kept = kept, .rack = rack };
+    w->bucket[key % BUCKETS] = p;
+    w->parts++;
+    if (rack)
+        rack->refs++;
+    return p;
+}
+
+/* ---- a batch -------------------------------------------------------------------------- */
+
+struct batch {
+    struct lm_workshop *w;
+    struct lm_part_job **job;           /* [n], in order of demand */
+    struct lm_part_job **work;          /* [n_work] first job of each rack */
+    size_t n, cap, n_work;
+};
+
+/* On failure the part, which could never be built, is gone. */
+static enum lm_status add_job(struct batch *b, struct lm_part **p,
+                              const struct lm_repair_choice *r, struct lm_err *e)
+{
+    struct lm_part_job *j = lm_alloc(sizeof *j, "job");
+
+    if (j && b->n == b->cap) {
+        size_t cap = b->cap ? 2 * b->cap : 128;
+        void *more = lm_resize(b->job, cap * sizeof *b->job);
+
+        if (more) {
+            b->job = more;
+            b->cap = cap;
+        } else {
+            lm_release(j);
+            j = NULL;
+        }
+    }
+    if (!j) {
+        free_part(b->w, *p);
+        *p = NULL;
+        return lm_fail_memory(e, sizeof *j, "a candidate");
+    }
+    j->part = *p;
+    j->repair = *r;
+    b->job[b->n++] = j;
+    return LM_OK;
+}
+
+/* The part for a block that keeps less than everything. */
+static enum lm_status want_cut(struct batch *b, const struct lm_plan *plan,
+                               enum lm_segment_kind kind, int32_t layer,
+                               const struct lm_repair_choice *r, struct lm_part **out,
+                               struct lm_err *e)
+{
+    struct lm_workshop *w = b->w;
+    const struct lm_keep *keep = keep_of(plan, kind, layer);
+    int32_t *member = lm_alloc_array((size_t)keep->n, sizeof *member, "order");
+    struct lm_rack *rack;
+    enum lm_status st;
+    int32_t rows;
+    uint64_t key;
+
+    if (!member)
+        return lm_fail_memory(e, (size_t)keep->n * sizeof *member, "an order");
+    if ((st = order_members(w, kind, layer, keep, member, &rows, e))) {
+        lm_release(member);
+        return st;
+    }
+    key = block_key(w, kind, layer, r->ops ? lm_hash_u64(w->stats, r->key) : 0);
+    key = lm_hash(member, (size_t)keep->kept * sizeof *member, key);
+    if ((*out = find_part(w, key))) {
+        lm_release(member);
+        (*out)->rack->used = ++w->clock;
+        w->reused++;
+        return LM_OK;
+    }
+    rack = find_rack(w, kind, layer, keep->n, rows, member);
+    if (!rack || !(*out = add_part(w, key, kind, layer, keep->kept, rack)))
+        return lm_fail_memory(e, sizeof **out, "a candidate");
+    return add_job(b, out, r, e);
+}
+
+static enum lm_status want_dense(struct batch *b, enum lm_segment_kind kind,
+                                 int32_t layer, struct lm_part **out, struct lm_err *e)
+{
+    static const struct lm_repair_choice none;
+    uint64_t key = block_key(b->w, kind, layer, 0x64656e7365);          /* "dense" */
+
+    if ((*out = find_part(b->w, key))) {
+        b->w->reused++;
+        return LM_OK;
+    }
+    if (!(*out = add_part(b->w, key, kind, layer, 0, NULL)))
+        return lm_fail_memory(e, sizeof **out, "a candidate");
+    return add_job(b, out, &none, e);
+}
+
+static enum lm_status want(struct batch *b, struct lm_candidate *c,
+                           enum lm_segment_kind kind, int32_t layer,
+                           const struct lm_repair_choice *r, struct lm_err *e)
+{
+    bool block = kind == LM_SEG_ATTN || kind == LM_SEG_MLP;
+    bool cut = block && keep_of(c->plan, kind, layer)->bits;
+    struct lm_part *p = NULL;
+    enum lm_status st = cut ? want_cut(b, c->plan, kind, layer, r, &p, e)
+                            : want_dense(b, kind, layer, &p, e);
+
+    if (st)
+        return st;
+    p->used = ++b->w->clock;
+    p->refs++;
+    c->part[c->net.n++] = p;
+    return LM_OK;
+}
+
+static enum lm_status want_plan(struct batch *b, struct lm_candidate *c, struct lm_err *e)
+{
+    const struct lm_plan *p = c->plan;
+    size_t most = 2 * (size_t)p->arch->n_layer + 2;
+    struct lm_repair_choice r = { NULL, NULL, 0 };
+    enum lm_status st = LM_OK;
+
+    if (b->w->args.repair && (st = b->w->args.repair(b->w->args.repair_ctx, p, &r, e)))
+        return st;
+    r.key = r.ops ? lm_hash_u64(r.key, 1) : 0;
+    c->net.seg = lm_alloc_array(most, sizeof *c->net.seg + sizeof *c->part, "candidate");
+    if (!c->net.seg)
+        return lm_fail_memory(e, most * sizeof *c->part, "a candidate");
+    c->part = (struct lm_part **)(c->net.seg + most);
+    st = want(b, c, LM_SEG_EMBED, -1, &r, e);
+    for (int32_t i = 0; !st && i < p->arch->n_layer; i++) {
+        if (!p->layer[i].drop_attn)
+            st = want(b, c, LM_SEG_ATTN, i, &r, e);
+        if (!st && !p->layer[i].drop_mlp)
+            st = want(b, c, LM_SEG_MLP, i, &r, e);
+    }
+    return st ? st : want(b, c, LM_SEG_HEAD, -1, &r, e);
+}
+
+/* Chains the jobs of each rack; a dense part is work of its own. */
+static enum lm_status sort_work(struct batch *b, struct lm_err *e)
+{
+    b->work = lm_alloc_array(b->n ? b->n : 1, sizeof *b->work, "jobs");
+    if (!b->work)
+        return lm_fail_memory(e, b->n * sizeof *b->work, "candidates");
+    for (size_t i = 0; i < b->n; i++) {
+        struct lm_rack *k = b->job[i]->part->rack;
+        size_t g = k ? 0 : b->n_work;
+
+        while (g < b->n_work && b->work[g]->part->rack != k)
+            g++;
+        if (g == b->n_work) {
+            b->work[b->n_work++] = b->job[i];
+        } else {
+            b->job[i]->next = b->work[g]->next;
+            b->work[g]->next = b->job[i];
+        }
+    }
+    return LM_OK;
+}
+
+static void build_one(void *ctx, int64_t i, uint32_t worker)
+{
+    struct batch *b = ctx;
+    struct lm_part_job *j = b->work[i];
+
+    (void)worker;
+    lm_parts_build(&b->w->args, j->part->rack, j);
+}
+
+/* Adds up the sizes that workers left; fails when memory ran out or the rest
+ * was not begun.                                                            */
+static enum lm_status take_stock(struct batch *b, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+
+    for (size_t i = 0; i < b->n_work; i++) {
+        struct lm_rack *k = b->work[i]->part->rack;
+
+        if (k && k->memory && !k->counted) {
+            k->counted = true;
+            b->w->bytes += k->bytes;
+        }
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        struct lm_part_job *j = b->job[i];
+
+        b->w->bytes += j->part->bytes;
+        b->w->built += j->part->seg != NULL;
+        if (!st && (j->err.code == LM_ENOMEM || j->err.code == LM_ECANCELED))
+            st = lm_fail(e, j->err.code, "%s", j->err.text);
+        if (!st && !j->part->seg && !j->err.code)
+            st = lm_fail(e, LM_ECANCELED, "canceled");
+    }
+    return st;
+}
+
+static const struct lm_err *why_failed(const struct batch *b, const struct lm_part *p)
+{
+    for (size_t i = 0; i < b->n; i++)
+        if (b->job[i]->part == p)
+            return &b->job[i]->err;
+    return NULL;
+}
+
+static void let_go(struct lm_candidate *c)
+{
+    for (size_t i = 0; i < c->net.n; i++)
+        c->part[i]->refs--;
+    lm_release(c->net.seg);
+    c->net = (struct lm_network){ NULL, 0 };
+    c->part = NULL;
+}
+
+static void put_together(struct batch *b, struct lm_candidate *c, struct lm_err *err)
+{
+    for (size_t i = 0; i < c->net.n; i++) {
+        if (!(c->net.seg[i] = c->part[i]->seg)) {
+            *err = *why_failed(b, c->part[i]);
+            let_go(c);
+            return;
+        }
+    }
+}
+
+static void close_batch(struct batch *b)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        if (!b->job[i]->part->seg)      /* nobody holds a failed part */
+            free_part(b->w, b->job[i]->part);
+        lm_release(b->job[i]);
+    }
+    lm_release(b->job);
+    lm_release(b->work);
+}
+
+enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
+                                  size_t n, struct lm_candidate *out,
+                                  struct lm_err *err, struct lm_err *e)
+{
+    struct batch b = { .w = w };
+    enum lm_status st = LM_OK;
+
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (struct lm_candidate){ .plan = plan[i] };
+        err[i].code = LM_OK;
+        err[i].text[0] = '\0';
+    }
+    for (size_t i = 0; !st && i < n; i++) {
+        enum lm_status one = want_plan(&b, &out[i], &err[i]);
+
+        if (one)
+            let_go(&out[i]);
+        if (one == LM_ENOMEM || one == LM_ECANCELED)
+            st = lm_fail(e, one, "%s", err[i].text);
+    }
+    if (!st)
+        st = sort_work(&b, e);
+    if (!st && lm_parallel((int64_t)b.n_work, build_one, &b))
+        st = lm_fail(e, LM_ECANCELED, "canceled");
+    if (b.work) {
+        enum lm_status stock = take_stock(&b, st ? NULL : e);
+
+        st = st ? st : stock;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (st)
+            let_go(&out[i]);
+        else if (out[i].net.seg)
+            put_together(&b, &out[i], &err[i]);
+    }
+    close_batch(&b);
+    shrink(w);
+    return st;
+}
+
+void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c)
+{
+    if (!c->net.seg)
+        return;
+    let_go(c);
+    shrink(w);
+}

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* count.c -- shapes of a plan, and what they cost: parameters, bytes,
+ * multiply-adds.  Counted from the architecture alone, so that a plan is
+ * judged on size before anything is built.                                  */
+#include "model/codec.h"
+#include "plan/plan.h"
+
+struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer)
+{
+    const struct lm_layer_shape *s = &p->arch->layer[layer];
+    const struct lm_layer_plan *l = &p->layer[layer];
+    struct lm_layer_shape out = { 0 };
+
+    if (!l->drop_attn && s->n_kv > 0) {
+        out.n_kv = l->kv.kept;
+        out.n_head = l->kv.kept * (s->n_head / s->n_kv);
+    }
+    if (!l->drop_mlp)
+        out.n_ff = l->ffn.kept;
+    return out;
+}
+
+uint64_t lm_plan_features(const struct lm_plan *p)
+{
+    struct lm_layer_shape first = { 0 };
+    uint64_t f = 0;
+
+    for (int32_t i = 0; i < p->arch->n_layer; i++) {
+        struct lm_layer_shape s = lm_plan_shape(p, i);
+
+        if (!s.n_kv && !s.n_ff)
+            continue;
+        f |= s.n_kv ? 0 : LM_SHAPE_NO_ATTN;
+        f |= s.n_ff ? 0 : LM_SHAPE_NO_MLP;
+        if (s.n_kv && first.n_kv && (s.n_kv != first.n_kv || s.n_head != first.n_head))
+            f |= LM_SHAPE_UNEVEN_HEADS;
+        if (s.n_ff && first.n_ff && s.n_ff != first.n_ff)
+            f |= LM_SHAPE_UNEVEN_FF;
+        if (s.n_kv && !first.n_kv) {
+            first.n_kv = s.n_kv;
+            first.n_head = s.n_head;
+        }
+        if (s.n_ff && !first.n_ff)
+            first.n_ff = s.n_ff;
+    }
+    return f;
+}
+
+/* Adds a matrix.  Rows that are no whole number of blocks go out as f16. */
+static int64_t add_matrix(struct lm_cost *c, uint32_t dtype, int64_t rows, int64_t cols)
+{
+    int64_t bytes = lm_row_bytes(dtype, cols);
+
+    if (rows == 0 || cols == 0)
+        return 0;
+    c->bytes += rows * (bytes > 0 ? bytes : 2 * cols);
+    c->params += rows * cols;
+    return rows * cols;
+}
+
+static void add_vector(struct lm_cost *c, int64_t n)
+{
+    c->bytes += n * (int64_t)sizeof(float);
+    c->params += n;
+}
+
+static void add_layer(struct lm_cost *c, const struct lm_arch *a,
+                      const struct lm_layer_shape *s, uint32_t dtype)
+{
+    int64_t d = a->hidden, q = (int64_t)s->n_head * a->head_dim;
+    int64_t kv = (int64_t)s->n_kv * a->head_dim, body = 0;
+
+    if (s->n_kv) {
+        add_vector(c, d);
+        body += add_matrix(c, dtype, q, d);
+        body += 2 * add_matrix(c, dtype, kv, d);
+        add_matrix(c, dtype, kv, d);
+        body += add_matrix(c, dtype, d, q);
+        c->kv_bytes += 2 * kv * 2;
+    }
+    if (s->n_ff) {
+        add_vector(c, d);
+        body += 2 * add_matrix(c, dtype, s->n_ff, d);
+        add_matrix(c, dtype, s->n_ff, d);
+        body += add_matrix(c, dtype, d, s->n_ff);
+    }
+    c->body_params += body;
+    c->macs += body;
+}
+
+void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
+                   uint32_t dtype, struct lm_cost *out)
+{
+    struct lm_cost c = { .struct_size = sizeof c };
+
+    for (int32_t i = 0; i < a->n_layer; i++)
+        add_layer(&c, a, &layer[i], dtype);
+    add_matrix(&c, dtype, a->vocab, a->hidden);
+    if (!a->tied)
+        add_matrix(&c, dtype, a->vocab, a->hidden);
+    add_vector(&c, a->hidden);
+    c.macs += (int64_t)a->vocab * a->hidden;    /* the head; a look-up is none */
+    *out = c;
+}
+
+void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
+{
+    struct lm_cost c = { .struct_size = sizeof c };
+    struct lm_arch rest = *p->arch;
+
+    rest.n_layer = 0;
+    lm_shape_cost(&rest, NULL, dtype, &c);
+    for (int32_t i = 0; i < p->arch->n_layer; i++) {
+        struct lm_layer_shape s = lm_plan_shape(p, i);
+
+        add_layer(&c, p->arch, &s, dtype);
+    }
+    *out = c;
+}

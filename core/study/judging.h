@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* judging.h -- what evaluate.c and subject.c share. */
+#ifndef LM_STUDY_JUDGING_H
+#define LM_STUDY_JUDGING_H
+#include "study/evaluate.h"
+
+/* Candidates that are timed in turns: each keeps a decoder with its cache, so
+ * this bounds memory; eight are enough for drift to hit neighbours alike.    */
+enum { QUIET_GROUP = 8 };
+
+/* A decoder kept between the repetitions of one candidate. */
+struct lm_clocked {
+    const struct lm_candidate *candidate;
+    int32_t threads;
+    int64_t capacity;
+    bool warm[2];                       /* prefill, decode were run once */
+    struct lm_decoder *decoder;
+};
+
+struct lm_evaluation {
+    struct lm_evaluation_args args;
+    size_t n_metric;
+    struct lm_network dense;            /* for judges with LM_NEEDS_DENSE */
+    struct lm_teacher *teacher;
+    struct lm_runner **runner;          /* [n_runner], by worker; opened when needed */
+    uint32_t n_runner;
+    struct lm_clocked clocked[2 * QUIET_GROUP];     /* the main thread's */
+    size_t n_clocked;
+};
+
+/* A place for the runner of each worker of the pool.                  [main] */
+enum lm_status lm_evaluation_prepare(struct lm_evaluation *v, struct lm_err *e);
+enum lm_status lm_evaluation_runner(struct lm_evaluation *v, uint32_t worker,
+                                    struct lm_runner **out, struct lm_err *e);
+void lm_clocks_close(struct lm_evaluation *v);
+#endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cpu_vector.h -- the kernels of cpu.h for one instruction set; a template,
+ * included by cpu_kernels.c with SUFFIX, LANES, TARGET and KERNEL_NAME.
+ *
+ * The exponential: x = n ln2 + r, |r| <= ln2/2 (Cody and Waite's two-part ln2),
+ * a polynomial for exp(r), and n added to the exponent's bits.  Relative error
+ * about 1.2e-7.  Arguments are cut at -87 and 88: below, the result is some
+ * 1e-38 in place of 0, which no sum of ours can see.  NaN stays NaN.        */
+typedef float FN(vf) __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+typedef int32_t FN(vi) __attribute__((vector_size(LANES * 4), aligned(4), may_alias));
+#define VF FN(vf)
+#define VI FN(vi)
+#define INLINE static inline __attribute__((always_inline)) TARGET
+#define KERNEL static TARGET
+#define BROADCAST(x) ((VF){ 0 } + (x))
+
+INLINE VF FN(load)(const float *p)
+{
+    return *(const VF *)p;
+}
+
+INLINE void FN(store)(float *p, VF v)
+{
+    *(VF *)p = v;
+}
+
+/* The first n < LANES floats, the others `fill`. */
+INLINE VF FN(load_part)(const float *p, int64_t n, float fill)
+{
+    VF v = BROADCAST(fill);
+    memcpy(&v, p, (size_t)n * sizeof *p);
+    return v;
+}
+
+INLINE void FN(store_part)(float *p, VF v, int64_t n)
+{
+    memcpy(p, &v, (size_t)n * sizeof *p);
+}
+
+INLINE VF FN(pick)(VI mask, VF a, VF b)
+{
+    return (VF)(((VI)a & mask) | ((VI)b & ~mask));
+}
+
+INLINE float FN(sum)(VF v)
+{
+    float s[LANES], t = 0;
+    memcpy(s, &v, sizeof s);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            s[i] += s[i + half];
+    t = s[0];
+    return t;
+}
+
+INLINE VF FN(exp)(VF x)
+{
+    const VF magic = BROADCAST(12582912.0f);        /* 1.5 * 2^23: rounds */
+    x = FN(pick)(x < -87.0f, BROADCAST(-87.0f), x);
+    x = FN(pick)(x > 88.0f, BROADCAST(88.0f), x);
+    VF t = x * 1.44269504f + magic;
+    VF n = t - magic;
+    VF r = x - n * 0.693145752f;
+    r = r - n * 1.42860677e-6f;
+    VF p = BROADCAST(1.98756912e-4f);
+    p = p * r + 1.39819994e-3f;
+    p = p * r + 8.33345205e-3f;
+    p = p * r + 4.16657962e-2f;
+    p = p * r + 1.66666657e-1f;
+    p = p * r + 0.5f;
+    p = p * (r * r) + r + 1.0f;
+    VI bits = ((VI)t - (VI)magic + 127) << 23;
+    return p * (VF)bits;
+}
+
+KERNEL float FN(max)(const float *x, int64_t n)
+{
+    VF m = BROADCAST(-INFINITY);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VF v = FN(load)(x + i);
+        m = FN(pick)(m > v, m, v);
+    }
+    if (i < n) {
+        VF v = FN(load_part)(x + i, n - i, -INFINITY);
+        m = FN(pick)(m > v, m, v);
+    }
+    float best = m[0];
+    for (int j = 1; j < LANES; j++)
+        best = best > m[j] ? best : m[j];
+    return best;
+}
+
+KERNEL float FN(sum_exp)(const float *x, int64_t n, float shift)
+{
+    VF s = { 0 };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        s += FN(exp)(FN(load)(x + i) - shift);
+    if (i < n)
+        s += FN(exp)(FN(load_part)(x + i, n - i, shift - 100.0f) - shift);
+    return FN(sum)(s);
+}
+
+KERNEL float FN(exp_all)(float *x, int64_t n, float shift)
+{
+    VF s = { 0 };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VF v = FN(exp)(FN(load)(x + i) - shift);
+        FN(store)(x + i, v);
+        s += v;
+    }
+    if (i < n) {
+        VF v = FN(exp)(FN(load_part)(x + i, n - i, shift - 100.0f) - shift);
+        FN(store_part)(x + i, v, n - i);
+        s += v;
+    }
+    return FN(sum)(s);
+}
+
+KERNEL float FN(exp_moment)(float *x, int64_t n, float shift, float *moment)
+{
+    VF s = { 0 }, u = { 0 };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VF d = FN(load)(x + i) - shift, v = FN(exp)(d);
+        FN(store)(x + i, v);
+        s += v;
+        u += v * d;
+    }
+    if (i < n) {
+        VF d = FN(load_part)(x + i, n - i, shift - 100.0f) - shift, v = FN(exp)(d);
+        FN(store_part)(x + i, v, n - i);
+        s += v;
+        u += v * d;
+    }
+    *moment = FN(sum)(u);
+    return FN(sum)(s);
+}
+
+KERNEL void FN(silu_mul)(float *y, const float *a, const float *b, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VF v = FN(load)(a + i);
+        FN(store)(y + i, v / (FN(exp)(-v) + 1.0f) * FN(load)(b + i));
+    }
+    if (i < n) {
+        VF v = FN(load_part)(a + i, n - i, 0);
+        v = v / (FN(exp)(-v) + 1.0f) * FN(load_part)(b + i, n - i, 0);
+        FN(store_part)(y + i, v, n - i);
+    }
+}
+
+KERNEL void FN(rmsnorm)(float *y, const float *a, const float *w, int64_t n, float eps)
+{
+    VF s = { 0 };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        VF v = FN(load)(a + i);
+        s += v * v;
+    }
+    if (i < n) {
+        VF v = FN(load_part)(a + i, n - i, 0);
+        s += v * v;
+    }
+    float f = 1.0f / sqrtf(FN(sum)(s) / (float)n + eps);
+    for (i = 0; i + LANES <= n; i += LANES)
+        FN(store)(y + i, FN(load)(a + i) * f * FN(load)(w + i));
+    for (; i < n; i++)
+        y[i] = a[i] * f * w[i];
+}
+
+KERNEL void FN(add)(float *y, const float *a, const float *b, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        FN(store)(y + i, FN(load)(a + i) + FN(load)(b + i));
+    for (; i < n; i++)
+        y[i] = a[i] + b[i];
+}
+
+KERNEL void FN(scale)(float *y, float f, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        FN(store)(y + i, FN(load)(y + i) * f);
+    for (; i < n; i++)
+        y[i] *= f;
+}
+
+INLINE float FN(dot)(const float *w, const float *x, int64_t k)
+{
+    VF s = { 0 }, t = { 0 };
+    int64_t i = 0;
+    for (; i + 2 * LANES <= k; i += 2 * LANES) {
+        s += FN(load)(w + i) * FN(load)(x + i);
+        t += FN(load)(w + i + LANES) * FN(load)(x + i + LANES);
+    }
+    for (; i + LANES <= k; i += LANES)
+        s += FN(load)(w + i) * FN(load)(x + i);
+    if (i < k)
+        t += FN(load_part)(w + i, k - i, 0) * FN(load_part)(x + i, k - i, 0);
+    return FN(sum)(s + t);
+}
+
+/* Four rows at a time keep enough loads under way to be bound by memory; the
+ * order of additions within a row is that of dot().                         */
+KERNEL void FN(gemv)(float *y, const float *w, int64_t stride, const float *x,
+                     int64_t rows, int64_t k, bool acc)
+{
+    int64_t r = 0, whole = k - k % (2 * LANES);
+    for (; r + 4 <= rows && whole == k; r += 4, w += 4 * stride) {
+        VF s[4] = { { 0 } }, t[4] = { { 0 } };
+        for (int64_t i = 0; i < k; i += 2 * LANES) {
+            VF a = FN(load)(x + i), b = FN(load)(x + i + LANES);
+#if defined __GNUC__
+#pragma GCC unroll 4
+#endif
+            for (int j = 0; j < 4; j++) {
+                const float *p = w + j * stride + i;
+                __builtin_prefetch(p + 4 * stride);
+                if (LANES == 16)
+                    __builtin_prefetch(p + 4 * stride + LANES);
+                s[j] += FN(load)(p) * a;
+                t[j] += FN(load)(p + LANES) * b;
+            }
+        }
+        for (int j = 0; j < 4; j++)
+            y[r + j] = (acc ? y[r + j] : 0) + FN(sum)(s[j] + t[j]);
+    }
+    for (; r < rows; r++, w += stride)
+        y[r] = (acc ? y[r] : 0) + FN(dot)(w, x, k);
+}
+
+KERNEL void FN(mix)(float *y, const float *p, const float *v, int64_t stride,
+                    int64_t rows, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES) {
+        VF s[4] = { { 0 } };
+        for (int64_t j = 0; j < rows; j++)
+#if defined __GNUC__
+#pragma GCC unroll 4
+#endif
+            for (int u = 0; u < 4; u++)
+                s[u] += FN(load)(v + j * stride + i + u * LANES) * p[j];
+        for (int u = 0; u < 4; u++)
+            FN(store)(y + i + u * LANES, s[u]);
+    }
+    for (; i + LANES <= n; i += LANES) {
+        VF s = { 0 };
+        for (int64_t j = 0; j < rows; j++)
+            s += FN(load)(v + j * stride + i) * p[j];
+        FN(store)(y + i, s);
+    }
+    for (; i < n; i++) {
+        float s = 0;
+        for (int64_t j = 0; j < rows; j++)
+            s += v[j * stride + i] * p[j];
+        y[i] = s;
+    }
+}
+
+KERNEL void FN(rotate)(float *x, const float *cosine, const float *sine, int64_t half)
+{
+    int64_t i = 0;
+    for (; i + LANES <= half; i += LANES) {
+        VF a = FN(load)(x + i), b = FN(load)(x + i + half);
+        VF c = FN(load)(cosine + i), s = FN(load)(sine + i);
+        FN(store)(x + i, a * c - b * s);
+        FN(store)(x + i + half, b * c + a * s);
+    }
+    for (; i < half; i++) {
+        float a = x[i], b = x[i + half];
+        x[i] = a * cosine[i] - b * sine[i];
+        x[i + half] = b * cosine[i] + a * sine[i];
+    }
+}
+
+static const struct cpu_kernels FN(table) = {
+    KERNEL_NAME, FN(max), FN(sum_exp), FN(exp_all), FN(exp_moment), FN(silu_mul),
+    FN(rmsnorm), FN(add), FN(scale), FN(gemv), FN(mix), FN(rotate)
+};
+
+#undef VF
+#undef VI
+#undef INLINE
+#undef KERNEL
+#undef BROADCAST
+#undef SUFFIX
+#undef LANES
+#undef TARGET
+#undef KERNEL_NAME

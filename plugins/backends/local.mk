@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+backendsdir = $(plugindir)/backends
+backends_LTLIBRARIES =
+
+backends_LTLIBRARIES += %D%/cpu.la
+plugins_backends_cpu_la_SOURCES = %D%/cpu.c %D%/cpu.h %D%/cpu_kernels.c %D%/cpu_ops.c \
+    %D%/cpu_vector.h %D%/machine.h
+plugins_backends_cpu_la_LDFLAGS = $(PLUGIN_LINK)
+plugins_backends_cpu_la_LIBADD = -lm
+
+backends_LTLIBRARIES += %D%/reference.la
+plugins_backends_reference_la_SOURCES = %D%/reference.c %D%/machine.h
+plugins_backends_reference_la_LDFLAGS = $(PLUGIN_LINK)
+plugins_backends_reference_la_LIBADD = -lm

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gguf_meta.c -- the key-value pairs of a GGUF file that is written.
+ *
+ * llama.cpp takes the number of tokens for that of embeddings, so a vocabulary
+ * that is shorter than the embedding is filled up with unused tokens.  Keys
+ * under "lamina." are ours; other readers pass over them.                      */
+#include "gguf.h"
+
+struct meta {
+    struct fmt_buf *b;
+    const char *family;
+    uint64_t n;
+};
+
+void gguf_put_u32(struct fmt_buf *b, uint32_t v)
+{
+    unsigned char s[4] = { v & 255, v >> 8 & 255, v >> 16 & 255, v >> 24 & 255 };
+    fmt_put(b, s, sizeof s);
+}
+
+void gguf_put_u64(struct fmt_buf *b, uint64_t v)
+{
+    gguf_put_u32(b, (uint32_t)v);
+    gguf_put_u32(b, (uint32_t)(v >> 32));
+}
+
+void gguf_put_string(struct fmt_buf *b, const char *s, size_t n)
+{
+    gguf_put_u64(b, n);
+    fmt_put(b, s, n);
+}
+
+/* A name that begins with a dot gets the architecture in front. */
+static void key(struct meta *m, const char *name, uint32_t type)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s%s", *name == '.' ? m->family : "", name);
+    gguf_put_string(m->b, full, strlen(full));
+    gguf_put_u32(m->b, type);
+    m->n++;
+}
+
+static void string(struct meta *m, const char *name, const char *s)
+{
+    key(m, name, GGUF_STRING);
+    gguf_put_string(m->b, s, strlen(s));
+}
+
+static void u32(struct meta *m, const char *name, int64_t v)
+{
+    key(m, name, GGUF_U32);
+    gguf_put_u32(m->b, (uint32_t)v);
+}
+
+static void f32(struct meta *m, const char *name, double v)
+{
+    float f = (float)v;
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    key(m, name, GGUF_F32);
+    gguf_put_u32(m->b, u);
+}
+
+static void f64(struct meta *m, const char *name, double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, sizeof u);
+    key(m, name, GGUF_F64);
+    gguf_put_u64(m->b, u);
+}
+
+static void boolean(struct meta *m, const char *name, bool v)
+{
+    char c = v;
+    key(m, name, GGUF_BOOL);
+    fmt_put(m->b, &c, 1);
+}
+
+static void array(struct meta *m, const char *name, uint32_t element, uint64_t n)
+{
+    key(m, name, GGUF_ARRAY);
+    gguf_put_u32(m->b, element);
+    gguf_put_u64(m->b, n);
+}
+
+/* one of head_count, head_count_kv, feed_forward_length */
+static void layers(struct meta *m, const char *name, const struct gguf_shape *g,
+                   size_t member)
+{
+    if (!g->uneven) {
+        u32(m, name, *(const int32_t *)((const char *)&g->layer->shape + member));
+        return;
+    }
+    array(m, name, GGUF_I32, (uint64_t)g->n);
+    for (int32_t l = 0; l < g->n; l++)
+        gguf_put_u32(m->b, *(const uint32_t *)((const char *)&g->layer[l].shape
+                                               + member));
+}
+
+static void shape(struct meta *m, const struct lm_arch *a, const struct gguf_shape *g)
+{
+    u32(m, ".block_count", g->n);
+    u32(m, ".context_length", a->context);
+    u32(m, ".embedding_length", a->hidden);
+    u32(m, ".vocab_size", a->vocab);
+    layers(m, ".feed_forward_length", g, offsetof(struct lm_layer_shape, n_ff));
+    layers(m, ".attention.head_count", g, offsetof(struct lm_layer_shape, n_head));
+    layers(m, ".attention.head_count_kv", g, offsetof(struct lm_layer_shape, n_kv));
+    u32(m, ".attention.key_length", a->head_dim);
+    u32(m, ".attention.value_length", a->head_dim);
+    f32(m, ".attention.layer_norm_rms_epsilon", a->rms_eps);
+    u32(m, ".rope.dimension_count", a->head_dim);
+    f32(m, ".rope.freq_base", a->rope_theta);
+    if (a->rope == LM_ROPE_LINEAR) {
+        string(m, ".rope.scaling.type", "linear");
+        f32(m, ".rope.scaling.factor", a->rope_factor);
+    } else if (a->rope == LM_ROPE_LLAMA3) {
+        f64(m, "lamina.rope.low_freq_factor", a->rope_low);
+        f64(m, "lamina.rope.high_freq_factor", a->rope_high);
+        f64(m, "lamina.rope.original_context", a->rope_context);
+    }
+}
+
+static void token_list(struct meta *m, const struct lm_vocabulary *v, size_t n)
+{
+    static const int32_t type[] = { [LM_TOKEN_NORMAL] = 1, [LM_TOKEN_SPECIAL] = 3,
+                                    [LM_TOKEN_ADDED] = 4, [LM_TOKEN_UNUSED] = 5 };
+    array(m, "tokenizer.ggml.tokens", GGUF_STRING, n);
+    for (size_t i = 0; i < n; i++) {
+        char made[32];
+        snprintf(made, sizeof made, "[PAD%zu]", i);
+        if (i < v->n_token && v->token[i].length)
+            gguf_put_string(m->b, v->token[i].text, v->token[i].length);
+        else
+            gguf_put_string(m->b, made, strlen(made));
+    }
+    array(m, "tokenizer.ggml.token_type", GGUF_I32, n);
+    for (size_t i = 0; i < n; i++) {
+        bool have = i < v->n_token && v->token[i].length
+                 && v->token[i].kind <= LM_TOKEN_UNUSED;
+        gguf_put_u32(m->b, (uint32_t)type[have ? v->token[i].kind : LM_TOKEN_UNUSED]);
+    }
+    array(m, "tokenizer.ggml.merges", GGUF_STRING, v->n_merge);
+    for (size_t i = 0; i < v->n_merge; i++) {
+        const struct lm_token *l = &v->token[v->merge[i].left];
+        const struct lm_token *r = &v->token[v->merge[i].right];
+        gguf_put_u64(m->b, (uint64_t)l->length + 1 + r->length);
+        fmt_put(m->b, l->text, l->length);
+        fmt_put(m->b, " ", 1);
+        fmt_put(m->b, r->text, r->length);
+    }
+}
+
+static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
+                      const struct lm_arch *a)
+{
+    string(m, "tokenizer.ggml.model", v ? "gpt2" : "none");
+    if (v) {
+        string(m, "tokenizer.ggml.pre", v->pre == LM_PRE_SMOLLM ? "smollm" : "gpt-2");
+        size_t n = (size_t)a->vocab > v->n_token ? (size_t)a->vocab : v->n_token;
+        token_list(m, v, n);
+        boolean(m, "tokenizer.ggml.add_space_prefix", false);
+        if (v->chat_template)
+            string(m, "tokenizer.chat_template", v->chat_template);
+    }
+    boolean(m, "tokenizer.ggml.add_bos_token", a->add_bos);
+    if (a->bos >= 0)
+        u32(m, "tokenizer.ggml.bos_token_id", a->bos);
+    if (a->eos >= 0)
+        u32(m, "tokenizer.ggml.eos_token_id", a->eos);
+    if (a->pad >= 0)
+        u32(m, "tokenizer.ggml.padding_token_id", a->pad);
+}
+
+uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
+                   const struct lm_export *x, const struct gguf_shape *g,
+                   struct fmt_buf *b)
+{
+    /* numbers of llama.cpp's llama_ftype */
+    static const int32_t file_type[LM_N_DTYPES] = { [LM_F32] = 0, [LM_F16] = 1,
+        [LM_BF16] = 32, [LM_Q8_0] = 7, [LM_Q4_0] = 2, [LM_Q4_1] = 3 };
+    const struct lm_arch *a = f->h->arch(model);
+    struct meta m = { b, g->uneven ? "deci" : "llama", 0 };
+    string(&m, "general.architecture", m.family);
+    string(&m, "general.type", "model");
+    string(&m, "general.name", a->name && *a->name ? a->name : "model");
+    u32(&m, "general.file_type", file_type[x->dtype]);
+    u32(&m, "general.alignment", GGUF_ALIGNMENT);
+    u32(&m, "general.quantization_version", 2);
+    if (x->card && *x->card)
+        string(&m, "general.description", x->card);
+    shape(&m, a, g);
+    tokenizer(&m, f->h->vocabulary(model), a);
+    return m.n;
+}

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gguf_write.c -- a model as a GGUF file: which layers and tensors it gets, and
+ * their data.  Offsets are known before the first byte of data, so the file is
+ * written in one pass, a few rows at a time.
+ *
+ * Layers.  Equal ones make architecture llama.  Else it is deci, with the
+ * numbers of heads and the FFN width of each layer.  What llama.cpp's graph of
+ * deci does decides the rest:
+ *  - a layer with neither block is left out and the others are renumbered;
+ *  - with an FFN of width 0 it skips the addition of the residual, so that the
+ *    attention of such a layer is lost: it gets an FFN of zeros, 32 wide;
+ *  - a layer without attention has 0 heads and no attention tensors, its norm
+ *    included; but the size of heads is taken from layer 0 alone, and is 0 if
+ *    that has none: a first layer without attention gets one head of zeros.
+ *
+ * Number formats.  Matrices take the one asked for, or f16 where their rows are
+ * no multiple of its block; vectors are f32.                                   */
+#include "gguf.h"
+
+enum source { FROM_MODEL, ZEROS, ONES, ROPE };
+
+struct item {
+    char name[GGUF_NAME];
+    uint32_t role, dtype;
+    int32_t  layer;                     /* of the model                       */
+    int64_t  rows, cols;
+    enum source source;
+    bool     vector;
+    uint64_t offset, bytes;
+};
+
+struct writing {
+    const struct fmt *f;
+    const struct lm_model *m;
+    const struct lm_arch *a;
+    const struct lm_export *x;
+    struct gguf_shape shape;
+    struct item *item;
+    size_t n;
+    struct lm_err *e;
+};
+
+static enum lm_status no_memory(const struct writing *w)
+{
+    return w->f->h->fail(w->e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
+}
+
+static enum lm_status suitable(const struct writing *w)
+{
+    const struct lm_host *h = w->f->h;
+    const struct lm_vocabulary *v = h->vocabulary(w->m);
+    if (gguf_type_of(w->x->dtype) < 0)
+        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write this number "
+                       "format");
+    if (w->a->rope != LM_ROPE_PLAIN && w->a->rope != LM_ROPE_LINEAR
+        && w->a->rope != LM_ROPE_LLAMA3)
+        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE "
+                       "scaling");
+    if (v && v->ignore_merges)
+        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer "
+                       "with ignore_merges");
+    for (int32_t l = 0; l < w->a->n_layer; l++)
+        if (h->tensor(w->m, LM_W_Q_NORM, l) || h->tensor(w->m, LM_W_K_NORM, l))
+            return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes no norms of q "
+                           "and k");
+    const char *source = h->source(w->m);
+    if (source && !strcmp(source, w->x->path))
+        return h->fail(w->e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
+                       "another file", w->x->path);
+    return LM_OK;
+}
+
+static enum lm_status choose_layers(struct writing *w)
+{
+    struct gguf_shape *g = &w->shape;
+    g->layer = w->f->h->alloc((size_t)w->a->n_layer * sizeof *g->layer, "gguf");
+    if (!g->layer)
+        return no_memory(w);
+    for (int32_t l = 0; l < w->a->n_layer; l++) {
+        struct lm_layer_shape s = w->a->layer[l];
+        if (!s.n_head && !s.n_ff)
+            continue;
+        struct gguf_layer *o = &g->layer[g->n++];
+        *o = (struct gguf_layer){ l, s, !s.n_head && g->n == 1, !s.n_ff };
+        if (o->zero_attn)
+            o->shape.n_head = o->shape.n_kv = 1;
+        if (o->zero_mlp)
+            o->shape.n_ff = GGUF_ZERO_FFN;
+        const struct lm_layer_shape *first = &g->layer->shape;
+        if (!o->shape.n_head || o->shape.n_head != first->n_head
+            || o->shape.n_kv != first->n_kv || o->shape.n_ff != first->n_ff)
+            g->uneven = true;
+    }
+    if (!g->n)
+        return w->f->h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write a model "
+                             "without layers");
+    return LM_OK;
+}
+
+static bool is_matrix(uint32_t role)
+{
+    return role == LM_W_EMBED || role == LM_W_HEAD || (role >= LM_W_Q && role <= LM_W_O)
+        || (role >= LM_W_GATE && role <= LM_W_DOWN);
+}
+
+/* out: number of the layer in the file */
+static void add_item(struct writing *w, uint32_t role, int32_t layer, int32_t out,
+                     enum source source, int64_t rows, int64_t cols)
+{
+    const struct lm_tensor *t = w->f->h->tensor(w->m, role, layer);
+    if (source == FROM_MODEL && !t)
+        return;
+    struct item *i = &w->item[w->n++];
+    *i = (struct item){ .role = role, .layer = layer, .source = source, .rows = rows,
+                        .cols = cols, .vector = !is_matrix(role) };
+    if (source == FROM_MODEL) {
+        i->rows = t->rows;
+        i->cols = t->cols;
+    }
+    gguf_role_name(role, out, i->name, sizeof i->name);
+    i->dtype = i->vector ? LM_F32 : w->x->dtype;
+    if (!fmt_row_bytes(w->f->h->codec(i->dtype), i->cols))
+        i->dtype = LM_F16;
+}
+
+static void add_layer(struct writing *w, int32_t out)
+{
+    const struct gguf_layer *l = &w->shape.layer[out];
+    int64_t d = w->a->hidden, q = (int64_t)l->shape.n_head * w->a->head_dim;
+    int64_t kv = (int64_t)l->shape.n_kv * w->a->head_dim, ff = l->shape.n_ff;
+    const struct { uint32_t role; int64_t rows, cols; } part[] = {
+        { LM_W_ATTN_NORM, 1, d }, { LM_W_Q, q, d }, { LM_W_K, kv, d }, { LM_W_V, kv, d },
+        { LM_W_O, d, q }, { LM_W_MLP_NORM, 1, d }, { LM_W_GATE, ff, d },
+        { LM_W_UP, ff, d }, { LM_W_DOWN, d, ff },
+    };
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        bool attn = part[i].role <= LM_W_O;
+        bool norm = part[i].role == LM_W_ATTN_NORM || part[i].role == LM_W_MLP_NORM;
+        enum source s = !(attn ? l->zero_attn : l->zero_mlp) ? FROM_MODEL
+                      : norm ? ONES : ZEROS;
+        add_item(w, part[i].role, l->from, out, s, part[i].rows, part[i].cols);
+    }
+    for (uint32_t r = LM_B_Q; r <= LM_B_DOWN; r++)
+        add_item(w, r, l->from, out, FROM_MODEL, 0, 0);
+}
+
+static enum lm_status list_items(struct writing *w)
+{
+    uint64_t at = 0;
+    w->item = w->f->h->alloc((4 + (size_t)w->shape.n * LM_N_ROLES) * sizeof *w->item,
+                             "gguf");
+    if (!w->item)
+        return no_memory(w);
+    add_item(w, LM_W_EMBED, -1, -1, FROM_MODEL, 0, 0);
+    if (w->a->rope == LM_ROPE_LLAMA3) {
+        struct item *i = &w->item[w->n++];
+        *i = (struct item){ .name = "rope_freqs.weight", .dtype = LM_F32, .layer = -1,
+                            .rows = 1, .cols = w->a->head_dim / 2, .source = ROPE,
+                            .vector = true };
+    }
+    for (int32_t l = 0; l < w->shape.n; l++)
+        add_layer(w, l);
+    add_item(w, LM_W_FINAL_NORM, -1, -1, FROM_MODEL, 0, 0);
+    if (!w->a->tied)
+        add_item(w, LM_W_HEAD, -1, -1, FROM_MODEL, 0, 0);
+    for (size_t i = 0; i < w->n; i++) {
+        struct item *t = &w->item[i];
+        int64_t row = fmt_row_bytes(w->f->h->codec(t->dtype), t->cols), bytes;
+        if (!row || __builtin_mul_overflow(row, t->rows, &bytes))
+            return w->f->h->fail(w->e, LM_EUNSUPPORTED, "%s: tensor %s is too large",
+                                 w->x->path, t->name);
+        t->offset = at;
+        t->bytes = (uint64_t)bytes;
+        at = (at + t->bytes + GGUF_ALIGNMENT - 1) & ~(uint64_t)(GGUF_ALIGNMENT - 1);
+    }
+    return LM_OK;
+}
+
+static void infos(const struct writing *w, struct fmt_buf *b)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        const struct item *t = &w->item[i];
+        gguf_put_string(b, t->name, strlen(t->name));
+        gguf_put_u32(b, t->vector ? 1 : 2);
+        gguf_put_u64(b, (uint64_t)t->cols);
+        if (!t->vector)
+            gguf_put_u64(b, (uint64_t)t->rows);
+        gguf_put_u32(b, (uint32_t)gguf_type_of(t->dtype));
+        gguf_put_u64(b, t->offset);
+    }
+}
+
+static enum lm_status write_header(const struct writing *w, struct lm_out *o)
+{
+    static const char zero[GGUF_ALIGNMENT];
+    const struct lm_host *h = w->f->h;
+    struct fmt_buf pairs = { .h = h }, b = { .h = h };
+    uint64_t n = gguf_meta(w->f, w->m, w->x, &w->shape, &pairs);
+    fmt_text(&b, "GGUF");
+    gguf_put_u32(&b, 3);
+    gguf_put_u64(&b, w->n);
+    gguf_put_u64(&b, n);
+    fmt_put(&b, pairs.p, pairs.n);
+    infos(w, &b);
+    fmt_put(&b, zero, (0 - b.n) % GGUF_ALIGNMENT);
+    enum lm_status s = b.failed || pairs.failed ? no_memory(w)
+                                                : h->out_write(o, b.p, b.n, w->e);
+    fmt_buf_free(&pairs);
+    fmt_buf_free(&b);
+    return s;
+}
+
+/* a tensor that the model lacks: all rows alike, or the divisors of RoPE */
+static enum lm_status write_made(const struct writing *w, const struct item *t,
+                                 struct lm_out *o)
+{
+    const struct lm_host *h = w->f->h;
+    const struct lm_codec *c = h->codec(t->dtype);
+    size_t bytes = (size_t)fmt_row_bytes(c, t->cols);
+    float *row = h->alloc((size_t)t->cols * sizeof *row, "gguf");
+    double *wide = h->alloc((size_t)t->cols * sizeof *wide, "gguf");
+    char *out = h->alloc(bytes, "gguf");
+    enum lm_status s = row && wide && out ? LM_OK : no_memory(w);
+    if (!s && t->source == ROPE)
+        gguf_llama3(w->a, wide);
+    for (int64_t i = 0; i < t->cols && !s; i++)
+        row[i] = t->source == ROPE ? (float)wide[i] : t->source == ONES;
+    if (!s)
+        c->encode(row, out, t->cols);
+    for (int64_t r = 0; r < t->rows && !s; r++)
+        s = h->out_write(o, out, bytes, w->e);
+    h->release(out);
+    h->release(wide);
+    h->release(row);
+    return s;
+}
+
+/* Elements of a bias of q or k are rows of one element. */
+static enum lm_status write_item(const struct writing *w, const struct item *t,
+                                 struct lm_out *o)
+{
+    if (t->source != FROM_MODEL)
+        return write_made(w, t, o);
+    struct lm_tensor v = *w->f->h->tensor(w->m, t->role, t->layer);
+    struct fmt_job j = { &v, t->name, t->dtype, 0 };
+    if (t->role == LM_W_Q || t->role == LM_W_K)
+        j.head_dim = w->a->head_dim;
+    if (t->role == LM_B_Q || t->role == LM_B_K) {
+        j.head_dim = w->a->head_dim;
+        v.rows = v.cols;
+        v.cols = 1;
+    }
+    return fmt_tensor(w->f, &j, o, w->e);
+}
+
+static enum lm_status write_data(const struct writing *w, struct lm_out *o)
+{
+    static const char zero[GGUF_ALIGNMENT];
+    enum lm_status s = LM_OK;
+    for (size_t i = 0; i < w->n && !s; i++) {
+        const struct item *t = &w->item[i];
+        size_t pad = (size_t)(0 - t->bytes) % GGUF_ALIGNMENT;
+        w->f->h->progress(w->f->run, (double)i / (double)w->n, "writing weights");
+        s = write_item(w, t, o);
+        if (!s && pad)
+            s = w->f->h->out_write(o, zero, pad, w->e);
+    }
+    return s;
+}
+
+enum lm_status gguf_write(void *self, const struct lm_model *m,
+                          const struct lm_export *x, struct lm_err *e)
+{
+    const struct fmt *f = self;
+    struct writing w = { .f = f, .m = m, .a = f->h->arch(m), .x = x, .e = e };
+    struct lm_out *o = NULL;
+    enum lm_status s = suitable(&w);
+    if (!s)
+        s = choose_layers(&w);
+    if (!s)
+        s = list_items(&w);
+    if (!s)
+        s = f->h->out_open(x->path, &o, e);
+    if (!s)
+        s = write_header(&w, o);
+    if (!s)
+        s = write_data(&w, o);
+    f->h->release(w.item);
+    f->h->release(w.shape.layer);
+    if (!s)
+        return f->h->out_commit(o, e);
+    if (o)
+        f->h->out_abandon(o);
+    return s;
+}

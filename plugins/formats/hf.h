@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf.h -- inside of the hf plugin: folders in the form of Hugging Face.
+ *
+ *   hf.c            descriptor, what it can write, the order of reading
+ *   hf_config.c     config.json -> architecture
+ *   hf_weights.c    *.safetensors -> list of tensors -> builder
+ *   hf_tokenizer.c  tokenizer*.json -> vocabulary and special ids
+ *   hf_write.c      config, weights and the files carried over
+ *   hf_vocab.c      vocabulary -> tokenizer.json, tokenizer_config.json         */
+#ifndef LM_FORMATS_HF_H
+#define LM_FORMATS_HF_H
+
+#include "common.h"
+
+enum {
+    HF_MAX_LAYERS = 4096, HF_MAX_WIDTH = 1 << 24, HF_MAX_VOCAB = 1 << 24,
+    HF_MAX_HEADER = 100000000, HF_MAX_JSON = 256 << 20
+};
+
+/* a parsed JSON file; root NULL: there is no such file */
+struct hf_doc { struct lm_json *root; char path[FMT_PATH]; };
+
+struct hf_config {
+    struct lm_arch arch;                /* name and layer point below         */
+    struct lm_layer_shape *layer;
+    char name[256];
+    bool tie;                           /* tie_word_embeddings                */
+    struct hf_doc doc;
+};
+
+struct hf_entry {                       /* one tensor of a safetensors file   */
+    const char *name;                   /* in its document                    */
+    const char *file;                   /* path                               */
+    struct lm_tensor tensor;
+};
+
+struct hf_weights {
+    struct hf_entry *entry;
+    size_t n, cap;
+    struct hf_doc index;                /* of shards                          */
+    struct hf_doc *header;              /* one for each file                  */
+    size_t n_file;
+};
+
+struct hf_tokenizer {
+    struct hf_doc doc, config;          /* tokenizer.json, tokenizer_config   */
+    struct lm_vocabulary vocabulary;    /* n_token 0: none                    */
+    struct lm_token *token;
+    struct lm_merge *merge;
+    struct fmt_map map;
+    char *jinja;                        /* chat_template.jinja                */
+    bool template_bos;                  /* post-processor puts one first      */
+    int32_t template_bos_id;
+};
+
+/* name: file in folder; a missing optional file leaves root NULL */
+enum lm_status hf_doc_open(const struct fmt *f, const char *folder, const char *name,
+                           bool optional, struct hf_doc *d, struct lm_err *e);
+void hf_doc_close(const struct fmt *f, struct hf_doc *d);
+/* the number of a node that may be written as integer or real */
+bool hf_number(const struct lm_host *h, const struct lm_json *node, double *out);
+
+enum lm_status hf_config_open(const struct fmt *f, const char *folder,
+                              struct hf_config *c, struct lm_err *e);
+void hf_config_close(const struct fmt *f, struct hf_config *c);
+
+enum lm_status hf_weights_open(const struct fmt *f, const char *folder,
+                               struct lm_builder *b, struct hf_weights *w,
+                               struct lm_err *e);
+bool hf_weights_have(const struct hf_weights *w, const char *name);
+enum lm_status hf_weights_add(const struct fmt *f, const struct hf_weights *w,
+                              const struct lm_arch *a, struct lm_builder *b,
+                              struct lm_err *e);
+void hf_weights_close(const struct fmt *f, struct hf_weights *w);
+
+enum lm_status hf_tokenizer_open(const struct fmt *f, const char *folder,
+                                 int32_t vocab, struct hf_tokenizer *t,
+                                 struct lm_err *e);
+/* bos, eos, pad and add_bos */
+enum lm_status hf_tokenizer_ids(const struct fmt *f, const char *folder,
+                                const struct hf_tokenizer *t, struct hf_config *c,
+                                struct lm_err *e);
+void hf_tokenizer_close(const struct fmt *f, struct hf_tokenizer *t);
+
+enum lm_status hf_write(void *self, const struct lm_model *m, const struct lm_export *x,
+                        struct lm_err *e);
+enum lm_status hf_write_vocabulary(const struct fmt *f, const struct lm_model *m,
+                                   const char *folder, struct lm_err *e);
+/* text into folder/name */
+enum lm_status hf_write_text(const struct fmt *f, const char *folder, const char *name,
+                             struct fmt_buf *text, struct lm_err *e);
+
+/* "model.layers.3.mlp.up_proj.weight" of a role; false: no name */
+bool hf_role_name(uint32_t role, int32_t layer, char *out, size_t n);
+
+#endif

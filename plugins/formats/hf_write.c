@@ -1,0 +1,375 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* hf_write.c -- a model of equal layers as a folder of Hugging Face.
+ *
+ * One number format for all tensors: readers cast to the dtype of config.json
+ * anyway.  config.json carries the keys of the older and of the newer form, so
+ * that old and new versions of transformers read the same model.  It is
+ * written last: a folder without it is recognised as unfinished.
+ *
+ * transformers has biases for all of q, k, v, o or for none (attention_bias),
+ * and likewise for the MLP (mlp_bias); where a model has only some of them the
+ * others are written as zeros.                                                 */
+#include "hf.h"
+
+struct item {
+    uint32_t role;
+    int32_t  layer;
+    int64_t  rows, cols;
+    bool     zero;                      /* a bias that the model lacks        */
+};
+
+struct writing {
+    const struct fmt *f;
+    const struct lm_model *m;
+    const struct lm_arch *a;
+    const struct lm_export *x;
+    bool attention_bias, mlp_bias;
+    struct item *item;
+    size_t n;
+};
+
+static bool any(const struct writing *w, uint32_t first, uint32_t last)
+{
+    for (int32_t l = 0; l < w->a->n_layer; l++)
+        for (uint32_t r = first; r <= last; r++)
+            if (w->f->h->tensor(w->m, r, l))
+                return true;
+    return false;
+}
+
+static enum lm_status suitable(const struct writing *w, struct lm_err *e)
+{
+    const struct lm_layer_shape *p = w->a->layer;
+    const struct lm_host *h = w->f->h;
+    if (w->x->dtype != LM_F32 && w->x->dtype != LM_F16 && w->x->dtype != LM_BF16)
+        return h->fail(e, LM_EUNSUPPORTED, "format hf writes f32, f16 and bf16 only");
+    for (int32_t l = 0; l < w->a->n_layer; l++)
+        if (!p[l].n_head || !p[l].n_ff || p[l].n_head != p->n_head
+            || p[l].n_kv != p->n_kv || p[l].n_ff != p->n_ff)
+            return h->fail(e, LM_EUNSUPPORTED, "format hf needs equal layers, but layer "
+                           "%d has %d heads, %d key-value heads, FFN width %d; take gguf",
+                           (int)l, p[l].n_head, p[l].n_kv, p[l].n_ff);
+    if (w->a->rope != LM_ROPE_PLAIN && w->a->rope != LM_ROPE_LINEAR
+        && w->a->rope != LM_ROPE_LLAMA3)
+        return h->fail(e, LM_EUNSUPPORTED, "format hf cannot write this RoPE scaling");
+    if (any(w, LM_W_Q_NORM, LM_W_K_NORM))
+        return h->fail(e, LM_EUNSUPPORTED, "format hf writes no norms of q and k");
+    const char *source = h->source(w->m);
+    if (source && !strcmp(source, w->x->path))
+        return h->fail(e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
+                       "another folder", w->x->path);
+    return LM_OK;
+}
+
+static void add_item(struct writing *w, uint32_t role, int32_t layer, int64_t width)
+{
+    const struct lm_tensor *t = w->f->h->tensor(w->m, role, layer);
+    if (t)
+        w->item[w->n++] = (struct item){ role, layer, t->rows, t->cols, false };
+    else if (width)
+        w->item[w->n++] = (struct item){ role, layer, 1, width, true };
+}
+
+static enum lm_status list_items(struct writing *w, struct lm_err *e)
+{
+    const struct lm_arch *a = w->a;
+    size_t n = 3 + (size_t)a->n_layer * LM_N_ROLES;
+    w->item = w->f->h->alloc(n * sizeof *w->item, "hf");
+    if (!w->item)
+        return w->f->h->fail(e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
+    add_item(w, LM_W_EMBED, -1, 0);
+    for (int32_t l = 0; l < a->n_layer; l++) {
+        const struct lm_layer_shape *p = &a->layer[l];
+        int64_t q = (int64_t)p->n_head * a->head_dim, kv = (int64_t)p->n_kv * a->head_dim;
+        int64_t width[7] = { q, kv, kv, a->hidden, p->n_ff, p->n_ff, a->hidden };
+        for (uint32_t r = LM_W_ATTN_NORM; r <= LM_W_DOWN; r++)
+            add_item(w, r, l, 0);
+        for (uint32_t r = LM_B_Q; r <= LM_B_DOWN; r++) {
+            bool have = r <= LM_B_O ? w->attention_bias : w->mlp_bias;
+            add_item(w, r, l, have ? width[r - LM_B_Q] : 0);
+        }
+    }
+    add_item(w, LM_W_FINAL_NORM, -1, 0);
+    if (!a->tied)
+        add_item(w, LM_W_HEAD, -1, 0);
+    return LM_OK;
+}
+
+/* A vector is 1-D, whatever its length. */
+static bool is_vector(uint32_t role)
+{
+    return role == LM_W_FINAL_NORM || role == LM_W_ATTN_NORM || role == LM_W_MLP_NORM
+        || (role >= LM_B_Q && role <= LM_B_DOWN);
+}
+
+static void safetensors_header(const struct writing *w, struct fmt_buf *b)
+{
+    static const char *const name[] = { [LM_F32] = "F32", [LM_F16] = "F16",
+                                        [LM_BF16] = "BF16" };
+    int64_t at = 0;
+    fmt_text(b, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (size_t i = 0; i < w->n; i++) {
+        const struct item *t = &w->item[i];
+        char key[128];
+        int64_t bytes = t->rows * t->cols * (w->x->dtype == LM_F32 ? 4 : 2);
+        hf_role_name(t->role, t->layer, key, sizeof key);
+        fmt_add(b, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", key, name[w->x->dtype]);
+        if (!is_vector(t->role))
+            fmt_add(b, "%lld,", (long long)t->rows);
+        fmt_add(b, "%lld],\"data_offsets\":[%lld,%lld]}", (long long)t->cols,
+                (long long)at, (long long)(at + bytes));
+        at += bytes;
+    }
+    fmt_text(b, "}");
+    while (b->n % 8 && !b->failed)
+        fmt_text(b, " ");
+}
+
+static enum lm_status write_zeros(const struct writing *w, const struct item *t,
+                                  struct lm_out *o, struct lm_err *e)
+{
+    size_t n = (size_t)t->cols * (w->x->dtype == LM_F32 ? 4 : 2);
+    void *zero = w->f->h->alloc(n, "hf");
+    if (!zero)
+        return w->f->h->fail(e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
+    enum lm_status s = w->f->h->out_write(o, zero, n, e);
+    w->f->h->release(zero);
+    return s;
+}
+
+static enum lm_status write_items(const struct writing *w, struct lm_out *o,
+                                  struct lm_err *e)
+{
+    enum lm_status s = LM_OK;
+    for (size_t i = 0; i < w->n && !s; i++) {
+        const struct item *t = &w->item[i];
+        char key[128];
+        hf_role_name(t->role, t->layer, key, sizeof key);
+        struct fmt_job job = { w->f->h->tensor(w->m, t->role, t->layer), key,
+                               w->x->dtype, 0 };
+        w->f->h->progress(w->f->run, (double)i / (double)w->n, "writing weights");
+        s = t->zero ? write_zeros(w, t, o, e) : fmt_tensor(w->f, &job, o, e);
+    }
+    return s;
+}
+
+static enum lm_status write_weights(struct writing *w, struct lm_err *e)
+{
+    const struct lm_host *h = w->f->h;
+    struct fmt_buf b = { .h = h };
+    struct lm_out *o = NULL;
+    char path[FMT_PATH];
+    unsigned char length[8];
+    if (!fmt_path(path, w->x->path, "model.safetensors"))
+        return h->fail(e, LM_ECONFIG, "%s: path too long", w->x->path);
+    safetensors_header(w, &b);
+    enum lm_status s = b.failed ? h->fail(e, LM_ENOMEM, "out of memory for writing %s",
+                                          path)
+                                : h->out_open(path, &o, e);
+    for (size_t i = 0; i < 8; i++)
+        length[i] = (unsigned char)((uint64_t)b.n >> 8 * i);
+    if (!s)
+        s = h->out_write(o, length, sizeof length, e);
+    if (!s)
+        s = h->out_write(o, b.p, b.n, e);
+    if (!s)
+        s = write_items(w, o, e);
+    fmt_buf_free(&b);
+    if (!s)
+        return h->out_commit(o, e);
+    if (o)
+        h->out_abandon(o);
+    return s;
+}
+
+enum lm_status hf_write_text(const struct fmt *f, const char *folder, const char *name,
+                             struct fmt_buf *b, struct lm_err *e)
+{
+    struct lm_out *o = NULL;
+    char path[FMT_PATH];
+    if (!fmt_path(path, folder, name))
+        return f->h->fail(e, LM_ECONFIG, "%s: path too long", folder);
+    if (b->failed)
+        return f->h->fail(e, LM_ENOMEM, "out of memory for writing %s", path);
+    enum lm_status s = f->h->out_open(path, &o, e);
+    if (s)
+        return s;
+    s = f->h->out_write(o, b->p, b->n, e);
+    if (!s)
+        return f->h->out_commit(o, e);
+    f->h->out_abandon(o);
+    return s;
+}
+
+static void rope_members(const struct lm_arch *a, struct fmt_buf *b)
+{
+    static const char *const name[] = { "default", "linear", "llama3" };
+    fmt_add(b, "\"rope_type\": \"%s\"", name[a->rope]);
+    if (a->rope == LM_ROPE_PLAIN)
+        return;
+    fmt_text(b, ", \"factor\": ");
+    fmt_json_real(b, a->rope_factor);
+    if (a->rope == LM_ROPE_LINEAR)
+        return;
+    fmt_text(b, ", \"low_freq_factor\": ");
+    fmt_json_real(b, a->rope_low);
+    fmt_text(b, ", \"high_freq_factor\": ");
+    fmt_json_real(b, a->rope_high);
+    fmt_add(b, ", \"original_max_position_embeddings\": %.0f", a->rope_context);
+}
+
+static void rope(const struct lm_arch *a, struct fmt_buf *b)
+{
+    fmt_text(b, "  \"rope_theta\": ");
+    fmt_json_real(b, a->rope_theta);
+    fmt_text(b, ",\n  \"rope_scaling\": ");
+    if (a->rope == LM_ROPE_PLAIN) {
+        fmt_text(b, "null");
+    } else {
+        fmt_add(b, "{\"type\": \"%s\", ",
+                a->rope == LM_ROPE_LINEAR ? "linear" : "llama3");
+        rope_members(a, b);
+        fmt_text(b, "}");
+    }
+    fmt_text(b, ",\n  \"rope_parameters\": {\"rope_theta\": ");
+    fmt_json_real(b, a->rope_theta);
+    fmt_text(b, ", ");
+    rope_members(a, b);
+    fmt_text(b, "},\n");
+}
+
+static void id_member(struct fmt_buf *b, const char *key, int32_t id, const char *end)
+{
+    if (id < 0)
+        fmt_add(b, "  \"%s\": null%s\n", key, end);
+    else
+        fmt_add(b, "  \"%s\": %d%s\n", key, (int)id, end);
+}
+
+static const char *yes(bool v)
+{
+    return v ? "true" : "false";
+}
+
+static enum lm_status write_config(const struct writing *w, struct lm_err *e)
+{
+    static const char *const dtype[] = { [LM_F32] = "float32", [LM_F16] = "float16",
+                                         [LM_BF16] = "bfloat16" };
+    const struct lm_arch *a = w->a;
+    struct fmt_buf b = { .h = w->f->h };
+    fmt_text(&b, "{\n  \"architectures\": [\"LlamaForCausalLM\"],\n"
+             "  \"model_type\": \"llama\",\n  \"hidden_act\": \"silu\",\n");
+    fmt_add(&b, "  \"attention_bias\": %s,\n  \"mlp_bias\": %s,\n"
+            "  \"attention_dropout\": 0.0,\n  \"pretraining_tp\": 1,\n",
+            yes(w->attention_bias), yes(w->mlp_bias));
+    fmt_add(&b, "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
+            "  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n"
+            "  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n", (int)a->hidden,
+            a->layer->n_ff, (int)a->n_layer, a->layer->n_head, a->layer->n_kv,
+            (int)a->head_dim);
+    fmt_add(&b, "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n"
+            "  \"tie_word_embeddings\": %s,\n", (int)a->vocab, (int)a->context,
+            yes(a->tied));
+    fmt_text(&b, "  \"initializer_range\": 0.02,\n  \"use_cache\": true,\n"
+             "  \"rms_norm_eps\": ");
+    fmt_json_real(&b, a->rms_eps);
+    fmt_text(&b, ",\n");
+    rope(a, &b);
+    id_member(&b, "bos_token_id", a->bos, ",");
+    id_member(&b, "eos_token_id", a->eos, ",");
+    id_member(&b, "pad_token_id", a->pad, ",");
+    fmt_add(&b, "  \"torch_dtype\": \"%s\",\n  \"dtype\": \"%s\"\n}\n",
+            dtype[w->x->dtype], dtype[w->x->dtype]);
+    enum lm_status s = hf_write_text(w->f, w->x->path, "config.json", &b, e);
+    fmt_buf_free(&b);
+    return s;
+}
+
+static enum lm_status write_generation(const struct writing *w, struct lm_err *e)
+{
+    struct fmt_buf b = { .h = w->f->h };
+    fmt_text(&b, "{\n  \"_from_model_config\": true,\n");
+    id_member(&b, "bos_token_id", w->a->bos, ",");
+    id_member(&b, "eos_token_id", w->a->eos, ",");
+    id_member(&b, "pad_token_id", w->a->pad, "");
+    fmt_text(&b, "}\n");
+    enum lm_status s = hf_write_text(w->f, w->x->path, "generation_config.json", &b, e);
+    fmt_buf_free(&b);
+    return s;
+}
+
+static enum lm_status carry(const struct writing *w, const char *from, const char *name,
+                            bool *done, struct lm_err *e)
+{
+    const struct lm_host *h = w->f->h;
+    struct fmt_buf b = { .h = h };
+    char path[FMT_PATH];
+    *done = false;
+    if (!fmt_path(path, from, name) || !h->file_exists(path))
+        return LM_OK;
+    enum lm_status s = h->read_file(path, HF_MAX_JSON, &b.p, &b.n, e);
+    if (!s)
+        s = hf_write_text(w->f, w->x->path, name, &b, e);
+    fmt_buf_free(&b);
+    *done = !s;
+    return s;
+}
+
+/* The parent's own files where it is a folder, else files made from the model. */
+static enum lm_status companions(const struct writing *w, struct lm_err *e)
+{
+    static const char *const name[] = { "tokenizer.json", "generation_config.json",
+        "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+        "vocab.json", "merges.txt", "chat_template.jinja", "LICENSE", "LICENSE.txt",
+        "LICENSE.md", "LICENCE", "NOTICE", "NOTICE.txt", "USE_POLICY.md" };
+    const struct lm_host *h = w->f->h;
+    const char *from = h->source(w->x->parent ? w->x->parent : w->m);
+    char path[FMT_PATH];
+    bool done[sizeof name / sizeof *name] = { false };
+    enum lm_status s = LM_OK;
+    if (from && *from && strcmp(from, w->x->path) && fmt_path(path, from, "config.json")
+        && h->file_exists(path))
+        for (size_t i = 0; i < sizeof name / sizeof *name && !s; i++)
+            s = carry(w, from, name[i], &done[i], e);
+    if (!s && !done[0] && h->vocabulary(w->m))
+        s = hf_write_vocabulary(w->f, w->m, w->x->path, e);
+    if (!s && !done[1])
+        s = write_generation(w, e);
+    return s;
+}
+
+static enum lm_status write_card(const struct writing *w, struct lm_err *e)
+{
+    if (!w->x->card || !*w->x->card)
+        return LM_OK;
+    struct fmt_buf b = { .h = w->f->h };
+    fmt_text(&b, w->x->card);
+    enum lm_status s = hf_write_text(w->f, w->x->path, "README.md", &b, e);
+    fmt_buf_free(&b);
+    return s;
+}
+
+enum lm_status hf_write(void *self, const struct lm_model *m, const struct lm_export *x,
+                        struct lm_err *e)
+{
+    const struct fmt *f = self;
+    struct writing w = { .f = f, .m = m, .a = f->h->arch(m), .x = x };
+    enum lm_status s = suitable(&w, e);
+    if (s)
+        return s;
+    w.attention_bias = any(&w, LM_B_Q, LM_B_O);
+    w.mlp_bias = any(&w, LM_B_GATE, LM_B_DOWN);
+    s = list_items(&w, e);
+    if (!s)
+        s = f->h->make_folder(x->path, e);
+    if (!s)
+        s = write_weights(&w, e);
+    if (!s)
+        s = companions(&w, e);
+    if (!s)
+        s = write_card(&w, e);
+    if (!s)
+        s = write_config(&w, e);
+    f->h->release(w.item);
+    return s;
+}

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+prunersdir = $(plugindir)/pruners
+pruners_LTLIBRARIES =
+
+pruners_LTLIBRARIES += %D%/layers.la
+plugins_pruners_layers_la_SOURCES = %D%/layers.c
+plugins_pruners_layers_la_LDFLAGS = $(PLUGIN_LINK)
+
+pruners_LTLIBRARIES += %D%/blocks.la
+plugins_pruners_blocks_la_SOURCES = %D%/blocks.c
+plugins_pruners_blocks_la_LDFLAGS = $(PLUGIN_LINK)
+
+pruners_LTLIBRARIES += %D%/kv_groups.la
+plugins_pruners_kv_groups_la_SOURCES = %D%/kv_groups.c
+plugins_pruners_kv_groups_la_LDFLAGS = $(PLUGIN_LINK)
+
+pruners_LTLIBRARIES += %D%/ffn.la
+plugins_pruners_ffn_la_SOURCES = %D%/ffn.c
+plugins_pruners_ffn_la_LDFLAGS = $(PLUGIN_LINK)

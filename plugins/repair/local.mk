@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: Apache-2.0
+repairdir = $(plugindir)/repair
+repair_LTLIBRARIES =
+
+repair_LTLIBRARIES += %D%/none.la
+plugins_repair_none_la_SOURCES = %D%/none.c
+plugins_repair_none_la_LDFLAGS = $(PLUGIN_LINK)
+
+repair_LTLIBRARIES += %D%/least_squares.la
+plugins_repair_least_squares_la_SOURCES = %D%/least_squares.c
+plugins_repair_least_squares_la_LDFLAGS = $(PLUGIN_LINK)

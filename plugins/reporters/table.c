@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* table -- the front as aligned text: the dense model first, then the front's
+ * trials by their first objective, the best one marked with a star.         */
+#include "plugin.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { CELL = 48, MAX_METRICS = 64 };
+
+struct text {
+    const struct lm_host *host;
+    char  *s;
+    size_t n, cap;
+    bool   failed;
+};
+
+static void put(struct text *t, const char *s, size_t n)
+{
+    if (t->failed)
+        return;
+    if (t->cap - t->n < n + 1) {
+        size_t cap = (t->cap + n + 1) * 2;
+        char *p = t->host->resize(t->s, cap);
+
+        if (!p) {
+            t->failed = true;
+            return;
+        }
+        t->s = p;
+        t->cap = cap;
+    }
+    memcpy(t->s + t->n, s, n);
+    t->n += n;
+    t->s[t->n] = 0;
+}
+
+LM_PRINTF(2, 3)
+static void add(struct text *t, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    int n = vsnprintf(line, sizeof line, fmt, ap);
+    va_end(ap);
+    if (n > 0)
+        put(t, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
+}
+
+/* 215300000 "bytes" is "215.3 MB"; powers of 1000 */
+static void format(char out[CELL], double v, const char *unit)
+{
+    static const char prefix[] = " kMGT";
+    bool bytes = !strcmp(unit, "bytes");
+    int p = 0;
+
+    if (isnan(v)) {
+        snprintf(out, CELL, "-");
+    } else if (bytes || !strcmp(unit, "parameters") || !strcmp(unit, "MACs")) {
+        for (; fabs(v) >= 999.95 && p < 4; p++)
+            v /= 1000;
+        if (p)
+            snprintf(out, CELL, "%.1f %c%s", v, prefix[p], bytes ? "B" : "");
+        else
+            snprintf(out, CELL, "%.0f%s", v, bytes ? " B" : "");
+    } else {
+        snprintf(out, CELL, fabs(v) >= 1000 && fabs(v) < 1e7 ? "%.1f" : "%.4g", v);
+    }
+}
+
+/* "24.02 +-0.31" */
+static void format_measured(char out[CELL], double v, double error, const char *unit)
+{
+    format(out, v, unit);
+    size_t n = strlen(out);
+    if (isfinite(v) && isfinite(error) && error > 0)
+        snprintf(out + n, CELL - n, " +-%.2g", error);
+}
+
+struct table {
+    const struct lm_host *host;
+    const struct lm_study *study;
+    int64_t n_metric, best, first;      /* first: the first objective */
+    const char *name[MAX_METRICS], *unit[MAX_METRICS];
+    size_t  width[MAX_METRICS];
+    struct lm_trial *row;               /* [n_row]: dense (if known), then front */
+    size_t  n_row;
+    bool    has_dense;
+};
+
+static bool is_dense(const struct lm_trial *t, const struct lm_arch *arch)
+{
+    return t->status == LM_OK && t->fidelity >= 1 && t->layer
+        && !memcmp(t->layer, arch->layer, (size_t)arch->n_layer * sizeof *t->layer);
+}
+
+static bool is_before(const struct table *t, const struct lm_trial *a,
+                      const struct lm_trial *b)
+{
+    double x = t->n_metric ? a->value[t->first] : 0;
+    double y = t->n_metric ? b->value[t->first] : 0;
+
+    return x != y ? x < y : a->id < b->id;
+}
+
+/* Collects the rows, the front's by insertion into its order. */
+static enum lm_status collect(struct table *t, int64_t counts[2], struct lm_err *e)
+{
+    const struct lm_host *h = t->host;
+    const struct lm_arch *arch = h->study_arch(t->study);
+    int64_t n = h->study_n_trials(t->study);
+    struct lm_trial dense = { .struct_size = 0 };
+
+    t->row = h->alloc(((size_t)n + 1) * sizeof *t->row, "table");
+    if (!t->row)
+        return h->fail(e, LM_ENOMEM, "out of memory for a table of %lld trials",
+                       (long long)n);
+    for (int64_t i = 0; i < n; i++) {
+        struct lm_trial trial = { .struct_size = sizeof trial };
+
+        enum lm_status st = h->study_trial(t->study, i, &trial, e);
+        if (st != LM_OK)
+            return st;
+        counts[1] += trial.status != LM_OK;
+        if (arch && !t->has_dense && is_dense(&trial, arch)) {
+            dense = trial;
+            t->has_dense = true;
+        }
+        if (!trial.front)
+            continue;
+        counts[0]++;
+        size_t k = t->n_row++;
+        for (; k > 0 && is_before(t, &trial, &t->row[k - 1]); k--)
+            t->row[k] = t->row[k - 1];
+        t->row[k] = trial;
+    }
+    if (t->has_dense) {
+        memmove(t->row + 1, t->row, t->n_row * sizeof *t->row);
+        t->row[0] = dense;
+        t->n_row++;
+    }
+    return LM_OK;
+}
+
+static void read_metrics(struct table *t)
+{
+    bool found = false;
+
+    t->n_metric = t->host->study_n_metrics(t->study);
+    if (t->n_metric > MAX_METRICS)
+        t->n_metric = MAX_METRICS;
+    for (int64_t m = 0; m < t->n_metric; m++) {
+        bool objective = false;
+        const char *unit = NULL;
+
+        t->name[m] = t->host->study_metric(t->study, m, &unit, &objective);
+        t->unit[m] = unit ? unit : "";
+        t->width[m] = strlen(t->name[m]);
+        if (objective && !found) {
+            t->first = m;
+            found = true;
+        }
+    }
+}
+
+static void write_rows(struct table *t, struct text *out)
+{
+    char cell[CELL];
+
+    for (size_t r = 0; r < t->n_row; r++)
+        for (int64_t m = 0; m < t->n_metric; m++) {
+            format_measured(cell, t->row[r].value[m], t->row[r].error[m], t->unit[m]);
+            if (strlen(cell) > t->width[m])
+                t->width[m] = strlen(cell);
+        }
+    add(out, "   trial");
+    for (int64_t m = 0; m < t->n_metric; m++)
+        add(out, "  %*s", (int)t->width[m], t->name[m]);
+    add(out, "\n");
+    for (size_t r = 0; r < t->n_row; r++) {
+        const struct lm_trial *trial = &t->row[r];
+
+        if (t->has_dense && r == 0)
+            add(out, "   dense");
+        else
+            add(out, "%c %6lld", trial->id == t->best ? '*' : ' ', (long long)trial->id);
+        for (int64_t m = 0; m < t->n_metric; m++) {
+            format_measured(cell, trial->value[m], trial->error[m], t->unit[m]);
+            add(out, "  %*s", (int)t->width[m], cell);
+        }
+        add(out, "\n");
+    }
+}
+
+static enum lm_status report(void *self, const struct lm_study *s, char **text, size_t *n,
+                             struct lm_err *e)
+{
+    struct table t = { .host = self, .study = s };
+    struct text out = { .host = self };
+    int64_t counts[2] = { 0, 0 };       /* front, infeasible */
+
+    t.best = t.host->study_best(s);
+    read_metrics(&t);
+    enum lm_status st = collect(&t, counts, e);
+    if (st == LM_OK) {
+        add(&out, "Front: %lld of %lld trials", (long long)counts[0],
+            (long long)t.host->study_n_trials(s));
+        if (counts[1])
+            add(&out, " (%lld could not be built)", (long long)counts[1]);
+        if (t.n_metric)
+            add(&out, ", by %s", t.name[t.first]);
+        add(&out, t.best >= 0 ? "; * is the best\n\n" : "\n\n");
+        write_rows(&t, &out);
+        if (out.failed)
+            st = t.host->fail(e, LM_ENOMEM, "out of memory for the table");
+    }
+    t.host->release(t.row);
+    if (st != LM_OK) {
+        t.host->release(out.s);
+        return st;
+    }
+    *text = out.s;
+    *n = out.n;
+    return LM_OK;
+}
+
+static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
+{
+    (void)e;
+    *self = (void *)a->host;            /* all it needs; nothing to release */
+    return LM_OK;
+}
+
+static void destroy(void *self)
+{
+    (void)self;
+}
+
+static const struct lm_reporter reporter = {
+    .struct_size = sizeof reporter, .file = NULL, .report = report
+};
+
+static const struct lm_module module = {
+    LM_MODULE_HEAD(REPORTER), .name = "table", .version = "1.0",
+    .license = "Apache-2.0", .author = "Lamina",
+    .summary = "the front as text",
+    .create = create, .destroy = destroy, .ops = &reporter
+};
+
+const struct lm_module *lm_plugin(void)
+{
+    return &module;
+}

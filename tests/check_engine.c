@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_engine.c -- golden models (values of Hugging Face transformers) through
+ * decoder and runner on both backends; prefix sharing, removed and cut blocks,
+ * KL against logits, RoPE scaling in closed form, failing allocations.          */
+#include "engine_kit.h"
+#include "model/segment.h"
+
+enum { LENGTH = 40, MOST = 64 };
+
+static struct lm_err err;
+
+/* A golden model on a backend. */
+struct stage {
+    const char *backend;
+    struct kit kit;
+    struct shelf weights, expected;
+    struct lm_model *model;
+    struct lm_engine *engine;
+    struct lm_network net;
+    int32_t ids[2 * LENGTH], vocab;
+};
+
+static void stage_open(struct stage *s, const char *golden, const char *backend)
+{
+    char path[1200];
+    *s = (struct stage){ .backend = backend };
+    kit_open(&s->kit, backend);
+    snprintf(path, sizeof path, "%s", source_path(golden));
+    s->model = kit_golden(path, &s->weights);
+    strcat(path, "/expected.safetensors");
+    shelf_open(&s->expected, path);
+    const int64_t *ids = shelf_get(&s->expected, "input_ids", NULL);
+    for (int i = 0; i < 2 * LENGTH; i++) {
+        int64_t v;
+        memcpy(&v, ids + i, sizeof v);
+        s->ids[i] = (int32_t)v;
+    }
+    s->vocab = lm_model_arch(s->model)->vocab;
+    ck_assert_ok(lm_engine_open(s->model, s->kit.ops, s->kit.self, &s->engine, &err), err);
+    ck_assert_ok(lm_network_open(s->engine, s->model, &s->net, &err), err);
+}
+
+static void stage_close(struct stage *s)
+{
+    lm_network_close(&s->net);
+    lm_engine_close(s->engine);
+    lm_model_free(s->model);
+    shelf_close(&s->weights);
+    shelf_close(&s->expected);
+    kit_close(&s->kit, s->backend);
+    ck_assert_int_eq(lm_mem_blocks(), 0);
+}
+
+static const char *const golden[] = { "tests/golden/llama-mha",
+                                      "tests/golden/llama-gqa-tied-bf16" };
+static const char *const backends[] = { "cpu", "reference" };
+
+static void golden_logits(struct stage *s)
+{
+    const float *want = shelf_get(&s->expected, "logits", NULL);
+    float got[128];
+    for (int threads = 1; threads <= 2; threads++)
+        for (int row = 0; row < 2; row++) {
+            struct lm_decoder *d = NULL;
+            ck_assert_ok(lm_decoder_open(s->engine, &s->net, LENGTH, threads, &d, &err),
+                         err);
+            for (int i = 0; i < LENGTH; i++) {      /* one by one, but some at once */
+                int n = i == 7 ? 11 : 1;
+                double seconds = -1;
+                ck_assert_ok(lm_decoder_feed(d, s->ids + row * LENGTH + i, n, got,
+                                             &seconds, &err), err);
+                ck_assert(seconds >= 0);
+                i += n - 1;
+                for (int v = 0; v < s->vocab; v++) {
+                    float w;
+                    memcpy(&w, want + ((int64_t)row * LENGTH + i) * s->vocab + v, 4);
+                    ck_assert_msg(fabsf(got[v] - w) < 2e-4f, "row %d, %d, %d: %g, not %g",
+                                  row, i, v, (double)got[v], (double)w);
+                }
+            }
+            ck_assert_int_eq(lm_decoder_feed(d, s->ids, 1, got, NULL, &err), LM_EINPUT);
+            lm_decoder_close(d);
+        }
+}
+
+static void golden_greedy(struct stage *s)
+{
+    const char *want = shelf_get(&s->expected, "generated", NULL);
+    struct lm_decoder *d = NULL;
+    float logits[128];
+    int64_t id;
+    ck_assert_ok(lm_decoder_open(s->engine, &s->net, LENGTH, 1, &d, &err), err);
+    ck_assert_ok(lm_decoder_feed(d, s->ids, 16, logits, NULL, &err), err);
+    for (int i = 16; i < LENGTH; i++) {
+        int32_t best = 0;
+        for (int32_t v = 1; v < s->vocab; v++)
+            best = logits[v] > logits[best] ? v : best;
+        memcpy(&id, want + 8 * i, sizeof id);
+        ck_assert_int_eq(best, id);
+        ck_assert_ok(lm_decoder_feed(d, &best, 1, logits, NULL, &err), err);
+    }
+    lm_decoder_close(d);
+}
+
+static void golden_loss(struct stage *s)
+{
+    struct lm_runner *r = NULL;
+    float nll[LENGTH], want;
+    double sum = 0;
+    ck_assert_ok(lm_runner_open(s->engine, &r, &err), err);
+    for (int row = 0; row < 2; row++) {
+        ck_assert_ok(lm_runner_losses(r, &s->net, s->ids + row * LENGTH, LENGTH, nll, &err),
+                     err);
+        for (int i = 0; i < LENGTH - 1; i++)
+            sum += (double)nll[i];
+    }
+    memcpy(&want, shelf_get(&s->expected, "loss", NULL), sizeof want);
+    ck_assert_msg(fabs(sum / (2 * LENGTH - 2) - (double)want) < 1e-5, "%.9g, not %.9g",
+                  sum / (2 * LENGTH - 2), (double)want);
+    lm_runner_close(r);
+}
+
+START_TEST(golden_values)
+{
+    struct stage s;
+    stage_open(&s, golden[_i / 2], backends[_i % 2]);
+    lm_pool_start(2);
+    golden_logits(&s);
+    lm_pool_stop();
+    golden_greedy(&s);
+    golden_loss(&s);
+    stage_close(&s);
+}
+END_TEST
+
+/* What is shared must not change results: every network below, run by one runner
+ * that shares, gives bit for bit what a fresh runner gives.                     */
+START_TEST(prefixes_are_shared)
+{
+    struct stage s;
+    struct lm_segment *seg[MOST];
+    struct lm_runner *r = NULL, *fresh = NULL;
+    float a[LENGTH], b[LENGTH];
+    stage_open(&s, golden[1], "cpu");
+    ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+    for (int round = 0; round < 3; round++)
+        for (size_t drop = 0; drop < s.net.n - 1; drop++) {
+            struct lm_network net = { seg, 0 };
+            for (size_t i = 0; i < s.net.n; i++)
+                if (i != drop || drop == 0)         /* 0: the whole network */
+                    seg[net.n++] = s.net.seg[i];
+            const int32_t *ids = s.ids + (round == 1 ? LENGTH : 0);
+            size_t n = round == 2 ? LENGTH - 3 : LENGTH;
+            ck_assert_ok(lm_runner_losses(r, &net, ids, n, a, &err), err);
+            ck_assert_ok(lm_runner_open(s.engine, &fresh, &err), err);
+            ck_assert_ok(lm_runner_losses(fresh, &net, ids, n, b, &err), err);
+            lm_runner_close(fresh);
+            ck_assert_mem_eq(a, b, (n - 1) * sizeof *a);
+        }
+    ck_assert_msg(lm_runner_shared(r) > 0.3 && lm_runner_shared(r) < 0.7, "%g",
+                  lm_runner_shared(r));
+    double before = lm_runner_shared(r);
+    for (int i = 0; i < 20; i++)
+        ck_assert_ok(lm_runner_losses(r, &s.net, s.ids, LENGTH, a, &err), err);
+    ck_assert(lm_runner_shared(r) > before);
+    lm_runner_close(r);
+    stage_close(&s);
+}
+END_TEST
+
+/* A cut MLP through leading slices of the dense matrices, against the reference. */
+static void cut_losses(const char *backend, float *nll)
+{
+    struct stage s;
+    struct lm_segment_spec spec;
+    struct lm_segment *cut = NULL, *seg[MOST];
+    struct lm_runner *r = NULL;
+    stage_open(&s, golden[1], backend);
+    ck_assert_ok(lm_dense_spec(s.model, LM_SEG_MLP, 1, &spec, &err), err);
+    spec.n_ff = 37;
+    spec.gate.rows = spec.up.rows = spec.down.cols = 37;    /* stride stays */
+    spec.key ^= 1;
+    ck_assert_ok(lm_segment_open(s.engine, &spec, &cut, &err), err);
+    struct lm_network net = { seg, s.net.n };
+    for (size_t i = 0; i < net.n; i++) {
+        const struct lm_segment_spec *c = lm_segment_spec(s.net.seg[i]);
+        seg[i] = c->kind == LM_SEG_MLP && c->layer == 1 ? cut : s.net.seg[i];
+    }
+    ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+    ck_assert_ok(lm_runner_losses(r, &s.net, s.ids, LENGTH, nll, &err), err);
+    float dense = nll[20];
+    ck_assert_ok(lm_runner_losses(r, &net, s.ids, LENGTH, nll, &err), err);
+    ck_assert(nll[20] != dense);
+    spec.down.cols = 38;
+    struct lm_segment *bad = NULL;
+    ck_assert_int_eq(lm_segment_open(s.engine, &spec, &bad, &err), LM_EBUG);
+    ck_assert_ptr_null(bad);
+    lm_runner_close(r);
+    lm_segment_close(cut);
+    stage_close(&s);
+}
+
+START_TEST(slices_are_views)
+{
+    float a[LENGTH], b[LENGTH];
+    cut_losses("cpu", a);
+    cut_losses("reference", b);
+    for (int i = 0; i < LENGTH - 1; i++)
+        ck_assert_msg(fabsf(a[i] - b[i]) < 1e-5f, "%g, not %g", (double)a[i], (double)b[i]);
+}
+END_TEST
+
+/* All logits of a network, in double, from a decoder on the reference. */
+static void all_logits(struct stage *s, const struct lm_network *net, double *out)
+{
+    struct lm_decoder *d = NULL;
+    float got[128];
+    ck_assert_ok(lm_decoder_open(s->engine, net, LENGTH, 1, &d, &err), err);
+    for (int i = 0; i < LENGTH; i++) {
+        ck_assert_ok(lm_decoder_feed(d, s->ids + i, 1, got, NULL, &err), err);
+        for (int v = 0; v < s->vocab; v++)
+            out[i * s->vocab + v] = (double)got[v];
+    }
+    lm_decoder_close(d);
+}
+
+static double kl_of(const double *p, const double *q, int32_t n)
+{
+    double zp = 0, zq = 0, kl = 0;
+    for (int32_t i = 0; i < n; i++) {
+        zp += exp(p[i]);
+        zq += exp(q[i]);
+    }
+    for (int32_t i = 0; i < n; i++)
+        kl += exp(p[i]) / zp * (p[i] - log(zp) - q[i] + log(zq));
+    return kl;
+}
+
+/* memory 0: nothing is kept; the results are the same. */
+START_TEST(kl_is_that_of_the_logits)
+{
+    static double p[LENGTH * 128], q[LENGTH * 128];
+    struct stage s;
+    struct lm_segment *seg[MOST];
+    struct lm_runner *r = NULL;
+    struct lm_teacher *t = NULL;
+    float kl[LENGTH];
+    stage_open(&s, golden[_i / 2], "cpu");
+    struct lm_network net = { seg, 0 };
+    for (size_t i = 0; i < s.net.n; i++)
+        if (i != 3)
+            seg[net.n++] = s.net.seg[i];
+    all_logits(&s, &s.net, p);
+    all_logits(&s, &net, q);
+    ck_assert_ok(lm_teacher_open(s.engine, &s.net, _i % 2 ? 1 << 20 : 0, &t, &err), err);
+    ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+    for (int again = 0; again < 3; again++) {
+        ck_assert_ok(lm_runner_kl(r, &net, t, s.ids, LENGTH, kl, &err), err);
+        for (int i = 0; i < LENGTH; i++) {
+            double want = kl_of(p + i * s.vocab, q + i * s.vocab, s.vocab);
+            ck_assert_msg(fabs((double)kl[i] - want) < 3e-6 * (1 + want),
+                          "%d: %.9g, not %.9g", i, (double)kl[i], want);
+        }
+    }
+    ck_assert_ok(lm_runner_kl(r, &s.net, t, s.ids, LENGTH, kl, &err), err);
+    for (int i = 0; i < LENGTH; i++)
+        ck_assert(kl[i] >= 0 && kl[i] < 3e-6f);
+    lm_runner_close(r);
+    lm_teacher_close(t);
+    stage_close(&s);
+}
+END_TEST
+
+START_TEST(seeking_and_refusals)
+{
+    struct stage s;
+    struct lm_decoder *d = NULL;
+    struct lm_runner *r = NULL;
+    float a[128], b[128];
+    int32_t bad = 96;
+    stage_open(&s, golden[0], "cpu");
+    ck_assert_ok(lm_decoder_open(s.engine, &s.net, 12, 1, &d, &err), err);
+    ck_assert_ok(lm_decoder_feed(d, s.ids, 10, NULL, NULL, &err), err);
+    ck_assert_ok(lm_decoder_feed(d, s.ids + 10, 1, a, NULL, &err), err);
+    lm_decoder_seek(d, 10);
+    ck_assert_ok(lm_decoder_feed(d, s.ids + 10, 1, b, NULL, &err), err);
+    ck_assert_mem_eq(a, b, (size_t)s.vocab * sizeof *a);
+    ck_assert_int_eq(lm_decoder_feed(d, s.ids, 2, a, NULL, &err), LM_EINPUT);
+    ck_assert_int_eq(lm_decoder_feed(d, &bad, 1, a, NULL, &err), LM_EINPUT);
+    ck_assert_int_eq(lm_decoder_feed(d, s.ids, 0, a, NULL, &err), LM_EINPUT);
+    lm_decoder_seek(d, -5);
+    ck_assert_ok(lm_decoder_feed(d, s.ids, 12, a, NULL, &err), err);
+    lm_decoder_close(d);
+    ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+    ck_assert_int_eq(lm_runner_losses(r, &s.net, s.ids, 1, a, &err), LM_EINPUT);
+    ck_assert_int_eq(lm_runner_losses(r, &s.net, &bad, 1, a, &err), LM_EINPUT);
+    struct lm_network headless = { s.net.seg, s.net.n - 1 };
+    ck_assert_int_eq(lm_runner_losses(r, &headless, s.ids, 9, a, &err), LM_EBUG);
+    lm_cancel(true);
+    ck_assert_int_eq(lm_runner_losses(r, &s.net, s.ids, 9, a, &err), LM_ECANCELED);
+    lm_cancel(false);
+    ck_assert_ok(lm_runner_losses(r, &s.net, s.ids, 9, a, &err), err);
+    lm_runner_close(r);
+    stage_close(&s);
+}
+END_TEST
+
+START_TEST(rope_scaling)
+{
+    struct lm_arch a = { .head_dim = 8, .rope_theta = 10000, .rope = LM_ROPE_PLAIN };
+    float f[4];
+    ck_assert_ok(lm_rope_frequencies(&a, f, &err), err);
+    for (int i = 0; i < 4; i++)
+        ck_assert(fabs((double)f[i] - pow(10, -i)) < 1e-7);
+    a.rope = LM_ROPE_LINEAR;
+    a.rope_factor = 4;
+    ck_assert_ok(lm_rope_frequencies(&a, f, &err), err);
+    ck_assert(f[0] == 0.25f);
+    a = (struct lm_arch){ .head_dim = 8, .rope_theta = 10000, .rope = LM_ROPE_LLAMA3,
+                          .rope_factor = 8, .rope_low = 1, .rope_high = 4,
+                          .rope_context = 1000 };
+    ck_assert_ok(lm_rope_frequencies(&a, f, &err), err);
+    /* wavelengths 6.28, 62.8, 628, 6283; kept below 250, divided beyond 1000 */
+    double t = (1000 / (2 * M_PI * 100) - 1) / 3;
+    ck_assert(f[0] == 1 && fabs((double)f[1] - 0.1) < 1e-8);
+    ck_assert(fabs((double)f[2] - 0.01 * ((1 - t) / 8 + t)) < 1e-8);
+    ck_assert(fabs((double)f[3] - 0.001 / 8) < 1e-9);
+    a.rope = LM_ROPE_YARN;
+    ck_assert_int_eq(lm_rope_frequencies(&a, f, &err), LM_EUNSUPPORTED);
+    a.rope = LM_ROPE_LINEAR;
+    a.rope_factor = 0;
+    ck_assert_int_eq(lm_rope_frequencies(&a, f, &err), LM_EINPUT);
+}
+END_TEST
+
+/* Everything once, with the k-th allocation failing. */
+static enum lm_status whole_life(void *ctx)
+{
+    struct stage *s = ctx;
+    struct lm_engine *g = NULL;
+    struct lm_network net = { 0 };
+    struct lm_runner *r = NULL;
+    struct lm_teacher *t = NULL;
+    struct lm_decoder *d = NULL;
+    float out[128];
+    enum lm_status st = lm_engine_open(s->model, s->kit.ops, s->kit.self, &g, &err);
+    if (!st)
+        st = lm_network_open(g, s->model, &net, &err);
+    if (!st)
+        st = lm_runner_open(g, &r, &err);
+    if (!st)
+        st = lm_teacher_open(g, &net, 1 << 20, &t, &err);
+    if (!st)
+        st = lm_runner_losses(r, &net, s->ids, 9, out, &err);
+    if (!st)
+        st = lm_runner_kl(r, &net, t, s->ids, 11, out, &err);
+    if (!st)
+        st = lm_decoder_open(g, &net, 8, 1, &d, &err);
+    if (!st)
+        st = lm_decoder_feed(d, s->ids, 6, out, NULL, &err);
+    lm_decoder_close(d);
+    lm_teacher_close(t);
+    lm_runner_close(r);
+    lm_network_close(&net);
+    lm_engine_close(g);
+    return st;
+}
+
+START_TEST(allocations_fail)
+{
+    struct stage s;
+    stage_open(&s, golden[1], backends[_i]);
+    ck_assert_int_ge(fail_every_allocation(whole_life, &s), 50);
+    stage_close(&s);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("engine");
+    TCase *c = tcase_create("engine");
+    tcase_set_timeout(c, 60);
+    tcase_add_loop_test(c, golden_values, 0, 4);
+    tcase_add_test(c, prefixes_are_shared);
+    tcase_add_test(c, slices_are_views);
+    tcase_add_loop_test(c, kl_is_that_of_the_logits, 0, 4);
+    tcase_add_test(c, seeking_and_refusals);
+    tcase_add_test(c, rope_scaling);
+    tcase_add_loop_test(c, allocations_fail, 0, 2);
+    suite_add_tcase(s, c);
+    return run_suites(&s, 1);
+}

@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_evaluate.c -- batches of candidates: order of work, fidelity, failures,
+ * independence of threads, errors of means and medians, timing.
+ *
+ * The engine below evaluate.c is played by this file: a segment is a key, and
+ * losses are sums over the keys of a network, so that each value is known.  */
+#include "testing.h"
+
+#include <math.h>
+#include <pthread.h>
+
+#include "base/log.h"
+#include "base/pool.h"
+#include "study/evaluate.h"
+
+/* ---- an engine of numbers ---------------------------------------------------------- */
+
+struct lm_engine { int unused; };
+struct lm_segment { struct lm_segment_spec spec; };
+struct lm_runner { struct lm_engine *engine; };
+struct lm_teacher { struct lm_engine *engine; };
+struct lm_decoder { const struct lm_network *net; int64_t pos, capacity; };
+struct lm_model { struct lm_arch arch; };
+
+enum { SEGMENTS = 4, CANDIDATES = 9, ITEMS = 7, WINDOW = 6, LOG = 4096 };
+static struct lm_engine engine;
+static struct lm_model model = { { .vocab = 50 } };
+static struct lm_segment segment[CANDIDATES][SEGMENTS], dense_segment[SEGMENTS];
+static struct lm_segment *net_of[CANDIDATES][SEGMENTS];
+static struct lm_plan *no_plan[CANDIDATES];
+
+/* What happened, in order. */
+struct event { char what; size_t candidate; int64_t item; };
+static struct event events[LOG];
+static int n_event, decoders, runners;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+static void note(char what, size_t candidate, int64_t item)
+{
+    pthread_mutex_lock(&lock);
+    if (n_event < LOG)
+        events[n_event++] = (struct event){ what, candidate, item };
+    pthread_mutex_unlock(&lock);
+}
+
+const struct lm_model *lm_engine_model(const struct lm_engine *g)
+{
+    (void)g;
+    return &model;
+}
+
+const struct lm_arch *lm_model_arch(const struct lm_model *m)
+{
+    return &m->arch;
+}
+
+const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
+{
+    return &s->spec;
+}
+
+enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
+                               struct lm_network *net, struct lm_err *e)
+{
+    (void)g, (void)m;
+    net->seg = lm_alloc_array(SEGMENTS, sizeof *net->seg, "network");
+    if (!net->seg)
+        return lm_fail_memory(e, 0, "network");
+    for (net->n = 0; net->n < SEGMENTS; net->n++)
+        net->seg[net->n] = &dense_segment[net->n];
+    return LM_OK;
+}
+
+void lm_network_close(struct lm_network *net)
+{
+    lm_release(net->seg);
+    *net = (struct lm_network){ NULL, 0 };
+}
+
+enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
+                               size_t memory, struct lm_teacher **t, struct lm_err *e)
+{
+    (void)dense, (void)memory;
+    *t = lm_alloc(sizeof **t, "teacher");
+    if (!*t)
+        return lm_fail_memory(e, 0, "teacher");
+    (*t)->engine = g;
+    return LM_OK;
+}
+
+void lm_teacher_close(struct lm_teacher *t)
+{
+    lm_release(t);
+}
+
+enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r, struct lm_err *e)
+{
+    *r = lm_alloc(sizeof **r, "runner");
+    if (!*r)
+        return lm_fail_memory(e, 0, "runner");
+    (*r)->engine = g;
+    pthread_mutex_lock(&lock);
+    runners++;
+    pthread_mutex_unlock(&lock);
+    return LM_OK;
+}
+
+void lm_runner_close(struct lm_runner *r)
+{
+    lm_release(r);
+}
+
+static double weight_of(const struct lm_network *net)
+{
+    double sum = 0;
+    for (size_t i = 0; i < net->n; i++)
+        sum += (double)net->seg[i]->spec.key * (double)(i + 1);
+    return sum;
+}
+
+enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *net,
+                                const int32_t *ids, size_t n, float *nll,
+                                struct lm_err *e)
+{
+    (void)e;
+    ck_assert_ptr_eq(r->engine, &engine);
+    for (size_t t = 0; t + 1 < n; t++)
+        nll[t] = (float)(0.01 * weight_of(net) + 0.1 * ids[t + 1]);
+    return LM_OK;
+}
+
+enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
+                            struct lm_teacher *memo, const int32_t *ids, size_t n,
+                            float *kl, struct lm_err *e)
+{
+    (void)r, (void)ids, (void)e;
+    ck_assert_ptr_eq(memo->engine, &engine);
+    for (size_t t = 0; t < n; t++)
+        kl[t] = (float)(0.001 * weight_of(net));
+    return LM_OK;
+}
+
+enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
+                               int64_t capacity, int32_t threads, struct lm_decoder **d,
+                               struct lm_err *e)
+{
+    (void)g, (void)threads;
+    *d = lm_alloc(sizeof **d, "decoder");
+    if (!*d)
+        return lm_fail_memory(e, 0, "decoder");
+    **d = (struct lm_decoder){ net, 0, capacity };
+    decoders++;
+    return LM_OK;
+}
+
+void lm_decoder_close(struct lm_decoder *d)
+{
+    lm_release(d);
+}
+
+void lm_decoder_seek(struct lm_decoder *d, int64_t pos)
+{
+    note('s', 0, pos);
+    d->pos = pos;
+}
+
+enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
+                               float *logits, double *seconds, struct lm_err *e)
+{
+    (void)seconds, (void)e;
+    ck_assert_int_le(d->pos + n, d->capacity);
+    ck_assert_int_lt(ids[n - 1], model.arch.vocab);
+    logits[model.arch.vocab - 1] = 1;
+    note('f', (size_t)n, d->pos);
+    d->pos += n;
+    return LM_OK;
+}
+
+void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
+{
+    (void)p;
+    out->bytes = dtype == LM_F16 ? 2000 : 4000;
+}
+
+/* ---- evaluators -------------------------------------------------------------------- */
+
+static int64_t poison = -1;             /* this item of candidate 2 is not finite */
+static enum lm_status trouble;          /* what candidate 3 fails with */
+
+static enum lm_status items(void *self, int64_t *n, struct lm_err *e)
+{
+    (void)e;
+    *n = self ? *(const int64_t *)self : 1;
+    return LM_OK;
+}
+
+static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err *e)
+{
+    (void)self, (void)e;
+    snprintf(out, size, "as in the test");
+    return LM_OK;
+}
+
+static size_t index_of(const struct lm_subject *s)
+{
+    for (size_t i = 0; i < CANDIDATES; i++)
+        if (s->candidate->net.seg == net_of[i])
+            return i;
+    return CANDIDATES;
+}
+
+static enum lm_status eval_loss(void *self, struct lm_subject *s, int64_t item,
+                                struct lm_sum *sum, struct lm_err *e)
+{
+    int32_t ids[WINDOW];
+    float nll[WINDOW], kl[WINDOW];
+    (void)self;
+    size_t me = index_of(s);
+    note('l', me, item);
+    if (me == 3 && trouble)
+        return lm_fail(e, trouble, "as asked for");
+    for (int t = 0; t < WINDOW; t++)
+        ids[t] = (int32_t)(item * 3 + t);
+    enum lm_status st = lm_subject_losses(s, ids, WINDOW, nll, e);
+    if (st == LM_OK)
+        st = lm_subject_kl(s, ids, WINDOW, kl, e);
+    for (int t = 0; st == LM_OK && t + 1 < WINDOW; t++) {
+        sum[0].value += nll[t];
+        sum[0].weight += 1;
+        sum[1].value += kl[t];
+        sum[1].weight += 1;
+    }
+    if (item == poison && me == 2)
+        sum[0].value = NAN;
+    return st;
+}
+
+static enum lm_status eval_size(void *self, struct lm_subject *s, int64_t item,
+                                struct lm_sum *sum, struct lm_err *e)
+{
+    struct lm_cost cost = { .struct_size = sizeof cost };
+    (void)self, (void)item;
+    note('c', index_of(s), item);
+    enum lm_status st = lm_subject_cost(s, &cost, e);
+    sum[0] = (struct lm_sum){ (double)cost.bytes, 1 };
+    return st;
+}
+
+static enum lm_status eval_time(void *self, struct lm_subject *s, int64_t item,
+                                struct lm_sum *sum, struct lm_err *e)
+{
+    struct lm_workload prefill = { LM_PREFILL, 8, 0, 1 }, decode = { LM_DECODE, 3, 8, 1 };
+    double seconds = -1;
+    (void)self;
+    note('t', index_of(s), item);
+    enum lm_status st = lm_subject_time(s, &prefill, &seconds, e);
+    if (st == LM_OK)
+        st = lm_subject_time(s, &decode, &seconds, e);
+    sum[0] = (struct lm_sum){ seconds >= 0 ? 1.0 + (double)(item % 3) : -1, 1 };
+    return st;
+}
+
+#define METRIC(n, r, noisy) { n, "", "", r, noisy, false }
+static const struct lm_metric loss_metrics[] = {
+    METRIC("loss", LM_REDUCE_EXP_MEAN, false), METRIC("kl", LM_REDUCE_MEAN, false),
+    METRIC(NULL, 0, false)
+};
+static const struct lm_metric size_metrics[] = {
+    METRIC("bytes", LM_REDUCE_MEAN, false), METRIC(NULL, 0, false)
+};
+static const struct lm_metric time_metrics[] = {
+    METRIC("ms", LM_REDUCE_MEDIAN, true), METRIC(NULL, 0, false)
+};
+#define EVALUATOR(n, m, f) { sizeof(struct lm_evaluator), n, m, sizeof *(m), items, \
+                             protocol, f }
+static const struct lm_evaluator ops[] = {
+    EVALUATOR(LM_NEEDS_RUN | LM_NEEDS_QUIET, time_metrics, eval_time),
+    EVALUATOR(LM_NEEDS_RUN | LM_NEEDS_DENSE, loss_metrics, eval_loss),
+    EVALUATOR(0, size_metrics, eval_size)
+};
+enum { MS, LOSS, KL, BYTES, METRICS };
+
+/* ---- a batch ----------------------------------------------------------------------- */
+
+static int64_t item_count = ITEMS;
+static struct lm_judge judge[3];
+static struct lm_candidate candidate[CANDIDATES];
+
+/* Keys: i, i / 3 ... so that the order of keys is not that of the indices. */
+static void setup(void)
+{
+    static const uint64_t first[CANDIDATES] = { 5, 1, 5, 3, 1, 5, 3, 1, 2 };
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        for (size_t k = 0; k < SEGMENTS; k++) {
+            segment[i][k].spec.key = k == 0 ? 7 : k == 1 ? first[i] : 10 * k + i / 2;
+            net_of[i][k] = &segment[i][k];
+        }
+        candidate[i] = (struct lm_candidate){ .plan = no_plan[i],
+                                              .net = { net_of[i], SEGMENTS - i % 2 } };
+    }
+    judge[0] = (struct lm_judge){ .id = "time", .ops = &ops[0], .self = &item_count };
+    judge[1] = (struct lm_judge){ .id = "text", .ops = &ops[1], .self = &item_count };
+    judge[2] = (struct lm_judge){ .id = "size", .ops = &ops[2] };
+    n_event = decoders = runners = 0;
+    item_count = ITEMS;
+    poison = -1;
+    trouble = LM_OK;
+}
+
+static void teardown(void)
+{
+    lm_pool_stop();
+    lm_cancel(false);
+}
+
+static struct lm_evaluation *opened(struct lm_err *e)
+{
+    struct lm_evaluation_args a = { NULL, &engine, judge, 3, LM_F16, 1 << 20 };
+    struct lm_evaluation *v;
+    ck_assert_ok(lm_evaluation_open(&a, &v, e), *e);
+    return v;
+}
+
+static double expected_loss(size_t i, int64_t item)
+{
+    double sum = 0;
+    for (int t = 1; t < WINDOW; t++)
+        sum += (float)(0.01 * weight_of(&candidate[i].net)
+                       + 0.1 * (double)(item * 3 + t));
+    return sum;
+}
+
+START_TEST(values_and_order)
+{
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    int64_t blocks = lm_mem_blocks();
+    lm_pool_start(_i);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    ck_assert_uint_eq(lm_evaluation_metrics(v), METRICS);
+    ck_assert_int_eq(judge[1].n_items, ITEMS);
+    ck_assert_str_eq(judge[1].protocol, "as in the test");
+    ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        double mean = 0;
+        ck_assert_uint_eq(r[i][LOSS].n_sum, ITEMS);
+        for (int64_t k = 0; k < ITEMS; k++) {
+            ck_assert_double_eq(r[i][LOSS].sum[k].value, expected_loss(i, k));
+            ck_assert_double_eq(r[i][LOSS].sum[k].weight, WINDOW - 1);
+            mean += expected_loss(i, k) / ((WINDOW - 1) * ITEMS);
+        }
+        ck_assert_double_eq_tol(r[i][LOSS].value, exp(mean), 1e-9 * exp(mean));
+        ck_assert_double_gt(r[i][LOSS].error, 0);
+        ck_assert_double_eq_tol(r[i][KL].value, 0.001 * weight_of(&candidate[i].net),
+                                1e-6);
+        ck_assert_double_eq(r[i][BYTES].value, 2000);
+        ck_assert_double_eq(r[i][BYTES].error, 0);      /* counted */
+        ck_assert_double_eq(r[i][MS].value, 2.0);       /* of 1 2 3 1 2 3 1 */
+    }
+    /* counting first, running next, timing last and alone */
+    char phase = 'c';
+    for (int k = 0; k < n_event; k++) {
+        char now = events[k].what == 's' || events[k].what == 'f' ? 't' : events[k].what;
+        if (now != phase)
+            ck_assert(now == (phase == 'c' ? 'l' : 't'));
+        phase = now;
+    }
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    lm_evaluation_close(v);
+    ck_assert_int_le(runners, _i);
+    lm_pool_stop();
+    ck_assert_int_eq(lm_mem_blocks(), blocks);
+}
+END_TEST
+
+/* One thread: each item walks the candidates by keys. */
+START_TEST(walk_shares_prefixes)
+{
+    static const size_t walk[CANDIDATES] = { 1, 4, 7, 8, 3, 6, 0, 2, 5 };
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    item_count = 40;                    /* many: candidates are not cut into runs */
+    lm_pool_start(1);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
+    int at[40] = { 0 };
+    for (int k = 0; k < n_event; k++)
+        if (events[k].what == 'l')
+            ck_assert_uint_eq(events[k].candidate, walk[at[events[k].item]++]);
+    for (int i = 0; i < 40; i++)
+        ck_assert_int_eq(at[i], CANDIDATES);
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    lm_evaluation_close(v);
+}
+END_TEST
+
+START_TEST(threads_change_nothing)
+{
+    struct lm_result one[CANDIDATES][METRICS], many[CANDIDATES][METRICS];
+    for (int threads = 1; threads <= 4; threads += 3) {
+        struct lm_err e = { 0 }, err[CANDIDATES];
+        lm_pool_start(threads);
+        struct lm_evaluation *v = opened(&e);
+        memset(err, 0, sizeof err);
+        ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL,
+                                 threads == 1 ? one[0] : many[0], err, &e), e);
+        lm_evaluation_close(v);
+        lm_pool_stop();
+    }
+    for (size_t i = 0; i < CANDIDATES; i++)
+        for (size_t m = 0; m < METRICS; m++) {
+            ck_assert_mem_eq(&one[i][m].value, &many[i][m].value, sizeof(double));
+            ck_assert_mem_eq(&one[i][m].error, &many[i][m].error, sizeof(double));
+        }
+    lm_results_free(one[0], (size_t)CANDIDATES * METRICS);
+    lm_results_free(many[0], (size_t)CANDIDATES * METRICS);
+}
+END_TEST
+
+START_TEST(fidelity_and_known_values)
+{
+    double share[CANDIDATES];
+    bool skip[CANDIDATES][METRICS] = { { false } };
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    for (size_t i = 0; i < CANDIDATES; i++)
+        share[i] = (double)(i + 1) / CANDIDATES;
+    skip[4][MS] = skip[5][LOSS] = skip[6][LOSS] = skip[6][KL] = true;
+    lm_pool_start(2);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    lm_fail(&err[8], LM_EINFEASIBLE, "was not built");
+    ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, share, skip[0], r[0], err, &e), e);
+    for (size_t i = 0; i < 8; i++) {
+        size_t want = (size_t)ceil(share[i] * ITEMS - 1e-9);
+        ck_assert_uint_eq(r[i][KL].n_sum, i == 6 ? 0 : want);
+        ck_assert_uint_eq(r[i][BYTES].n_sum, 1);
+    }
+    ck_assert(isnan(r[4][MS].value) && !r[4][MS].sum);
+    ck_assert(isnan(r[5][LOSS].value) && !isnan(r[5][KL].value));
+    ck_assert(isnan(r[6][LOSS].value) && isnan(r[6][KL].value));
+    ck_assert(isnan(r[8][BYTES].value) && !r[8][BYTES].sum);
+    for (int k = 0; k < n_event; k++) {
+        ck_assert(!(events[k].what == 't' && events[k].candidate == 4));
+        ck_assert(!(events[k].what == 'l' && events[k].candidate == 6));
+        ck_assert(!(strchr("ltc", events[k].what) && events[k].candidate == 8));
+    }
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    lm_evaluation_close(v);
+}
+END_TEST
+
+START_TEST(one_fails_others_do_not)
+{
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    poison = 5;
+    trouble = LM_EUNSUPPORTED;
+    lm_pool_start(2);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
+    ck_assert_int_eq(err[2].code, LM_EINFEASIBLE);
+    ck_assert_str_eq(err[2].text, "text.loss: item 5 gives no finite number");
+    ck_assert_int_eq(err[3].code, LM_EUNSUPPORTED);
+    ck_assert_str_eq(err[3].text, "text: as asked for");
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        ck_assert_int_eq(isnan(r[i][LOSS].value), i == 2 || i == 3);
+        ck_assert_int_eq(r[i][LOSS].sum == NULL, i == 2 || i == 3);
+    }
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    memset(err, 0, sizeof err);
+    trouble = LM_ENOMEM;                /* says nothing about the candidate */
+    ck_assert_int_eq(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e),
+                     LM_ENOMEM);
+    ck_assert_ptr_null(r[0][LOSS].sum);
+    trouble = LM_OK;
+    memset(err, 0, sizeof err);
+    lm_cancel(true);
+    ck_assert_int_eq(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e),
+                     LM_ECANCELED);
+    lm_evaluation_close(v);
+}
+END_TEST
+
+START_TEST(timing_takes_turns)
+{
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    int order[256], n = 0, warm = 0, prefills = 0, decodes = 0;
+    lm_pool_start(2);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    ck_assert_ok(lm_evaluate(v, candidate, 3, NULL, NULL, r[0], err, &e), e);
+    for (int k = 0; k < n_event; k++) {
+        if (events[k].what == 't')
+            order[n++] = (int)events[k].item * 10 + (int)events[k].candidate;
+        if (events[k].what == 's' && n <= 3)
+            warm++;
+        if (events[k].what == 'f' && events[k].candidate == 8)
+            prefills++;
+        if (events[k].what == 'f' && events[k].candidate == 1)
+            decodes++;
+    }
+    ck_assert_int_eq(n, 3 * ITEMS);
+    for (int k = 0; k < n; k++)         /* all candidates before the next repetition */
+        ck_assert_int_eq(order[k] / 10, k / 3);
+    ck_assert_int_eq(warm, 3 * 4);      /* two workloads, each once untimed */
+    ck_assert_int_eq(prefills, 3 * (ITEMS + 1));
+    ck_assert_int_eq(decodes, 3 * 3 * (ITEMS + 1));
+    ck_assert_int_eq(decoders, 3);
+    lm_results_free(r[0], (size_t)3 * METRICS);
+    lm_evaluation_close(v);
+}
+END_TEST
+
+static enum lm_status all(void *ctx)
+{
+    struct lm_evaluation_args a = { NULL, &engine, judge, 3, LM_F16, 1 << 20 };
+    struct lm_evaluation *v;
+    struct lm_err e = { 0 }, err[3] = { { 0 } };
+    struct lm_result r[3][METRICS];
+    (void)ctx;
+    enum lm_status st = lm_evaluation_open(&a, &v, &e);
+    if (st != LM_OK)
+        return st;
+    st = lm_evaluate(v, candidate, 3, NULL, NULL, r[0], err, &e);
+    if (st == LM_OK)
+        lm_results_free(r[0], (size_t)3 * METRICS);
+    lm_evaluation_close(v);
+    return st;
+}
+
+START_TEST(memory_runs_out)
+{
+    lm_pool_start(1);
+    ck_assert_int_ge(fail_every_allocation(all, NULL), 20);
+}
+END_TEST
+
+/* ---- reduction --------------------------------------------------------------------- */
+
+START_TEST(mean_and_its_error)
+{
+    /* equal weights: the textbook mean and s / sqrt(n) */
+    struct lm_metric m = METRIC("x", LM_REDUCE_MEAN, false);
+    struct lm_sum sum[] = { { 2, 2 }, { 6, 2 }, { 10, 2 }, { 14, 2 } };
+    double value, error;
+    lm_reduce(&m, sum, 4, &value, &error);
+    ck_assert_double_eq_tol(value, 4, 1e-12);
+    ck_assert_double_eq_tol(error, sqrt(20.0 / 3) / 2, 1e-12);
+    m.reduce = LM_REDUCE_EXP_MEAN;
+    lm_reduce(&m, sum, 4, &value, &error);
+    ck_assert_double_eq_tol(value, exp(4), 1e-9);
+    ck_assert_double_eq_tol(error, exp(4) * sqrt(20.0 / 3) / 2, 1e-9);
+    /* unequal weights, by hand: r = 10 / 5, d = 1 -1 0, se = sqrt(3/2 * 2) / 5 */
+    struct lm_sum uneven[] = { { 3, 1 }, { 3, 2 }, { 4, 2 } };
+    m.reduce = LM_REDUCE_MEAN;
+    lm_reduce(&m, uneven, 3, &value, &error);
+    ck_assert_double_eq_tol(value, 2, 1e-12);
+    ck_assert_double_eq_tol(error, sqrt(3.0) / 5, 1e-12);
+    lm_reduce(&m, sum, 1, &value, &error);
+    ck_assert_double_eq(value, 1);
+    ck_assert(isnan(error));
+    lm_reduce(&m, sum, 0, &value, &error);
+    ck_assert(isnan(value) && isnan(error));
+}
+END_TEST
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+static double sorted_median(double *x, size_t n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
+}
+
+START_TEST(median_and_its_error)
+{
+    struct lm_metric m = METRIC("x", LM_REDUCE_MEDIAN, true);
+    for (uint64_t n = 1; n < 60; n++) {
+        struct lm_sum sum[61];
+        double x[60], value, error;
+        for (size_t i = 0; i < n; i++) {
+            x[i] = sin((double)(i * i + n)) * (i % 7 ? 1 : 1000);
+            sum[i] = (struct lm_sum){ 3 * x[i], 3 };
+            x[i] = sum[i].value / sum[i].weight;
+        }
+        sum[n] = (struct lm_sum){ 0, 0 };       /* not measured: does not count */
+        lm_reduce(&m, sum, n + 1, &value, &error);
+        double want = sorted_median(x, n);
+        ck_assert_double_eq(value, want);
+        for (size_t i = 0; i < n; i++)
+            x[i] = fabs(x[i] - want);
+        if (n == 1)
+            ck_assert(isnan(error));
+        else
+            ck_assert_double_eq_tol(error, 1.2533 * 1.4826 * sorted_median(x, n)
+                                    / sqrt((double)n), 1e-12);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("evaluate");
+    TCase *t = tcase_create("evaluate");
+    lm_log_level(LM_ERROR);
+    tcase_add_checked_fixture(t, setup, teardown);
+    tcase_add_loop_test(t, values_and_order, 1, 5);
+    tcase_add_test(t, walk_shares_prefixes);
+    tcase_add_test(t, threads_change_nothing);
+    tcase_add_test(t, fidelity_and_known_values);
+    tcase_add_test(t, one_fails_others_do_not);
+    tcase_add_test(t, timing_takes_turns);
+    tcase_add_test(t, memory_runs_out);
+    tcase_add_test(t, mean_and_its_error);
+    tcase_add_test(t, median_and_its_error);
+    suite_add_tcase(suite, t);
+    return run_suites(&suite, 1);
+}

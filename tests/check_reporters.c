@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_reporters.c -- table, json and html on a study made up here, with texts
+ * that try to break out of their escaping.                                  */
+#include "plug.h"
+
+#include <math.h>
+
+#include "base/json.h"
+
+enum { LAYERS = 6, TRIALS = 40, METRICS = 4 };
+
+struct lm_study { int64_t n, best; bool blank; };
+
+static struct lm_layer_shape dense_layer[LAYERS], layer[TRIALS][LAYERS];
+static const struct lm_arch arch = { .struct_size = sizeof arch, .n_layer = LAYERS,
+    .hidden = 96, .head_dim = 16, .vocab = 512, .layer = dense_layer };
+static double value[TRIALS][METRICS], error[TRIALS][METRICS];
+static const char evil[] =
+    "a </script><script>alert(1)</script> & \"q\" 'x' \xff\x01 \xc3\xa9";
+
+/* Trial 0 is dense; every fifth is on the front; 7 could not be built. */
+static void make_study(void)
+{
+    for (int l = 0; l < LAYERS; l++)
+        dense_layer[l] = (struct lm_layer_shape){ 6, 3, 256, 0 };
+    for (int i = 0; i < TRIALS; i++) {
+        for (int l = 0; l < LAYERS; l++)
+            layer[i][l] = i ? (struct lm_layer_shape){ (i + l) % 4 * 2, (i + l) % 4,
+                                                       (i * 37 + l * 50) % 256, 0 }
+                            : dense_layer[l];
+        double share = 1 - 0.6 * i / TRIALS;
+        value[i][0] = i ? 0.02 * i + (i % 5 ? 0.3 + 0.01 * (i % 7) : 0) : 0;
+        value[i][1] = 2.7e6 * share;
+        value[i][2] = 20.19 * exp(value[i][0]);
+        value[i][3] = i % 2 ? NAN : 14.5 * share;
+        for (int m = 0; m < METRICS; m++)
+            error[i][m] = m == 1 ? 0 : 0.05 * (m + 1);
+    }
+}
+
+static int64_t n_trials(const struct lm_study *s)
+{
+    return s->n;
+}
+
+static enum lm_status trial(const struct lm_study *s, int64_t i, struct lm_trial *out,
+                            struct lm_err *e)
+{
+    if (i < 0 || i >= s->n)
+        return lm_fail(e, LM_EBUG, "no trial %d", (int)i);
+    *out = (struct lm_trial){ .struct_size = sizeof *out, .id = i,
+        .status = i == 7 ? LM_EINFEASIBLE : LM_OK, .feasible = i % 3 == 0 || i % 5 == 0,
+        .front = i % 5 == 0, .fidelity = 1, .seconds = 0.5,
+        .reason = i == 7 ? evil : "", .plan = i ? evil : "", .value = value[i],
+        .error = error[i], .layer = layer[i] };
+    return LM_OK;
+}
+
+static int64_t n_metrics(const struct lm_study *s)
+{
+    return s->blank ? 0 : METRICS;
+}
+
+static const char *metric(const struct lm_study *s, int64_t i, const char **unit,
+                          bool *objective)
+{
+    static const char *const name[] = { "kl.nats", "size.bytes", "perplexity.ppl",
+                                        "latency.decode_ms" };
+    static const char *const units[] = { "nats", "bytes", "", "ms" };
+    (void)s;
+    if (unit)
+        *unit = units[i];
+    if (objective)
+        *objective = i < 2;
+    return name[i];
+}
+
+static int64_t best(const struct lm_study *s)
+{
+    return s->best;
+}
+
+static const struct lm_arch *dense_arch(const struct lm_study *s)
+{
+    (void)s;
+    return &arch;
+}
+
+static const char *text(const struct lm_study *s, const char *key)
+{
+    if (s->blank)
+        return "";
+    if (!strcmp(key, "seed"))
+        return "1";
+    if (!strcmp(key, "sample_dense"))
+        return "Once upon a time there was a small model that lived in a large machine.";
+    if (!strcmp(key, "protocol:perplexity.ppl"))
+        return "window 2048, stride 2048, no BOS, all positions, 4 windows of valid";
+    return evil;
+}
+
+static struct lm_host host;
+
+static enum lm_status report(const struct lm_module *m, const struct lm_study *s,
+                             char **out, size_t *n, struct lm_err *e)
+{
+    const struct lm_reporter *ops = m->ops;
+    struct lm_args a = { .struct_size = sizeof a, .host = &host, .instance = m->name };
+    void *self;
+    *out = NULL;
+    enum lm_status st = m->create(&a, &self, e);
+    if (st != LM_OK)
+        return st;
+    st = ops->report(self, s, out, n, e);
+    m->destroy(self);
+    return st;
+}
+
+static void setup(void)
+{
+    host = plug_host();
+    host.study_n_trials = n_trials;
+    host.study_trial = trial;
+    host.study_n_metrics = n_metrics;
+    host.study_metric = metric;
+    host.study_best = best;
+    host.study_arch = dense_arch;
+    host.study_text = text;
+    make_study();
+}
+
+static size_t count(const char *in, const char *what)
+{
+    size_t n = 0;
+    for (const char *p = in; (p = strstr(p, what)); p++)
+        n++;
+    return n;
+}
+
+START_TEST(table_lines_up)
+{
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+    ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(strlen(out), n);
+    ck_assert(strstr(out, "Front: 8 of 40 trials (1 could not be built), by kl.nats"));
+    ck_assert(strstr(out, "   dense"));
+    ck_assert_uint_eq(count(out, "\n*     10  "), 1);
+    ck_assert(strstr(out, "2.7 MB"));
+    ck_assert(strstr(out, "20.19 +-0.15"));
+    size_t width = 0;
+    int lines = 0;
+    char *line = strtok(strstr(out, "   trial"), "\n");
+    for (; line; line = strtok(NULL, "\n")) {
+        if (!width)
+            width = strlen(line);
+        ck_assert_uint_eq(strlen(line), width);
+        lines++;
+    }
+    ck_assert_int_eq(lines, 1 + 1 + 8);
+    lm_release(out);
+}
+END_TEST
+
+START_TEST(json_holds_everything)
+{
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    struct lm_json *root;
+    char *out;
+    size_t n;
+    ck_assert_ok(report(plug_open("reporters", "json"), &s, &out, &n, &e), e);
+    ck_assert_ok(lm_json_api.parse(out, n, "report", &root, &e), e);
+    const struct lm_json_api *j = &lm_json_api;
+    const struct lm_json *trials = j->get(root, "trials");
+    int64_t id;
+    double v;
+    ck_assert_uint_eq(j->size(trials), TRIALS);
+    ck_assert_uint_eq(j->size(j->get(root, "front")), 8);
+    ck_assert(j->integer(j->get(root, "best"), &id) && id == 10);
+    ck_assert_str_eq(j->string(j->get(root, "pipeline")),
+        "a </script><script>alert(1)</script> & \"q\" 'x' \xef\xbf\xbd\x01 \xc3\xa9");
+    ck_assert_str_eq(j->string(j->get(j->at(trials, 7), "status")), "infeasible");
+    ck_assert_uint_eq(j->size(j->get(j->at(trials, 7), "metrics")), 0);
+    const struct lm_json *m = j->get(j->get(j->at(trials, 12), "metrics"),
+                                     "perplexity.ppl");
+    ck_assert(j->real(j->get(m, "value"), &v));
+    ck_assert_double_eq(v, value[12][2]);       /* to the last bit */
+    ck_assert_ptr_null(j->get(j->get(j->at(trials, 11), "metrics"), "latency.decode_ms"));
+    ck_assert_uint_eq(j->size(j->get(j->at(trials, 3), "shape")), LAYERS);
+    ck_assert_str_eq(j->string(j->get(j->at(j->get(root, "metrics"), 2), "protocol")),
+                     text(&s, "protocol:perplexity.ppl"));
+    lm_json_api.close(root);
+    lm_release(out);
+}
+END_TEST
+
+START_TEST(html_is_safe_and_complete)
+{
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+    ck_assert_ok(report(plug_open("reporters", "html"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(strlen(out), n);
+    /* what the study says never becomes markup; nothing is loaded */
+    ck_assert_uint_eq(count(out, "alert(1)"),
+                      count(out, "&#60;/script&#62;&#60;script&#62;alert(1)&#60;"));
+    ck_assert_uint_eq(count(out, "<script"), 2);
+    ck_assert_uint_eq(count(out, "</script>"), 2);
+    ck_assert_uint_eq(count(out, "src="), 0);
+    ck_assert_uint_eq(count(out, "href="), 0);
+    ck_assert_uint_eq(count(out, "url("), 0);
+    for (size_t i = 0; i < n; i++)
+        ck_assert_msg((unsigned char)out[i] != 0xff, "a byte that is no UTF-8");
+    /* scatter: all trials but the infeasible one; dense and best once each */
+    ck_assert_uint_eq(count(out, "<circle class="), TRIALS - 2);
+    ck_assert_uint_eq(count(out, "<path class=\"dense\""), 1);
+    ck_assert_uint_eq(count(out, "<circle class=\"best\""), 1);
+    ck_assert_uint_eq(count(out, "<polyline class=\"line\""), 1);
+    /* heat maps: 8 members, 6 layers, 2 kinds of blocks */
+    ck_assert_uint_eq(count(out, "<rect class="), 8 * LAYERS * 2);
+    ck_assert(strstr(out, "Effective configuration"));
+    ck_assert(strstr(out, "window 2048, stride 2048"));
+    const char *copy = getenv("LAMINA_KEEP_REPORT");
+    if (copy)
+        ck_assert_ok(lm_write_file(copy, out, n, &e), e);
+    lm_release(out);
+}
+END_TEST
+
+START_TEST(html_data_is_json)
+{
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    struct lm_json *root;
+    char *out;
+    size_t n;
+    ck_assert_ok(report(plug_open("reporters", "html"), &s, &out, &n, &e), e);
+    char *from = strstr(out, "id=\"data\">") + strlen("id=\"data\">");
+    char *to = strstr(from, "</script>");
+    ck_assert_ok(lm_json_api.parse(from, (size_t)(to - from), "data", &root, &e), e);
+    ck_assert_uint_eq(lm_json_api.size(lm_json_api.get(root, "trials")), TRIALS);
+    ck_assert_uint_eq(lm_json_api.size(lm_json_api.get(root, "metrics")), METRICS);
+    lm_json_api.close(root);
+    lm_release(out);
+}
+END_TEST
+
+static const char *const every[] = { "table", "json", "html" };
+
+START_TEST(nothing_to_report)
+{
+    struct lm_study s[] = { { 0, -1, true }, { 1, -1, false }, { 3, -1, true } };
+    for (size_t i = 0; i < sizeof s / sizeof *s; i++) {
+        struct lm_err e = { 0 };
+        char *out;
+        size_t n;
+        ck_assert_ok(report(plug_open("reporters", every[_i]), &s[i], &out, &n, &e), e);
+        ck_assert_uint_eq(strlen(out), n);
+        lm_release(out);
+    }
+}
+END_TEST
+
+static enum lm_status report_once(void *ctx)
+{
+    struct lm_study s = { 8, 5, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+    enum lm_status st = report(ctx, &s, &out, &n, &e);
+    if (st == LM_OK)
+        lm_release(out);
+    return st;
+}
+
+START_TEST(memory_runs_out)
+{
+    const struct lm_module *m = plug_open("reporters", every[_i]);
+    ck_assert_int_ge(fail_every_allocation(report_once, (void *)m), 2);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("reporters");
+    TCase *t = tcase_create("reporters");
+    setup();
+    tcase_add_test(t, table_lines_up);
+    tcase_add_test(t, json_holds_everything);
+    tcase_add_test(t, html_is_safe_and_complete);
+    tcase_add_test(t, html_data_is_json);
+    tcase_add_loop_test(t, nothing_to_report, 0, 3);
+    tcase_add_loop_test(t, memory_runs_out, 0, 3);
+    suite_add_tcase(suite, t);
+    return run_suites(&suite, 1);
+}
