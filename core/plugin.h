@@ -328,6 +328,9 @@ struct lm_outcome {
  * A backend runs linear programs over registers.  A register holds one row of
  * `width` floats per token.  Register 0 is the residual stream: it is bound to
  * the buffer args.hidden and updated in place.  Weights are [n, k], row-major.
+ * An operator may use less of a row than `width`; its own dimensions say how
+ * much: n and k of EMBED (vocabulary, width of a row), LINEAR and the heads are
+ * those of w; RMSNORM: groups of n in rows of k; SILU_MUL, ADD, COPY: n.
  * rows = tokens of this call, pos = tokens already in the cache.              */
 enum lm_opcode {
     LM_OP_EMBED = 1,  /* y = w[token]                                          */

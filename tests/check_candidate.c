@@ -437,6 +437,29 @@ START_TEST(repair_solves_the_normal_equations)
 }
 END_TEST
 
+START_TEST(threads_do_not_matter)
+{
+    struct lm_plan *p = mixed();
+    struct lm_candidate c;
+    float down[16 * TOY_HIDDEN], o[8 * TOY_HIDDEN];
+
+    repairing = true;
+    c = open_one(p);
+    memcpy(down, find(&c.net, LM_SEG_MLP, 0)->down.w, sizeof down);
+    memcpy(o, find(&c.net, LM_SEG_ATTN, 3)->o.w, sizeof o);
+    lm_candidate_close(shop, &c);
+    lm_workshop_close(shop);
+    ck_assert_int_eq(lm_pool_start(3), LM_OK);
+    open_shop(1 << 20);
+    c = open_one(p);
+    ck_assert_mem_eq(down, find(&c.net, LM_SEG_MLP, 0)->down.w, sizeof down);
+    ck_assert_mem_eq(o, find(&c.net, LM_SEG_ATTN, 3)->o.w, sizeof o);
+    lm_candidate_close(shop, &c);
+    lm_pool_stop();
+    lm_plan_free(p);
+}
+END_TEST
+
 /* ---- the cache -------------------------------------------------------------------- */
 
 START_TEST(parts_are_shared_and_let_go)
@@ -630,6 +653,7 @@ int main(void)
     tcase_add_test(t, cut_weights_are_the_dense_ones);
     tcase_add_test(t, nested_widths_are_views);
     tcase_add_test(t, repair_solves_the_normal_equations);
+    tcase_add_test(t, threads_do_not_matter);
     tcase_add_test(t, parts_are_shared_and_let_go);
     tcase_add_test(t, a_failure_stays_with_its_candidate);
     tcase_add_test(t, applied_models_compute_the_same);

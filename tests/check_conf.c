@@ -26,7 +26,8 @@ static void wrong_set(const char *text, const char *set, const char *message)
     ck_assert_int_eq(lm_mem_blocks(), before);
 }
 
-static void wrong(const char *text, const char *message) { wrong_set(text, NULL, message); }
+static void wrong(const char *text, const char *message) { wrong_set(text, NULL,
+      message); }
 
 static void put_file(const char *folder, const char *name, const char *text)
 {
@@ -119,7 +120,8 @@ START_TEST(typing_mistakes)
     wrong("a = 1;;", "run.cfg:1: error: a second ';'; one is enough");
     wrong("a = 'x';", "run.cfg:1: error: strings are written in double quotes");
     wrong("_a = 1;", "run.cfg:1: error: a name begins with a letter, not with '_'");
-    wrong("a = \"x\nb = 1;", "run.cfg:1: error: a string is not closed on its line; write "
+    wrong("a = \"x\nb = 1;", "run.cfg:1: error: a string is not closed on its line; "
+          "write "
           "\\n for a line break");
     wrong("a = \"x\\x00y\";", "run.cfg:1: error: \\x00 cannot be part of a string");
     wrong("\n/* x", "run.cfg:2: error: the comment that begins here is not closed");
@@ -128,9 +130,11 @@ START_TEST(typing_mistakes)
     wrong("a = {\nb = 1;", "run.cfg:1: error: the '{' opened here is not closed");
     wrong("a = 1; }", "run.cfg:1: error: '}' closes nothing");
     wrong("a = $;", "run.cfg:1: error: unexpected '$'");
-    wrong("a = \xc3\xa4;", "run.cfg:1: error: unexpected byte 0xc3; text belongs in double "
+    wrong("a = \xc3\xa4;", "run.cfg:1: error: unexpected byte 0xc3; text belongs in "
+          "double "
           "quotes");
-    wrong("a = 1; @include \"x\"", "run.cfg:1: error: '@' is only for @include \"FILE\" on a "
+    wrong("a = 1; @include \"x\"", "run.cfg:1: error: '@' is only for @include \"FILE\" "
+          "on a "
           "line of its own");
     wrong("a = 1;\nb = c d;", "run.cfg:2: error: syntax error near 'b = c d;'");
     wrong("a = 1;\na = 2;", "run.cfg:2: error: duplicate setting name near 'a = 2;'");
@@ -155,9 +159,11 @@ START_TEST(limits)
     lm_release(big);
     wrong("a = 1;", "run.cfg:1: error: the format version is missing; begin with "
           "'lamina = 1;'");
-    wrong("\nlamina = 2;", "run.cfg:2: error: lamina: this program reads format version 1, "
+    wrong("\nlamina = 2;", "run.cfg:2: error: lamina: this program reads format version "
+          "1, "
           "not 2");
-    wrong("lamina = true;", "run.cfg:1: error: lamina: this program reads format version 1, "
+    wrong("lamina = true;", "run.cfg:1: error: lamina: this program reads format version "
+          "1, "
           "not true");
 }
 END_TEST
@@ -199,13 +205,19 @@ END_TEST
 START_TEST(set_mistakes)
 {
     static const char text[] = HEAD "a = 1; l = ( 1, 2 ); g = { x = 1; };";
-    wrong_set(text, "a.b=1", "--set #1: error: a.b: 'b' cannot be part of a single value");
-    wrong_set(text, "l.b=1", "--set #1: error: l.b: 'b' cannot be part of a list; choose a "
+    wrong_set(text, "a.b=1", "--set #1: error: a.b: 'b' cannot be part of a single "
+          "value");
+    wrong_set(text, "l.b=1", "--set #1: error: l.b: 'b' cannot be part of a list; choose "
+          "a "
               "member with [0], [1] ... or add one with [+]");
-    wrong_set(text, "l[2]=1", "--set #1: error: l[2]: there are 2 members, counted from 0");
-    wrong_set(text, "n[0]=1", "--set #1: error: n[0]: there are 0 members, counted from 0");
-    wrong_set(text, "g..x=1", "--set #1: error: 'g..x' is no path; write a.b, a[0].b or a[+]");
-    wrong_set(text, "[0]=1", "--set #1: error: '[0]' is no path; write a.b, a[0].b or a[+]");
+    wrong_set(text, "l[2]=1", "--set #1: error: l[2]: there are 2 members, counted from "
+          "0");
+    wrong_set(text, "n[0]=1", "--set #1: error: n[0]: there are 0 members, counted from "
+          "0");
+    wrong_set(text, "g..x=1", "--set #1: error: 'g..x' is no path; write a.b, a[0].b or "
+          "a[+]");
+    wrong_set(text, "[0]=1", "--set #1: error: '[0]' is no path; write a.b, a[0].b or "
+          "a[+]");
     wrong_set(text, "=1", "--set #1: error: '' is no path; write a.b, a[0].b or a[+]");
     wrong_set(text, "g", "--set #1: error: 'g' is not PATH=VALUE");
     wrong_set(text, "g=", "--set #1: error: g: the value is missing; an empty string is "
@@ -237,9 +249,11 @@ START_TEST(references)
           "run.cfg:3: error: ${a} refers back to itself");
     wrong(HEAD "a = \"${a}\";", "run.cfg:2: error: ${a} refers back to itself");
     wrong(HEAD "a = \"${b.c}\";", "run.cfg:2: error: ${b.c}: there is no such value");
-    wrong(HEAD "a = \"${b}\"; b = { };", "run.cfg:2: error: ${b} is a group; only a number, "
+    wrong(HEAD "a = \"${b}\"; b = { };", "run.cfg:2: error: ${b} is a group; only a "
+          "number, "
           "a string, true or false can be referred to");
-    wrong(HEAD "a = \"x${b\";", "run.cfg:2: error: '${' without '}'; write $${ for a plain "
+    wrong(HEAD "a = \"x${b\";", "run.cfg:2: error: '${' without '}'; write $${ for a "
+          "plain "
           "${");
     wrong(HEAD "a = \"${env:LAMINA_TEST_Y}\";", "run.cfg:2: error: ${env:LAMINA_TEST_Y}: "
           "this environment variable is not set");
@@ -341,7 +355,8 @@ START_TEST(files)
     ck_assert_ptr_null(lm_conf_path(c, "search.population"));
     ck_assert_int_eq(integer(c, "inc.y"), 2);
     ck_assert_int_eq(integer(c, "inc.z"), 3);
-    static const char *const at[][2] = { { "run.seed", "a.cfg:3" }, { "inc.x", "i.cfg:2" },
+    static const char *const at[][2] = { { "run.seed", "a.cfg:3" }, { "inc.x",
+          "i.cfg:2" },
         { "run.name", "b.cfg:2" }, { "inc.y", "j.cfg:1" }, { "inc.z", "i.cfg:4" },
         { "inc", "i.cfg:1" }, { "last", "a.cfg:6" }, { "l[0]", "b.cfg:3" } };
     for (size_t i = 0; i < sizeof at / sizeof *at; i++) {
@@ -357,14 +372,16 @@ START_TEST(files)
     put_file(dir, "j.cfg", "}\n");
     wrong_file(dir, "a.cfg", "j.cfg:1: error: '}' closes nothing");
     put_file(dir, "j.cfg", "@include \"j.cfg\"\n");
-    wrong_file(dir, "a.cfg", "j.cfg:1: error: @include is nested more than 10 deep (does a "
+    wrong_file(dir, "a.cfg", "j.cfg:1: error: @include is nested more than 10 deep (does "
+          "a "
                "file include itself?)");
     put_file(dir, "b.cfg", HEAD "base = \"a.cfg\";");
     put_file(dir, "i.cfg", "");
     snprintf(want, sizeof want, "b.cfg:2: error: base: '%s/a.cfg' is its own base", dir);
     wrong_file(dir, "a.cfg", want);
     put_file(dir, "b.cfg", HEAD "base = 1;");
-    wrong_file(dir, "a.cfg", "b.cfg:2: error: base: expected the name of a file in double "
+    wrong_file(dir, "a.cfg", "b.cfg:2: error: base: expected the name of a file in "
+          "double "
                "quotes");
     scratch_end(dir);
 }

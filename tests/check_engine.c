@@ -120,10 +120,25 @@ static void golden_loss(struct stage *s)
     lm_runner_close(r);
 }
 
+/* The values for the bf16 checkpoint were computed with RoPE frequencies that a
+ * cast of the whole module had rounded to bf16.  Neither transformers' loader nor
+ * llama.cpp does that, so neither does the engine, only this test.              */
+static void round_frequencies(struct stage *s)
+{
+    for (int i = 0; i < lm_model_arch(s->model)->head_dim / 2; i++) {
+        const struct lm_codec *bf16 = lm_codec(LM_BF16);
+        uint16_t rounded;
+        bf16->encode(s->engine->frequency + i, &rounded, 1);
+        bf16->decode(&rounded, s->engine->frequency + i, 1);
+    }
+}
+
 START_TEST(golden_values)
 {
     struct stage s;
     stage_open(&s, golden[_i / 2], backends[_i % 2]);
+    if (_i / 2 == 1)
+        round_frequencies(&s);
     lm_pool_start(2);
     golden_logits(&s);
     lm_pool_stop();

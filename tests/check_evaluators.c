@@ -143,19 +143,19 @@ static const struct {
     const char *window, *stride, *bos, *score, *windows;
     const char *protocol;
 } protocols[] = {
-    { "10", "0", "no", "all", "0", "window 10, stride 10, no BOS, all positions, "
+    { "10", "window", "no", "all", "0", "window 10, stride 10, no BOS, all positions, "
       "10 windows of valid (90 predictions), f32" },
-    { "10", "0", "yes", "all", "4", "window 10, stride 10, BOS first, all positions, "
+    { "10", "window", "yes", "all", "4", "window 10, stride 10, BOS first, all positions, "
       "4 windows of valid (36 predictions), f32" },
     { "16", "5", "no", "all", "0", "window 16, stride 5, no BOS, all positions, "
       "18 windows of valid (100 predictions), f32" },
-    { "16", "0", "no", "second_half", "0", "window 16, stride 16, no BOS, second half of "
+    { "16", "window", "no", "second_half", "0", "window 16, stride 16, no BOS, second half of "
       "positions, 6 windows of valid (42 predictions), f32" },
     { "16", "12", "no", "second_half", "2", "window 16, stride 12, no BOS, second half "
       "of positions, 2 windows of valid (14 predictions), f32" },
     { "16", "3", "yes", "second_half", "0", "window 16, stride 3, BOS first, second "
       "half of positions, 30 windows of valid (94 predictions), f32" },
-    { "103", "0", "no", "all", "0", "window 103, stride 103, no BOS, all positions, "
+    { "103", "window", "no", "all", "0", "window 103, stride 103, no BOS, all positions, "
       "1 window of valid (102 predictions), f32" },
 };
 

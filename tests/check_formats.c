@@ -363,7 +363,8 @@ START_TEST(every_file_operation_may_fail)
     for (size_t i = 0; i < 2; i++)
         for (int64_t k = 1;; k++) {
             lm_fault_file(k);
-            enum lm_status s = formats_write(format[i], m, in_scratch(path[i]), LM_F16, &e);
+            enum lm_status s = formats_write(format[i], m, in_scratch(path[i]), LM_F16,
+                                             &e);
             bool fired = lm_fault_file_fired();
             lm_fault_file(0);
             ck_assert_msg(s == (fired ? LM_EIO : LM_OK), "operation %d: %s", (int)k,

@@ -98,8 +98,8 @@ static inline enum lm_status formats_write(const char *format, const struct lm_m
 /* A vocabulary of n tokens: the letters, merges of pairs, one special token. */
 static inline void toy_vocabulary(struct lm_builder *b)
 {
-    static const char *const text[] = { "<s>", "a", "b", "ab", "\xc4\xa0", "\xc4\xa0" "a",
-                                        "\"", "\\", "[x\n]" };
+    static const char *const text[] = { "<s>", "a", "b", "ab", "\xc4\xa0",
+                                        ("\xc4\xa0" "a"), "\"", "\\", "[x\n]" };
     static struct lm_token token[9];
     static const struct lm_merge merge[] = { { 1, 2 }, { 4, 1 } };
     struct lm_err e;

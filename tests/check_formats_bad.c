@@ -8,25 +8,62 @@ static char scratch[256], hf[512], weights[600], config[600], words[600], gguf[6
 static const struct lm_layer_shape one = { 2, 1, 6, 0 };
 static const struct toy tiny = { 1, 8, 4, 12, &one, 0, LM_ROPE_LLAMA3, true };
 
-static void setup(void)
+/* The files are written once and kept in memory: writing waits for the disk. */
+static struct { const char *name; char *text; size_t n; } image[] = {
+    { "hf/model.safetensors", NULL, 0 }, { "hf/config.json", NULL, 0 },
+    { "hf/tokenizer.json", NULL, 0 }, { "hf/tokenizer_config.json", NULL, 0 },
+    { "hf/generation_config.json", NULL, 0 }, { "m.gguf", NULL, 0 },
+};
+enum { N_IMAGE = sizeof image / sizeof *image };
+
+static void paths(void)
 {
-    struct lm_err e;
     scratch_begin(scratch);
     snprintf(hf, sizeof hf, "%s/hf", scratch);
     snprintf(weights, sizeof weights, "%s/model.safetensors", hf);
     snprintf(config, sizeof config, "%s/config.json", hf);
     snprintf(words, sizeof words, "%s/tokenizer.json", hf);
     snprintf(gguf, sizeof gguf, "%s/m.gguf", scratch);
-    struct lm_model *m = toy_model(&tiny);
-    ck_assert_ok(formats_write("hf", m, hf, LM_F32, &e), e);
-    ck_assert_ok(formats_write("gguf", m, gguf, LM_F32, &e), e);
-    lm_model_free(m);
 }
 
 static void teardown(void)
 {
     scratch_end(hf);
     scratch_end(scratch);
+}
+
+static void make_images(void)
+{
+    char path[600];
+    struct lm_err e;
+    paths();
+    struct lm_model *m = toy_model(&tiny);
+    ck_assert_ok(formats_write("hf", m, hf, LM_F32, &e), e);
+    ck_assert_ok(formats_write("gguf", m, gguf, LM_F32, &e), e);
+    lm_model_free(m);
+    for (size_t i = 0; i < N_IMAGE; i++) {
+        snprintf(path, sizeof path, "%s/%s", scratch, image[i].name);
+        ck_assert_ok(lm_read_file(path, 1 << 20, &image[i].text, &image[i].n, &e), e);
+    }
+    teardown();
+}
+
+static void drop_images(void)
+{
+    for (size_t i = 0; i < N_IMAGE; i++)
+        lm_release(image[i].text);
+}
+
+static void setup(void)
+{
+    char path[600];
+    struct lm_err e;
+    paths();
+    ck_assert_ok(lm_make_folder(hf, &e), e);
+    for (size_t i = 0; i < N_IMAGE; i++) {
+        snprintf(path, sizeof path, "%s/%s", scratch, image[i].name);
+        put_file(path, image[i].text, image[i].n);
+    }
 }
 
 static enum lm_status try_read(const char *format, struct lm_err *e)
@@ -49,7 +86,8 @@ static void cut_everywhere(const char *format, const char *path)
         put_file(path, text, k);
         enum lm_status s = try_read(format, &e);
         ck_assert_msg(s == LM_EINPUT || (!strcmp(path, gguf) && n - k <= 32 && !s),
-                      "%s cut to %zu of %zu: %s %s", path, k, n, lm_status_name(s), e.text);
+                      "%s cut to %zu of %zu: %s %s", path, k, n, lm_status_name(s),
+                      e.text);
     }
     lm_release(text);
 }
@@ -211,7 +249,8 @@ static void write_shards(const struct lm_model *m, char *index, size_t size)
         uint64_t begin = 0;
         snprintf(path, sizeof path, "%s/part-%u.safetensors", hf, file);
         for (uint32_t r = 1; r <= LM_W_DOWN; r++) {
-            const struct lm_tensor *t = lm_model_tensor(m, r, r < LM_W_ATTN_NORM ? -1 : 0);
+            const struct lm_tensor *t;
+            t = lm_model_tensor(m, r, r < LM_W_ATTN_NORM ? -1 : 0);
             snprintf(name, sizeof name, r == LM_W_EMBED ? "model.embed_tokens.weight"
                      : r == LM_W_HEAD ? "lm_head.weight" : r == LM_W_FINAL_NORM
                      ? "model.norm.weight" : "model.layers.0.%s.weight",
@@ -220,11 +259,13 @@ static void write_shards(const struct lm_model *m, char *index, size_t size)
                 continue;
             uint64_t bytes = (uint64_t)(t->rows * t->cols) * 4;
             memcpy(data + 8192 + begin, t->data, bytes);
-            n += (size_t)snprintf(head + n, sizeof head - n, "%s\"%s\":{\"dtype\":\"F32\","
-                "\"shape\":[%d,%d],\"data_offsets\":[%d,%d]}", begin ? "," : "", name,
+            n += (size_t)snprintf(head + n, sizeof head - n,
+                "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
+                "\"data_offsets\":[%d,%d]}", begin ? "," : "", name,
                 (int)t->rows, (int)t->cols, (int)begin, (int)(begin + bytes));
             used += (size_t)snprintf(index + used, size - used, "%s\"%s\": "
-                "\"part-%u.safetensors\"", index[used - 1] == '{' ? "" : ", ", name, file);
+                "\"part-%u.safetensors\"", index[used - 1] == '{' ? "" : ", ", name,
+                (unsigned)file);
             begin += bytes;
         }
         head[n++] = '}';
@@ -324,6 +365,7 @@ Suite *formats_bad_suite(void)
 {
     Suite *s = suite_create("damaged models");
     TCase *t = tcase_create("damage");
+    tcase_add_unchecked_fixture(t, make_images, drop_images);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 120);
     tcase_add_test(t, truncated_files);

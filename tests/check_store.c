@@ -45,7 +45,8 @@ static enum lm_status record(struct lm_store *s, int64_t id, struct lm_err *e)
         { "latency.decode_ms", NAN, NAN, NULL, 0 }
     };
     struct lm_record r = { .id = id,
-        .genome = UINT64_C(0xf000000000000000) + (uint64_t)id, .plan = UINT64_MAX - (uint64_t)id / 2, .value = genes, .n_slot = SLOTS,
+        .genome = UINT64_C(0xf000000000000000) + (uint64_t)id,
+        .plan = UINT64_MAX - (uint64_t)id / 2, .value = genes, .n_slot = SLOTS,
         .plan_text = plan, .reason = id % 4 == 3 ? "no \"room\"" : "",
         .status = id % 4 == 3 ? LM_EINFEASIBLE : LM_OK, .fidelity = 1, .seconds = 0.5,
         .measure = m, .n_measure = id % 4 == 3 ? 0 : 3 };

@@ -30,8 +30,10 @@ static inline enum lm_status kit_parallel(struct lm_run *r, int64_t n,
     return lm_parallel(n, body, ctx);
 }
 
-/* k must stay where it is. */
-static inline void kit_open(struct kit *k, const char *backend)
+/* k must stay where it is.  option: pairs of name and value, or NULL.  false: not
+ * on this machine.                                                             */
+static inline bool kit_open_with(struct kit *k, const char *backend,
+                                 const char *const *option)
 {
     const struct lm_module *m = plug_open("backends", backend);
     struct lm_err e = { 0 };
@@ -42,9 +44,18 @@ static inline void kit_open(struct kit *k, const char *backend)
     k->host.gemm = lm_gemm;
     k->host.gemm64 = lm_gemm64;
     k->host.gemv = lm_gemv;
-    struct lm_args a = { .struct_size = sizeof a, .host = &k->host };
+    void *config = plug_config(m, option);
+    struct lm_args a = { .struct_size = sizeof a, .host = &k->host, .config = config };
     k->ops = m->ops;
-    ck_assert_ok(m->create(&a, &k->self, &e), e);
+    enum lm_status st = m->create(&a, &k->self, &e);
+    free(config);
+    ck_assert_msg(st == LM_OK || st == LM_EUNAVAILABLE, "%s", e.text);
+    return st == LM_OK;
+}
+
+static inline void kit_open(struct kit *k, const char *backend)
+{
+    ck_assert(kit_open_with(k, backend, NULL));
 }
 
 static inline void kit_close(struct kit *k, const char *backend)
@@ -106,7 +117,7 @@ static inline void kit_arch(const char *folder, struct lm_arch *a,
     struct lm_json *c;
     char path[1200], *text;
     size_t n;
-    snprintf(path, sizeof path, "%s/config.json", folder);
+    ck_assert(lm_path_join(path, sizeof path, folder, "config.json"));
     ck_assert_ok(lm_read_file(path, 1 << 20, &text, &n, &e), e);
     ck_assert_ok(j->parse(text, n, path, &c, &e), e);
     *a = (struct lm_arch){
@@ -145,7 +156,7 @@ static inline struct lm_model *kit_golden(const char *folder, struct shelf *from
     struct lm_model *m;
     struct lm_arch a;
     char path[1200];
-    snprintf(path, sizeof path, "%s/model.safetensors", folder);
+    ck_assert(lm_path_join(path, sizeof path, folder, "model.safetensors"));
     shelf_open(from, path);
     kit_arch(folder, &a, shape);
     ck_assert_ok(lm_builder_open(folder, &b, &e), e);

@@ -9,8 +9,11 @@ check_PROGRAMS += %D%/check_base
 tests_check_base_SOURCES = %D%/testing.h %D%/check_base.h %D%/check_base.c \
     %D%/check_file.c %D%/check_json.c %D%/check_math.c
 
-#check_PROGRAMS += %D%/check_config
-#tests_check_config_SOURCES = %D%/check_config.c
+check_PROGRAMS += %D%/check_conf %D%/check_opt %D%/check_loader
+tests_check_conf_SOURCES = %D%/check_conf.c
+tests_check_opt_SOURCES = %D%/check_opt.c
+tests_check_loader_SOURCES = %D%/check_loader.c
+include tests/evil/local.mk
 check_PROGRAMS += %D%/check_codec %D%/check_model %D%/check_tokenizer
 tests_check_codec_SOURCES = %D%/check_codec.c
 tests_check_model_SOURCES = %D%/check_model.c
@@ -22,6 +25,29 @@ tests_check_store_SOURCES = %D%/check_store.c
 tests_check_evaluate_SOURCES = %D%/check_evaluate.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
+
+check_PROGRAMS += %D%/check_pareto %D%/check_search
+tests_check_pareto_SOURCES = %D%/check_pareto.c
+tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.c \
+    %D%/check_search.c %D%/check_search_answers.c
+
+check_PROGRAMS += %D%/check_space %D%/check_plan %D%/check_candidate
+check_PROGRAMS += %D%/check_pruners %D%/check_scorers %D%/check_repair
+tests_check_space_SOURCES = %D%/check_space.c
+tests_check_plan_SOURCES = %D%/check_plan.c
+tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.c
+tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
+tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
+tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
+
+check_PROGRAMS += %D%/check_formats
+tests_check_formats_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
+    %D%/check_formats.c %D%/check_formats_bad.c
+
+check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
+tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.c
+tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
+tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
 endif
 
 shell_tests += %D%/layering.sh

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -209,7 +210,7 @@ enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e)
     struct lm_list at;
     const char *format = NULL, *dtype = "f16";
     bool help;
-    char folder[4096], to[8192];
+    char folder[4096], cwd[4096], to[8448];
     const struct lm_flag flag[] = {
         { "format", 's', &format, "hf|gguf", "default: gguf for OUT.gguf, else hf" },
         { "dtype", 's', &dtype, "TYPE", "f32 f16 bf16 q8_0 q4_0 q4_1 (default f16)" } };
@@ -224,9 +225,9 @@ enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e)
             /* reading the run may change the folder; keep OUT where it is */
             if (!realpath(at.v[0], folder))
                 return lm_fail(e, LM_EINPUT, "%s: no such run folder", at.v[0]);
-            char *cwd = at.v[2][0] == '/' ? NULL : realpath(".", NULL);
-            snprintf(to, sizeof to, "%s%s%s", cwd ? cwd : "", cwd ? "/" : "", at.v[2]);
-            free(cwd);
+            if (at.v[2][0] == '/' || !getcwd(cwd, sizeof cwd))
+                cwd[0] = 0;
+            snprintf(to, sizeof to, "%s%s%s", cwd, cwd[0] ? "/" : "", at.v[2]);
             return export_from(folder, at.v[1], to, format, i + 1, e);
         }
     return lm_fail(e, LM_ECONFIG, "export: no dtype '%s'; there are f32 f16 bf16 q8_0 q4_0 "

@@ -311,7 +311,7 @@ static enum lm_status check_keys(struct fill *f)
                 return fail_at(f, c, "'%s' is the former name of '%s'; give only one",
                                c->key, o->name);
             if (former)
-                lm_log(LM_WARN, "%s: warning: %s%soption '%s' is now called '%s'",
+                lm_log(LM_WARN, "%s: %s%soption '%s' is now called '%s'",
                        c->origin, f->where ? f->where : "", f->where ? ": " : "", c->key,
                        o->name);
         }

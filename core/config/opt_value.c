@@ -87,14 +87,13 @@ static enum lm_status store_choice(const struct lm_opt *o, const struct lm_conf 
 {
     size_t n = 0;
     struct lm_str list = { 0 };
-    for (; o->choices[n]; n++) {
+    for (; o->choices[n]; n++)
         if (v->type == LM_CONF_STRING && !strcmp(v->v.s, o->choices[n])) {
             *(int64_t *)field = (int64_t)n;
-            lm_str_free(&list);
             return LM_OK;
         }
-        lm_str_add(&list, "%s%s", n ? ", " : "", o->choices[n]);
-    }
+    for (size_t i = 0; i < n; i++)
+        lm_str_add(&list, "%s%s", i ? ", " : "", o->choices[i]);
     char got[80];
     const char *near = NULL;
     if (v->type == LM_CONF_STRING)

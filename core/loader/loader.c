@@ -324,7 +324,8 @@ static enum lm_status unknown(enum lm_kind kind, const char *name, struct lm_err
         const char *near = lm_nearest(name, names, n);
         s = lm_fail(e, LM_ECONFIG, "no %s '%.64s' (searched: %.500s); available: %.300s"
                     "%s%s%s", kind ? lm_kind_word(kind) : "plugin", name,
-                    loader.n ? searched.s : "nowhere", n ? available.s : "none",
+                    loader.n ? searched.s : LM_PLUGINDIR ", which is missing",
+                    n ? available.s : "none",
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     }
     lm_str_free(&searched);

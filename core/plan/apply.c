@@ -21,7 +21,8 @@ struct copier {
 static enum lm_status hand_over(struct copier *c, uint32_t role, int32_t layer,
                                 const struct lm_tensor *t, void *data)
 {
-    enum lm_status st = lm_builder_tensor(c->to, role, layer, t, lm_role_name(role), c->e);
+    enum lm_status st = lm_builder_tensor(c->to, role, layer, t, lm_role_name(role),
+                                          c->e);
 
     lm_builder_keep(c->to, data);
     return st;
@@ -68,7 +69,7 @@ static enum lm_status copy_floats(struct copier *c, uint32_t role, int32_t to,
     return hand_over(c, role, to, &t, data);
 }
 
-/* ---- blocks -------------------------------------------------------------------------- */
+/* ---- blocks -------------------------------------------------------------------- */
 
 static const uint32_t attn_role[] = {
     LM_W_ATTN_NORM, LM_W_Q_NORM, LM_W_K_NORM, LM_B_O,       /* never cut */
@@ -122,7 +123,7 @@ static enum lm_status copy_block(struct copier *c, const struct lm_part *p, int3
     return st || !p->rack ? st : copy_cut(c, s, to);
 }
 
-/* ---- the model ------------------------------------------------------------------------- */
+/* ---- the model ----------------------------------------------------------------- */
 
 /* Number of the layer in the cut model for each part, and the shapes. */
 static int32_t renumber(const struct lm_candidate *c, int32_t *to,

@@ -30,8 +30,8 @@ struct lm_workshop {
 
 /* ---- open and close -------------------------------------------------------------- */
 
-enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_workshop **out,
-                                struct lm_err *e)
+enum lm_status lm_workshop_open(const struct lm_workshop_args *a,
+                                struct lm_workshop **out, struct lm_err *e)
 {
     struct lm_workshop *w = lm_alloc(sizeof *w, "workshop");
 
@@ -121,7 +121,7 @@ static void shrink(struct lm_workshop *w)
     }
 }
 
-/* ---- what a plan needs --------------------------------------------------------------- */
+/* ---- what a plan needs --------------------------------------------------------- */
 
 static const struct lm_keep *keep_of(const struct lm_plan *p, enum lm_segment_kind kind,
                                      int32_t layer)
@@ -165,7 +165,8 @@ static enum lm_status order_members(struct lm_workshop *w, enum lm_segment_kind 
 static uint64_t block_key(const struct lm_workshop *w, enum lm_segment_kind kind,
                           int32_t layer, uint64_t what)
 {
-    return lm_hash_u64((uint64_t)(uint32_t)layer << 8 | kind, lm_hash_u64(w->model, what));
+    return lm_hash_u64((uint64_t)(uint32_t)layer << 8 | kind,
+                       lm_hash_u64(w->model, what));
 }
 
 /* Takes over member. */
@@ -217,7 +218,7 @@ static struct lm_part *add_part(struct lm_workshop *w, uint64_t key,
     return p;
 }
 
-/* ---- a batch -------------------------------------------------------------------------- */
+/* ---- a batch ------------------------------------------------------------------- */
 
 struct batch {
     struct lm_workshop *w;

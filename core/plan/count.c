@@ -88,16 +88,24 @@ static void add_layer(struct lm_cost *c, const struct lm_arch *a,
     c->macs += body;
 }
 
+/* Embedding and head suffer most from 4 bits; formats write them in 8. */
+static uint32_t table_dtype(uint32_t dtype)
+{
+    return dtype == LM_Q4_0 || dtype == LM_Q4_1 ? LM_Q8_0 : dtype;
+}
+
 void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
                    uint32_t dtype, struct lm_cost *out)
 {
     struct lm_cost c = { .struct_size = sizeof c };
 
+    uint32_t table = table_dtype(dtype);
+
     for (int32_t i = 0; i < a->n_layer; i++)
         add_layer(&c, a, &layer[i], dtype);
-    add_matrix(&c, dtype, a->vocab, a->hidden);
+    add_matrix(&c, table, a->vocab, a->hidden);
     if (!a->tied)
-        add_matrix(&c, dtype, a->vocab, a->hidden);
+        add_matrix(&c, table, a->vocab, a->hidden);
     add_vector(&c, a->hidden);
     c.macs += (int64_t)a->vocab * a->hidden;    /* the head; a look-up is none */
     *out = c;

@@ -119,7 +119,7 @@ static enum lm_status find_keep(struct lm_plan *p, uint32_t site, int32_t layer,
 
 static enum lm_status drop_member(struct lm_plan *p, struct lm_site s, struct lm_err *e)
 {
-    struct lm_keep *k;
+    struct lm_keep *k = NULL;
     uint64_t *bits;
     enum lm_status st = find_keep(p, s.kind, s.layer, &k, e);
 
@@ -162,7 +162,7 @@ enum lm_status lm_plan_drop(struct lm_plan *p, struct lm_site s, struct lm_err *
 enum lm_status lm_plan_keep(struct lm_plan *p, uint32_t site, int32_t layer,
                             const int32_t *index, int64_t n, struct lm_err *e)
 {
-    struct lm_keep *k;
+    struct lm_keep *k = NULL;
     uint64_t *bits;
     enum lm_status st = find_keep(p, site, layer, &k, e);
 
@@ -186,7 +186,7 @@ enum lm_status lm_plan_keep(struct lm_plan *p, uint32_t site, int32_t layer,
 enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
                                 int64_t kept, struct lm_err *e)
 {
-    struct lm_keep *k;
+    struct lm_keep *k = NULL;
     const int32_t *order;
     int64_t n;
     enum lm_status st = find_keep(p, site, layer, &k, e);

@@ -12,6 +12,16 @@
 
 #include "cpu.h"
 
+struct config { int64_t kernels; };      /* enum cpu_set */
+
+static const char *const sets[] = { "auto", "generic", "avx2", "avx512", NULL };
+
+static const struct lm_opt options[] = {
+    LM_PICK(struct config, kernels, "auto", sets, LM_EXPERT,
+            "vector instructions to use; auto takes the best the processor has"),
+    LM_OPT_END
+};
+
 static enum lm_status reserve(const struct machine_cpu *m, struct lm_stream *s,
                               const struct lm_exe *x, int32_t rows, struct lm_err *e)
 {
@@ -114,12 +124,17 @@ static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
 {
+    const struct config *config = a->config;
+    enum cpu_set set = config ? (enum cpu_set)config->kernels : CPU_AUTO;
+    if (!cpu_kernels(set))
+        return a->host->fail(e, LM_EUNAVAILABLE, "this processor has no %s instructions; "
+                             "use kernels = \"auto\"", sets[set]);
     struct machine_cpu *m = a->host->alloc(sizeof *m, "cpu");
     if (!m)
         return machine_no_memory(a->host, sizeof *m, "the backend", e);
     m->base.host = a->host;
     m->base.run = a->run;
-    m->kernel = cpu_kernels();
+    m->kernel = cpu_kernels(set);
     *self = m;
     return LM_OK;
 }
@@ -146,6 +161,7 @@ static const struct lm_module module = {
     .license = "Apache-2.0", .author = "The Lamina developers",
     .summary = "single precision on the processor, through BLAS and vector kernels",
     .reference = "Dao et al. 2022; Milakov and Gimelshein 2018",
+    .opt = options, .config_size = sizeof(struct config),
     .create = create, .destroy = destroy, .ops = &backend
 };
 

@@ -36,8 +36,10 @@ struct cpu_kernels {
     void  (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
 };
 
-/* The best for the processor it runs on. */
-const struct cpu_kernels *cpu_kernels(void);
+enum cpu_set { CPU_AUTO, CPU_GENERIC, CPU_AVX2, CPU_AVX512 };
+
+/* NULL when the processor has no such instructions; CPU_AUTO: its best. */
+const struct cpu_kernels *cpu_kernels(enum cpu_set set);
 
 struct machine_cpu {                    /* begins like every instance */
     struct machine base;

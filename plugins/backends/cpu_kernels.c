@@ -30,14 +30,16 @@
 #include "cpu_vector.h"
 #endif
 
-const struct cpu_kernels *cpu_kernels(void)
+const struct cpu_kernels *cpu_kernels(enum cpu_set set)
 {
 #if defined __x86_64__ && defined __GNUC__
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
-        && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
-        return &table_avx512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return &table_avx2;
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
+               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (set == CPU_AVX512 || (set == CPU_AUTO && avx512))
+        return avx512 ? &table_avx512 : NULL;
+    if (set == CPU_AVX2 || (set == CPU_AUTO && avx2))
+        return avx2 ? &table_avx2 : NULL;
 #endif
-    return &table_base;
+    return set == CPU_AUTO || set == CPU_GENERIC ? &table_base : NULL;
 }

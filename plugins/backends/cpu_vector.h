@@ -190,48 +190,36 @@ KERNEL void FN(scale)(float *y, float f, int64_t n)
         y[i] *= f;
 }
 
-INLINE float FN(dot)(const float *w, const float *x, int64_t k)
+/* Weights are read once, in order; `ahead` floats further on (whole rows) lies
+ * what comes next but one or two, and its fetch must be under way by now.       */
+INLINE float FN(dot)(const float *w, const float *x, int64_t k, int64_t ahead)
 {
-    VF s = { 0 }, t = { 0 };
+    VF s[4] = { { 0 } };
     int64_t i = 0;
-    for (; i + 2 * LANES <= k; i += 2 * LANES) {
-        s += FN(load)(w + i) * FN(load)(x + i);
-        t += FN(load)(w + i + LANES) * FN(load)(x + i + LANES);
-    }
-    for (; i + LANES <= k; i += LANES)
-        s += FN(load)(w + i) * FN(load)(x + i);
-    if (i < k)
-        t += FN(load_part)(w + i, k - i, 0) * FN(load_part)(x + i, k - i, 0);
-    return FN(sum)(s + t);
-}
-
-/* Four rows at a time keep enough loads under way to be bound by memory; the
- * order of additions within a row is that of dot().                         */
-KERNEL void FN(gemv)(float *y, const float *w, int64_t stride, const float *x,
-                     int64_t rows, int64_t k, bool acc)
-{
-    int64_t r = 0, whole = k - k % (2 * LANES);
-    for (; r + 4 <= rows && whole == k; r += 4, w += 4 * stride) {
-        VF s[4] = { { 0 } }, t[4] = { { 0 } };
-        for (int64_t i = 0; i < k; i += 2 * LANES) {
-            VF a = FN(load)(x + i), b = FN(load)(x + i + LANES);
+    for (; i + 4 * LANES <= k; i += 4 * LANES)
 #if defined __GNUC__
 #pragma GCC unroll 4
 #endif
-            for (int j = 0; j < 4; j++) {
-                const float *p = w + j * stride + i;
-                __builtin_prefetch(p + 4 * stride);
-                if (LANES == 16)
-                    __builtin_prefetch(p + 4 * stride + LANES);
-                s[j] += FN(load)(p) * a;
-                t[j] += FN(load)(p + LANES) * b;
-            }
+        for (int j = 0; j < 4; j++) {
+            const float *p = w + i + j * LANES;
+            if (j * LANES % 16 == 0)
+                __builtin_prefetch(p + ahead);
+            s[j] += FN(load)(p) * FN(load)(x + i + j * LANES);
         }
-        for (int j = 0; j < 4; j++)
-            y[r + j] = (acc ? y[r + j] : 0) + FN(sum)(s[j] + t[j]);
-    }
-    for (; r < rows; r++, w += stride)
-        y[r] = (acc ? y[r] : 0) + FN(dot)(w, x, k);
+    for (; i + LANES <= k; i += LANES)
+        s[0] += FN(load)(w + i) * FN(load)(x + i);
+    if (i < k)
+        s[1] += FN(load_part)(w + i, k - i, 0) * FN(load_part)(x + i, k - i, 0);
+    return FN(sum)((s[0] + s[1]) + (s[2] + s[3]));
+}
+
+KERNEL void FN(gemv)(float *y, const float *w, int64_t stride, const float *x,
+                     int64_t rows, int64_t k, bool acc)
+{
+    enum { AHEAD = 1024 };
+    int64_t ahead = (AHEAD + stride - 1) / stride * stride;
+    for (int64_t r = 0; r < rows; r++, w += stride)
+        y[r] = (acc ? y[r] : 0) + FN(dot)(w, x, k, ahead);
 }
 
 KERNEL void FN(mix)(float *y, const float *p, const float *v, int64_t stride,

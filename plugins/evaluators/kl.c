@@ -2,9 +2,9 @@
 /* kl -- how far the next-token distributions have moved from the dense model's:
  * mean over tokens of KL(dense || candidate) = sum_v p(v) ln(p(v) / q(v)).
  *
- * Exactly 0 for the dense model itself; its noise from text to text is far
- * below that of the loss, because the text's own surprise cancels, so that few
- * windows tell candidates apart.
+ * 0 up to rounding (some 1e-6) for the dense model itself; its noise from text
+ * to text is far below that of the loss, because the text's own surprise
+ * cancels, so that few windows tell candidates apart.
  *
  * The text is tokenized whole and cut into windows without overlap; all
  * positions count.  One item is one window: value = sum of KL, weight = tokens. */
@@ -90,7 +90,8 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
     int n = snprintf(out, size, "KL(dense || candidate), window %" PRId64 ", stride "
                      "%" PRId64 ", no BOS, all positions, %" PRId64 " window%s of %s "
                      "(%" PRId64 " distributions), f32", c->window, c->window,
-                     s->n_window, s->n_window == 1 ? "" : "s", c->text, s->n_window * c->window);
+                     s->n_window, s->n_window == 1 ? "" : "s", c->text,
+                     s->n_window * c->window);
 
     if (n < 0)
         return s->host->fail(e, LM_EFAILED, "the protocol could not be written");

@@ -14,6 +14,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { ALL, SECOND_HALF };
@@ -22,7 +23,8 @@ static const char *const score_names[] = { "all", "second_half", NULL };
 
 struct config {
     const char *text;
-    int64_t window, stride, bos, score, windows;
+    int64_t window, bos, score, windows;
+    const char *stride;                 /* "window", or a number */
 };
 
 static const struct lm_opt options[] = {
@@ -30,9 +32,9 @@ static const struct lm_opt options[] = {
                 "Text to predict: an entry of `data`, or a file."),
     LM_INT(struct config, window, "2048", 2, 1 << 20, "tokens", 0,
            "Length of a window; nothing before it is seen."),
-    LM_INT(struct config, stride, "0", 0, 1 << 20, "tokens", 0,
-           "From window to window; 0 means the window's length. Windows that overlap "
-           "score only their last `stride` positions."),
+    LM_STRING(struct config, stride, "window", 0,
+              "Tokens from window to window, or `window`; windows but the first score only "
+              "their last `stride` positions."),
     LM_PICK(struct config, bos, "no", bos_names, 0,
             "Whether the first token of each window is replaced by BOS."),
     LM_PICK(struct config, score, "all", score_names, 0,
@@ -58,14 +60,25 @@ struct state {
     int64_t stride, n_window;
 };
 
+/* The stride in tokens; 0: not a number from 1 to the window. */
+static int64_t stride_of(const struct config *c)
+{
+    char *end;
+
+    if (!c->stride || !strcmp(c->stride, "window"))
+        return c->window;
+    long long v = strtoll(c->stride, &end, 10);
+    return *end || end == c->stride || v < 1 || v > c->window ? 0 : v;
+}
+
 static enum lm_status check(const struct lm_host *h, const void *config, struct lm_err *e)
 {
     const struct config *c = config;
 
-    if (c->stride > c->window)
-        return h->fail(e, LM_ECONFIG, "a stride of %" PRId64 " leaves gaps between "
-                       "windows of %" PRId64 "; use at most the window", c->stride,
-                       c->window);
+    if (!stride_of(c))
+        return h->fail(e, LM_ECONFIG, "stride: expected `window` or a number of tokens from "
+                       "1 to the window (%" PRId64 "), not '%s'; a longer stride would "
+                       "leave gaps", c->window, c->stride);
     return LM_OK;
 }
 
@@ -85,7 +98,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     s->config = c;
     s->bos = c->bos ? arch->bos : -1;
     s->context = arch->context;
-    s->stride = c->stride ? c->stride : c->window;
+    s->stride = stride_of(c);
     *self = s;
     return LM_OK;
 }

@@ -119,6 +119,9 @@ static void add_item(struct writing *w, uint32_t role, int32_t layer, int32_t ou
     }
     gguf_role_name(role, out, i->name, sizeof i->name);
     i->dtype = i->vector ? LM_F32 : w->x->dtype;
+    if ((role == LM_W_EMBED || role == LM_W_HEAD)       /* they suffer most from 4 bits */
+        && (i->dtype == LM_Q4_0 || i->dtype == LM_Q4_1))
+        i->dtype = LM_Q8_0;
     if (!fmt_row_bytes(w->f->h->codec(i->dtype), i->cols))
         i->dtype = LM_F16;
 }

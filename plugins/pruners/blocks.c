@@ -78,8 +78,8 @@ static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
     return st;
 }
 
-static enum lm_status decode(void *self, const union lm_value *value, struct lm_plan *plan,
-                             struct lm_err *e)
+static enum lm_status decode(void *self, const union lm_value *value,
+                             struct lm_plan *plan, struct lm_err *e)
 {
     const struct blocks *p = self;
     const int64_t least[2] = { p->cfg.min_attn, p->cfg.min_mlp };

@@ -146,7 +146,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     return st;
 }
 
-/* ---- genes and back ------------------------------------------------------------------ */
+/* ---- genes and back ------------------------------------------------------------ */
 
 static enum lm_status add(const struct ffn *p, struct lm_space *s, int32_t i,
                           const char *name, struct lm_err *e)
@@ -210,8 +210,8 @@ static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
     return st;
 }
 
-static enum lm_status decode(void *self, const union lm_value *value, struct lm_plan *plan,
-                             struct lm_err *e)
+static enum lm_status decode(void *self, const union lm_value *value,
+                             struct lm_plan *plan, struct lm_err *e)
 {
     const struct ffn *p = self;
     enum lm_status st = LM_OK;

@@ -106,8 +106,8 @@ static enum lm_status keep_set(const struct groups *p, const union lm_value *v,
     return p->host->edit_keep(plan, LM_SITE_KV_GROUP, layer, p->index, kept, e);
 }
 
-static enum lm_status decode(void *self, const union lm_value *value, struct lm_plan *plan,
-                             struct lm_err *e)
+static enum lm_status decode(void *self, const union lm_value *value,
+                             struct lm_plan *plan, struct lm_err *e)
 {
     const struct groups *p = self;
     enum lm_status st = LM_OK;

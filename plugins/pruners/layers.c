@@ -67,8 +67,8 @@ static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
     return st;
 }
 
-static enum lm_status decode(void *self, const union lm_value *value, struct lm_plan *plan,
-                             struct lm_err *e)
+static enum lm_status decode(void *self, const union lm_value *value,
+                             struct lm_plan *plan, struct lm_err *e)
 {
     const struct layers *p = self;
     enum lm_status st = LM_OK;

@@ -85,6 +85,14 @@ static const char *fact(const struct view *v, const char *key)
 
 /* ---- sections ---------------------------------------------------------------------- */
 
+/* "tiny" of "examples/tiny"; the whole is among the provenance. */
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash && slash[1] ? slash + 1 : path;
+}
+
 static void head(struct page *p, const struct view *v)
 {
     int64_t failed = 0;
@@ -100,7 +108,7 @@ static void head(struct page *p, const struct view *v)
     html_put(p, "</title>\n<style>");
     html_put(p, html_style);
     html_put(p, "</style>\n</head>\n<body>\n<header><p class=\"brand\">Lamina</p><h1>");
-    html_text(p, *fact(v, "model") ? fact(v, "model") : "Report");
+    html_text(p, *fact(v, "model") ? base_name(fact(v, "model")) : "Report");
     html_add(p, "</h1><p class=\"sub\">%lld of %lld trials on the front",
              (long long)v->n_front, (long long)v->n_trial);
     if (failed)
@@ -139,7 +147,7 @@ static void cards(struct page *p, const struct view *v)
         html_add(p, "</p><b>%s</b>", now);
         if (!isnan(d))
             html_add(p, "<span>dense %s", was);
-        if (isfinite(d) && d > 0 && b >= 0)
+        if (isfinite(d) && d > 0 && b >= 0 && b <= 10 * d)
             html_add(p, " &middot; %.1f&nbsp;%%</span>"
                      "<i><u style=\"width:%.1f%%\"></u></i>",
                      100 * b / d, fmin(100, 100 * b / d));

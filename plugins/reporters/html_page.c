@@ -122,10 +122,12 @@ void html_format(char out[HTML_NUMBER], double v, const char *unit)
     if (isnan(v)) {
         snprintf(out, HTML_NUMBER, "-");
     } else if (bytes || !strcmp(unit, "parameters") || !strcmp(unit, "MACs")) {
-        for (; fabs(v) >= 999.95 && k < 4; k++)
+        for (; fabs(v) >= 999.5 && k < 4; k++)
             v /= 1000;
         if (k)
-            snprintf(out, HTML_NUMBER, "%.1f %c%s", v, prefix[k], bytes ? "B" : "");
+            snprintf(out, HTML_NUMBER, "%.*f %c%s",
+                     fabs(v) < 10 ? 3 : fabs(v) < 100 ? 2 : 1, v, prefix[k],
+                     bytes ? "B" : "");
         else
             snprintf(out, HTML_NUMBER, "%.0f%s", v, bytes ? " B" : "");
     } else {

@@ -50,7 +50,7 @@ static void add(struct text *t, const char *fmt, ...)
         put(t, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }
 
-/* 215300000 "bytes" is "215.3 MB"; powers of 1000 */
+/* 215300000 "bytes" is "215.3 MB"; powers of 1000, four digits */
 static void format(char out[CELL], double v, const char *unit)
 {
     static const char prefix[] = " kMGT";
@@ -60,10 +60,11 @@ static void format(char out[CELL], double v, const char *unit)
     if (isnan(v)) {
         snprintf(out, CELL, "-");
     } else if (bytes || !strcmp(unit, "parameters") || !strcmp(unit, "MACs")) {
-        for (; fabs(v) >= 999.95 && p < 4; p++)
+        for (; fabs(v) >= 999.5 && p < 4; p++)
             v /= 1000;
         if (p)
-            snprintf(out, CELL, "%.1f %c%s", v, prefix[p], bytes ? "B" : "");
+            snprintf(out, CELL, "%.*f %c%s", fabs(v) < 10 ? 3 : fabs(v) < 100 ? 2 : 1, v,
+                     prefix[p], bytes ? "B" : "");
         else
             snprintf(out, CELL, "%.0f%s", v, bytes ? " B" : "");
     } else {
@@ -106,6 +107,19 @@ static bool is_before(const struct table *t, const struct lm_trial *a,
     return x != y ? x < y : a->id < b->id;
 }
 
+/* The dense model leads the table and isn't repeated among the front. */
+static void put_first(struct table *t, const struct lm_trial *dense)
+{
+    size_t k = 0;
+
+    while (k < t->n_row && t->row[k].id != dense->id)
+        k++;
+    if (k == t->n_row)
+        t->n_row++;
+    memmove(t->row + 1, t->row, k * sizeof *t->row);
+    t->row[0] = *dense;
+}
+
 /* Collects the rows, the front's by insertion into its order. */
 static enum lm_status collect(struct table *t, int64_t counts[2], struct lm_err *e)
 {
@@ -137,11 +151,8 @@ static enum lm_status collect(struct table *t, int64_t counts[2], struct lm_err 
             t->row[k] = t->row[k - 1];
         t->row[k] = trial;
     }
-    if (t->has_dense) {
-        memmove(t->row + 1, t->row, t->n_row * sizeof *t->row);
-        t->row[0] = dense;
-        t->n_row++;
-    }
+    if (t->has_dense)
+        put_first(t, &dense);
     return LM_OK;
 }
 
@@ -184,7 +195,7 @@ static void write_rows(struct table *t, struct text *out)
         const struct lm_trial *trial = &t->row[r];
 
         if (t->has_dense && r == 0)
-            add(out, "   dense");
+            add(out, "%c  dense", trial->id == t->best ? '*' : ' ');
         else
             add(out, "%c %6lld", trial->id == t->best ? '*' : ' ', (long long)trial->id);
         for (int64_t m = 0; m < t->n_metric; m++) {

@@ -106,7 +106,8 @@ static enum lm_status score(void *self, uint32_t site, int32_t layer, double *ou
 
 static const struct lm_scorer ops = {
     .struct_size = sizeof ops,
-    .sites = LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD),
+    .sites = LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_KV_GROUP)
+           | LM_BIT(LM_SITE_HEAD),
     .needs = LM_BIT(LM_STAT_SUMSQ), .score = score
 };
 

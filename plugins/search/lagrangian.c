@@ -15,9 +15,9 @@
  * Round 2 and later.  Increments over a compressed base predict better than those
  *   over the dense model.  Base: the best genome told within the tightest target.
  *   Each gene goes one and two measured levels up and down, and the knapsack is
- *   solved again over exactly these, once with all of them and once with the nearer
- *   ones, which relies less on separability.  The rounds end when the best genome
- *   is no longer a new one.
+ *   solved again over exactly these, and some more times with smaller steps, which
+ *   rely less on separability.  The rounds end when the best genome is no longer a
+ *   new one.
  *
  * Sizes are not quite separable either (a layer that is dropped takes along what its
  * other genes had saved), so where a bound must hold and a solution told is above it,
@@ -34,7 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LADDER = 10, FIXES = 6, RADIUS = 2 };
+enum { LADDER = 10, FIXES = 6, RADIUS = 2, TOLLS = 3, NEAR = 2 + TOLLS };
 enum phase { MEASURING, SOLVING, FINISHED };
 enum what { BASE, SITE, SOLUTION };
 
@@ -214,7 +214,8 @@ static int falling(const void *x, const void *y)
     return a > b ? -1 : a < b;
 }
 
-/* The sizes to solve for: none above the bound, the bound itself among them. */
+/* The sizes to solve for, the bound among them.  Those above it show what the
+ * bound costs; they fill the front and nothing is built on them.             */
 static void set_targets(struct search *s)
 {
     size_t n = s->cfg->targets.n ? s->cfg->targets.n : LADDER, kept = 0;
@@ -224,7 +225,7 @@ static void set_targets(struct search *s)
     s->bound = bound < s->base_size ? bound : INFINITY;
     for (size_t i = 0; i < n; i++) {
         double share = s->cfg->targets.n ? s->cfg->targets.v[i] : 0.95 - 0.05 * (double)i;
-        if (share * s->reference < s->bound)
+        if (share * s->reference != s->bound)
             s->target[kept++] = share * s->reference;
     }
     if (s->bound < INFINITY)
@@ -279,7 +280,7 @@ static enum lm_status solve_all(struct search *s, struct lm_err *e)
     smallest = s->base_size + knapsack_smallest(s->knapsack);
     while (reached < s->n_target && s->target[reached] >= smallest)
         reached++;
-    if (reached == 0) {
+    if (reached == 0 || (s->bound < INFINITY && s->bound < smallest)) {
         s->goal = s->bound < INFINITY ? s->bound : smallest;
         knapsack_pick_smallest(s->knapsack, s->pick);
         st = propose(s, &index, e);
@@ -287,47 +288,80 @@ static enum lm_status solve_all(struct search *s, struct lm_err *e)
         return st;
     }
     s->goal = s->bound < INFINITY ? s->bound : s->target[reached / 2];
-    for (size_t i = 0; i < reached; i++) {
-        if (!knapsack_pick(s->knapsack, s->target[i] - s->base_size, s->pick))
-            continue;
-        if ((st = propose(s, &index, e)) != LM_OK)
-            return st;
-        if (s->target[i] == s->goal)
-            fix_start(s, index, s->goal);
-    }
+    for (int pass = 0; pass < 2; pass++)        /* the goal first: the budget may end */
+        for (size_t i = 0; i < reached; i++) {
+            if ((s->target[i] == s->goal) == pass ||
+                !knapsack_pick(s->knapsack, s->target[i] - s->base_size, s->pick))
+                continue;
+            if ((st = propose(s, &index, e)) != LM_OK)
+                return st;
+            if (pass == 0)
+                fix_start(s, index, s->goal);
+        }
     return LM_OK;
 }
 
-/* Later rounds: for the goal, with all that was measured and with the nearer
- * levels only.                                                               */
-static enum lm_status solve_near(struct search *s, struct lm_err *e)
+/* Solves for the goal over the levels known within a radius of the base, where
+ * every change of a gene costs a toll besides; *index is the solution's, n_solution
+ * if there is none.  The caller closes the knapsack, also after a failure.   */
+static enum lm_status solve_within(struct search *s, uint32_t radius, double toll,
+                                   struct knapsack **k, size_t *index, struct lm_err *e)
 {
-    struct knapsack *near = NULL;
     enum lm_status st;
-    size_t index;
 
     for (size_t g = 0; g < s->levels.n; g++) {
         struct axis *a = &s->levels.axis[g];
-        for (uint32_t l = 0; l < a->n; l++)
-            a->allowed[l] = a->known[l] && levels_distance(a, l) < RADIUS;
+        for (uint32_t l = 0; l < a->n; l++) {
+            a->allowed[l] = a->known[l] && levels_distance(a, l) <= radius;
+            a->loss[l] += l != a->base ? toll : 0;
+        }
     }
-    if ((st = open_knapsack(s, &near, s->goal, e)) != LM_OK)
-        return st;
-    if (knapsack_pick(near, s->goal - s->base_size, s->pick))
-        st = propose(s, &index, e);
-    knapsack_close(near);
-    if (st != LM_OK)
-        return st;
-    for (size_t g = 0; g < s->levels.n; g++) {
+    *index = s->n_solution;
+    st = open_knapsack(s, k, s->goal, e);
+    if (st == LM_OK && knapsack_pick(*k, s->goal - s->base_size, s->pick))
+        st = propose(s, index, e);
+    for (size_t g = 0; g < s->levels.n && toll > 0; g++) {
         struct axis *a = &s->levels.axis[g];
-        memcpy(a->allowed, a->known, a->n * sizeof *a->allowed);
+        for (uint32_t l = 0; l < a->n; l++)
+            a->loss[l] -= l != a->base ? toll : 0;
     }
-    fix_start(s, s->n_solution, s->goal);
-    if ((st = open_knapsack(s, &s->knapsack, s->goal, e)) != LM_OK)
-        return st;
-    if (knapsack_pick(s->knapsack, s->goal - s->base_size, s->pick)) {
-        st = propose(s, &index, e);
+    return st;
+}
+
+/* What each change of s->pick gains on average, as predicted. */
+static double mean_gain(const struct search *s)
+{
+    double gain = 0, n = 0;
+
+    for (size_t g = 0; g < s->levels.n; g++)
+        if (s->pick[g] != s->levels.axis[g].base) {
+            gain -= s->levels.axis[g].loss[s->pick[g]];
+            n++;
+        }
+    return n > 0 ? fmax(gain / n, 0) : 0;
+}
+
+/* Later rounds, for the goal: over the nearest levels; over all that was measured;
+ * and so that only changes remain that gain more than once, twice, four times the
+ * average.  The last are for increments that depend on each other, or are mostly
+ * noise.                                                                     */
+static enum lm_status solve_near(struct search *s, struct lm_err *e)
+{
+    struct knapsack *near = NULL;
+    enum lm_status st = solve_within(s, 1, 0, &near, &(size_t){ 0 }, e);
+    double toll;
+
+    knapsack_close(near);
+    if (st == LM_OK) {
+        size_t index;
+        st = solve_within(s, RADIUS, 0, &s->knapsack, &index, e);
         fix_start(s, index, s->goal);
+    }
+    toll = st == LM_OK && s->fixing < s->n_solution ? mean_gain(s) : 0;
+    for (int i = 0; i < TOLLS && toll > 0 && st == LM_OK; i++, toll *= 2) {
+        struct knapsack *careful = NULL;
+        st = solve_within(s, RADIUS, toll, &careful, &(size_t){ 0 }, e);
+        knapsack_close(careful);
     }
     return st;
 }
@@ -412,7 +446,7 @@ static enum lm_status next_round(struct search *s, struct lm_err *e)
     for (; radius > 0; radius--) {      /* fewer levels where the budget is short */
         if ((st = queue_sites(s, radius, e)) != LM_OK)
             return st;
-        if (s->n_queue + 2 <= (size_t)(s->cfg->budget - s->asked)) {
+        if (s->n_queue + NEAR <= (size_t)(s->cfg->budget - s->asked)) {
             s->phase = MEASURING;
             return LM_OK;
         }
@@ -443,20 +477,29 @@ static size_t n_targets(const struct search *s)
     return (s->cfg->targets.n ? s->cfg->targets.n : LADDER) + 1;
 }
 
-/* As many points as the budget allows beside the solutions. */
+/* Do so many points, all solutions and `more` trials fit the budget? */
+static bool affordable(struct search *s, size_t points, size_t solutions, size_t more)
+{
+    return levels_mark(&s->levels, points) + 1 + solutions + more
+        <= (size_t)s->cfg->budget;
+}
+
+/* As many points as the budget allows.  Two are enough where more would leave
+ * nothing for another round, which is worth more; with one, sizes may go short. */
 static enum lm_status plan_points(struct search *s, struct lm_err *e)
 {
-    size_t need = 0;
+    size_t all = n_targets(s), wanted = (size_t)s->cfg->points;
 
-    for (size_t points = (size_t)s->cfg->points; points > 0; points--) {
-        need = levels_mark(&s->levels, points) + 1 + n_targets(s);
-        if (need <= (size_t)s->cfg->budget)
+    for (size_t k = wanted; k > 1 && s->cfg->rounds > 1; k--)
+        if (affordable(s, k, all, 2 * s->levels.n + 1 + NEAR))
             return LM_OK;
-    }
+    for (size_t k = wanted; k > 0; k--)
+        if (affordable(s, k, k > 1 ? all : 1, 0))
+            return LM_OK;
     return s->h->fail(e, LM_ECONFIG, "search 'lagrangian': budget = %lld is too small; "
-                      "measuring one level of each of the %zu genes and solving for %zu "
-                      "sizes takes %zu", (long long)s->cfg->budget, s->levels.n,
-                      n_targets(s), need);
+                      "measuring one level of each of the %zu genes and solving for one "
+                      "size takes %zu", (long long)s->cfg->budget, s->levels.n,
+                      levels_mark(&s->levels, 1) + 2);
 }
 
 static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_err *e)
@@ -560,11 +603,11 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
     return LM_OK;
 }
 
-/* What a later round takes at most: its base, levels within reach, two solutions
- * and their corrections.                                                     */
+/* What a later round takes at most: its base, levels within reach, solutions and
+ * their corrections.                                                         */
 static size_t later_round(const struct search *s)
 {
-    size_t sum = 1 + 2 + FIXES;
+    size_t sum = 1 + NEAR + FIXES;
 
     for (size_t g = 0; g < s->levels.n; g++) {
         const struct axis *a = &s->levels.axis[g];
@@ -582,7 +625,7 @@ static size_t budget(void *self)
         return left;
     sum = s->n_queue - s->next;
     if (s->phase == MEASURING)
-        sum += (s->round == 1 ? n_targets(s) : 2) + FIXES;
+        sum += (s->round == 1 ? n_targets(s) : NEAR) + FIXES;
     else if (s->phase == SOLVING)
         sum += (size_t)(FIXES - (s->fixes < FIXES ? s->fixes : FIXES));
     if (s->phase != FINISHED)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Misbehaving plugins for check_loader; -rpath makes libtool build modules that
 # are never installed.  `undefined` must link: no -z defs here.
+check_LTLIBRARIES =
 EVIL_LINK = -module -avoid-version -shared -rpath /nowhere
 EXTRA_DIST += %D%/evil.h
 check_LTLIBRARIES += %D%/bad_default.la

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sound.c -- A search strategy as it should be; the others differ from it in one thing. */
+/* sound.c -- A search strategy as it should be; the others spoil it. */
 #include "evil.h"
 
 EVIL("sound", )

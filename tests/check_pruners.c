@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_pruners.c -- the genes that pruners declare and the plans they decode. */
+#include <math.h>
+
+#include "inst.h"
+#include "toy.h"
+
+enum { LAYERS = 5 };
+static struct lm_err e;
+static struct lm_model *model;
+static struct lm_space *space;
+static struct inst pruner;
+static union lm_value genome[64];
+
+/* Higher index, higher score. */
+static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double **score,
+                           int64_t *n, struct lm_err *err)
+{
+    static double rising[200];
+
+    (void)ctx;
+    (void)err;
+    for (int i = 0; i < 200; i++)
+        rising[i] = i;
+    *score = rising;
+    *n = site == LM_SITE_KV_GROUP ? lm_model_arch(model)->layer[layer].n_kv
+                                  : lm_model_arch(model)->layer[layer].n_ff;
+    return LM_OK;
+}
+
+static void begin(const char *name, const char *options, int32_t n_kv, int32_t n_ff)
+{
+    const struct toy t = { .n_layer = LAYERS, .n_head = 2 * n_kv, .n_kv = n_kv,
+                           .n_ff = n_ff };
+    const struct lm_pruner *ops;
+
+    model = toy_model(&t);
+    ck_assert_ok(lm_space_open(give, NULL, &space, &e), e);
+    inst_open(&pruner, "pruners", name, options, model, NULL);
+    ops = pruner.ops;
+    ck_assert_ok(ops->genes(pruner.self, space, &e), e);
+    ck_assert_uint_le(lm_space_slots(space), 64);
+    lm_genome_initial(space, genome);
+}
+
+static void end(void)
+{
+    inst_close(&pruner);
+    lm_space_close(space);
+    lm_model_free(model);
+    ck_assert_int_eq(lm_mem_blocks(), 0);
+}
+
+static union lm_value *value_of(const char *name)
+{
+    size_t n;
+    const struct lm_gene *const *g = lm_space_genes(space, &n);
+
+    for (size_t i = 0; i < n; i++)
+        if (!strcmp(g[i]->name, name))
+            return &genome[g[i]->slot];
+    return NULL;
+}
+
+static const struct lm_gene *gene(size_t i)
+{
+    return lm_space_genes(space, NULL)[i];
+}
+
+static size_t genes(void)
+{
+    size_t n;
+
+    lm_space_genes(space, &n);
+    return n;
+}
+
+static enum lm_status decode(struct lm_plan **p)
+{
+    const struct lm_pruner *ops = pruner.ops;
+    enum lm_status st;
+
+    ck_assert_ok(lm_genome_check(space, genome, &e), e);
+    ck_assert_ok(lm_plan_open(lm_model_arch(model), space, p, &e), e);
+    if (!(st = ops->decode(pruner.self, genome, *p, &e)))
+        st = lm_plan_canonical(*p, &e);
+    if (st)
+        lm_plan_free(*p);
+    return st;
+}
+
+/* The plan of the genome as text, without the first line. */
+static void expect(const char *want)
+{
+    struct lm_plan *p;
+    struct lm_str t = { 0 };
+
+    ck_assert_ok(decode(&p), e);
+    lm_plan_text(p, &t);
+    ck_assert_str_eq(strchr(t.s, '\n') + 1, want);
+    lm_str_free(&t);
+    lm_plan_free(p);
+}
+
+START_TEST(layers_go)
+{
+    struct lm_plan *p;
+
+    begin("layers", "min_keep=4", 2, 16);
+    ck_assert_uint_eq(genes(), LAYERS - 2);
+    ck_assert_ptr_null(value_of("layer[0]"));
+    ck_assert_ptr_null(value_of("layer[4]"));
+    ck_assert_int_eq(gene(0)->kind, LM_GENE_BOOL);
+    expect("");
+    value_of("layer[2]")->integer = 0;
+    expect("layer 2: none\n");
+    value_of("layer[3]")->integer = 0;
+    ck_assert_int_eq(decode(&p), LM_EINFEASIBLE);
+    end();
+}
+END_TEST
+
+START_TEST(blocks_go)
+{
+    struct lm_plan *p;
+
+    begin("blocks", "first=0,last=0,min_attn=2", 2, 16);
+    ck_assert_uint_eq(genes(), 2 * LAYERS);
+    ck_assert_str_eq(gene(0)->name, "attn[0]");
+    ck_assert_str_eq(gene(1)->name, "mlp[0]");
+    value_of("attn[1]")->integer = value_of("mlp[4]")->integer = 0;
+    value_of("attn[3]")->integer = value_of("mlp[3]")->integer = 0;
+    expect("layer 1: attn=none\nlayer 3: none\nlayer 4: mlp=none\n");
+    value_of("attn[0]")->integer = value_of("attn[2]")->integer = 0;
+    ck_assert_int_eq(decode(&p), LM_EINFEASIBLE);
+    end();
+    begin("blocks", "attn=false,first=2,last=2", 2, 16);
+    ck_assert_uint_eq(genes(), 1);
+    ck_assert_str_eq(gene(0)->name, "mlp[2]");
+    end();
+    inst_load(&pruner, "pruners", "blocks");
+    ck_assert_int_eq(inst_create(&pruner, "attn=false,mlp=false", NULL, NULL, &e),
+                     LM_ECONFIG);
+    dlclose(pruner.dl);
+}
+END_TEST
+
+START_TEST(groups_go_by_score)
+{
+    begin("kv_groups", "first=1", 3, 16);
+    ck_assert_uint_eq(genes(), LAYERS - 1);
+    ck_assert(gene(0)->min == 1 && gene(0)->max == 3 && gene(0)->initial == 3);
+    value_of("kv[2]")->integer = 1;
+    value_of("kv[4]")->integer = 2;
+    expect("layer 2: kv=1/3:2\nlayer 4: kv=2/3:1-2\n");
+    end();
+    begin("kv_groups", "min=0", 3, 16);
+    value_of("kv[0]")->integer = 0;
+    expect("layer 0: attn=none\n");
+    end();
+    begin("kv_groups", "min=3", 3, 16);
+    ck_assert_uint_eq(genes(), 0);
+    end();
+}
+END_TEST
+
+START_TEST(groups_are_searched)
+{
+    begin("kv_groups", "select=search,last=1", 5, 16);
+    ck_assert_uint_eq(genes(), LAYERS - 1);
+    ck_assert(gene(0)->kind == LM_GENE_SUBSET && gene(0)->n == 5 && gene(0)->min == 1);
+    ck_assert(gene(0)->score[4] == 4);
+    value_of("kv[1]")->bits = 0x15;
+    expect("layer 1: kv=3/5:0,2,4\n");
+    end();
+}
+END_TEST
+
+START_TEST(widths_lie_on_steps)
+{
+    begin("ffn", "step=32,min=40,first=1,last=2", 2, 160);
+    ck_assert_uint_eq(genes(), 2);
+    ck_assert_str_eq(gene(0)->name, "ffn[1]");
+    ck_assert(gene(0)->min == 64 && gene(0)->max == 160 && gene(0)->step == 32);
+    value_of("ffn[1]")->integer = 96;
+    expect("layer 1: ffn=96/160:64-159\n");
+    end();
+    begin("ffn", "step=10,multiple=5,min=0.5", 2, 75);      /* top is n_ff exactly */
+    ck_assert(gene(0)->min == 45 && gene(0)->max == 75 && gene(0)->step == 10);
+    ck_assert(gene(0)->initial == 75);
+    end();
+}
+END_TEST
+
+START_TEST(widths_off_the_multiple)
+{
+    begin("ffn", "step=32,multiple=32,min=0.1", 2, 100);    /* 100, 64, 32 */
+    ck_assert(gene(0)->min == 0 && gene(0)->max == 2 && gene(0)->initial == 2);
+    value_of("ffn[0]")->integer = 0;
+    value_of("ffn[1]")->integer = 1;
+    expect("layer 0: ffn=32/100:68-99\nlayer 1: ffn=64/100:36-99\n");
+    end();
+}
+END_TEST
+
+START_TEST(widths_from_a_list)
+{
+    begin("ffn", "levels=[0.5,0.05,0.7333,0],multiple=8,zero=true", 2, 64);
+    /* 0, 8 (at least one unit), 32, 48, 64 */
+    ck_assert(gene(0)->min == 0 && gene(0)->max == 4 && gene(0)->initial == 4);
+    for (int32_t i = 0; i < LAYERS; i++)
+        genome[i].integer = i;
+    expect("layer 0: mlp=none\nlayer 1: ffn=8/64:56-63\nlayer 2: ffn=32/64:32-63\n"
+           "layer 3: ffn=48/64:16-63\n");
+    end();
+    begin("ffn", "step=32,min=64,zero=true", 2, 128);       /* 0, 64, 96, 128 */
+    ck_assert(gene(0)->max == 3);
+    genome[0].integer = 1;
+    expect("layer 0: ffn=64/128:64-127\n");
+    end();
+}
+END_TEST
+
+START_TEST(one_gene_for_all)
+{
+    begin("ffn", "uniform=true,levels=[0.733333],multiple=1", 2, 150);
+    ck_assert_uint_eq(genes(), 1);
+    ck_assert_str_eq(gene(0)->name, "ffn");
+    genome[0].integer = 0;
+    expect("layer 0: ffn=110/150:40-149\nlayer 1: ffn=110/150:40-149\n"
+           "layer 2: ffn=110/150:40-149\nlayer 3: ffn=110/150:40-149\n"
+           "layer 4: ffn=110/150:40-149\n");
+    end();
+}
+END_TEST
+
+START_TEST(senseless_options_are_refused)
+{
+    static const char *const bad[] = { "step=48", "levels=[0.5,0]", "levels=[1.5]",
+                                       "step=0" };
+
+    inst_load(&pruner, "pruners", "ffn");
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ck_assert_msg(inst_create(&pruner, bad[i], NULL, NULL, &e) == LM_ECONFIG,
+                      "accepted: %s", bad[i]);
+    dlclose(pruner.dl);
+}
+END_TEST
+
+static enum lm_status whole_life(void *ctx)
+{
+    const struct lm_pruner *ops = pruner.ops;
+    struct lm_space *s = NULL;
+    struct lm_plan *p = NULL;
+    enum lm_status st = inst_create(&pruner, "", ctx, NULL, &e);
+
+    if (st)
+        return st;
+    if (!(st = lm_space_open(give, NULL, &s, &e)))
+        st = ops->genes(pruner.self, s, &e);
+    if (!st)
+        st = lm_plan_open(lm_model_arch(ctx), s, &p, &e);
+    if (!st) {
+        lm_genome_initial(s, genome);
+        genome[1].integer = genome[1].integer == 96 ? 32 : 1;
+        st = ops->decode(pruner.self, genome, p, &e);
+    }
+    lm_plan_free(p);
+    lm_space_close(s);
+    inst_destroy(&pruner);
+    return st;
+}
+
+START_TEST(memory_may_run_out)
+{
+    static const char *const names[] = { "layers", "blocks", "kv_groups", "ffn" };
+    const struct toy t = { .n_layer = LAYERS, .n_head = 4, .n_kv = 2, .n_ff = 96 };
+
+    model = toy_model(&t);
+    for (int i = 0; i < 4; i++) {
+        inst_load(&pruner, "pruners", names[i]);
+        ck_assert_int_gt(fail_every_allocation(whole_life, model), 5);
+        dlclose(pruner.dl);
+    }
+    lm_model_free(model);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("pruners");
+    TCase *t = tcase_create("pruners");
+
+    tcase_add_test(t, layers_go);
+    tcase_add_test(t, blocks_go);
+    tcase_add_test(t, groups_go_by_score);
+    tcase_add_test(t, groups_are_searched);
+    tcase_add_test(t, widths_lie_on_steps);
+    tcase_add_test(t, widths_off_the_multiple);
+    tcase_add_test(t, widths_from_a_list);
+    tcase_add_test(t, one_gene_for_all);
+    tcase_add_test(t, senseless_options_are_refused);
+    tcase_add_test(t, memory_may_run_out);
+    suite_add_tcase(s, t);
+    return run_suites(&s, 1);
+}
