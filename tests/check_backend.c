@@ -86,7 +86,8 @@ static void plan_load(const struct kit *k, const struct trial *t, struct plan *p
         p->width[i] = n ? n + PAD : 0;
         if (!n)
             continue;
-        p->select[i] = lm_alloc((size_t)n * (size_t)p->width[0] * sizeof(float), "select");
+        p->select[i] = lm_alloc((size_t)n * (size_t)p->width[0] * sizeof(float),
+                                "select");
         for (int32_t r = 0; r < n; r++)
             p->select[i][(int64_t)r * p->width[0] + at + r] = 1;
         p->w[i] = put(k, p->select[i], n, p->width[0], p->width[0]);
@@ -172,7 +173,8 @@ static void solve(const struct kit *k, const struct trial *t, struct answer *out
     int64_t n_hidden = (int64_t)t->rows * p.width[0];
     int64_t n_tap = (int64_t)t->rows * (t->width[Y] + t->width[A] + 1);
     ck_assert_ok(k->ops->compile(k->self, &program, &x, &err), err);
-    ck_assert_ok(k->ops->stream_open(k->self, t->threads ? t->threads : 1, &s, &err), err);
+    ck_assert_ok(k->ops->stream_open(k->self, t->threads ? t->threads : 1, &s, &err),
+                 err);
     ck_assert_ok(k->ops->kv_open(k->self, &kv_width, 1, total, &kv, &err), err);
     struct lm_exec arg = { .struct_size = sizeof arg, .rows = t->rows, .kv = kv,
                            .hidden = buffer(k, n_hidden),
@@ -182,7 +184,8 @@ static void solve(const struct kit *k, const struct trial *t, struct answer *out
     int32_t *id = lm_alloc_array((size_t)t->rows, sizeof *id, "ids");
     for (int32_t i = 0; i < t->rows; i++)
         id[i] = o->n > 0 ? (i * 7919 + 13) % o->n : 0;
-    ck_assert_ok(k->ops->write(k->self, teacher, 0, lesson, (int64_t)t->rows * o->k, &err),
+    ck_assert_ok(k->ops->write(k->self, teacher, 0, lesson, (int64_t)t->rows * o->k,
+                               &err),
                  err);
     *out = (struct answer){ .n_hidden = n_hidden, .n_tap = (int64_t)t->rows * t->width[Y],
                             .n_out = o->code == LM_OP_LOGITS ? o->n : t->rows };
@@ -268,7 +271,8 @@ START_TEST(linear)
     for EACH(i, shape)
         for EACH(j, rows_of)
             for (int mode = 0; mode < 4; mode++) {
-                struct trial t = trial(LM_OP_LINEAR, rows_of[j], shape[i][0], shape[i][1]);
+                struct trial t = trial(LM_OP_LINEAR, rows_of[j], shape[i][0],
+                                       shape[i][1]);
                 t.op.flags = mode & 1 ? LM_OPF_ACC : 0;
                 t.bias = mode & 2;
                 agree(&t, 2e-6, "linear");
@@ -465,7 +469,8 @@ static void bad_calls(const struct kit *k)
     float out[8];
     struct lm_weight *w = put(k, data, 8, 8, 8), *f = put(k, data, 1, 1, 1);
     struct lm_op op[3] = {
-        { .code = LM_OP_EMBED, .y = 0, .a = -1, .b = -1, .c = -1, .w = w, .n = 8, .k = 8 },
+        { .code = LM_OP_EMBED, .y = 0, .a = -1, .b = -1, .c = -1, .w = w, .n = 8,
+          .k = 8 },
         { .code = LM_OP_ROPE_KV, .y = -1, .a = 0, .b = 0, .c = 0, .w = f, .n_head = 1,
           .n_kv = 1, .head_dim = 2, .f = 1 },
         { .code = LM_OP_CE, .y = -1, .a = 0, .b = -1, .c = -1, .w = w, .n = 8, .k = 8 }

@@ -36,7 +36,8 @@ static void stage_open(struct stage *s, const char *golden, const char *backend)
         s->ids[i] = (int32_t)v;
     }
     s->vocab = lm_model_arch(s->model)->vocab;
-    ck_assert_ok(lm_engine_open(s->model, s->kit.ops, s->kit.self, &s->engine, &err), err);
+    ck_assert_ok(lm_engine_open(s->model, s->kit.ops, s->kit.self, &s->engine, &err),
+                 err);
     ck_assert_ok(lm_network_open(s->engine, s->model, &s->net, &err), err);
 }
 
@@ -109,7 +110,8 @@ static void golden_loss(struct stage *s)
     double sum = 0;
     ck_assert_ok(lm_runner_open(s->engine, &r, &err), err);
     for (int row = 0; row < 2; row++) {
-        ck_assert_ok(lm_runner_losses(r, &s->net, s->ids + row * LENGTH, LENGTH, nll, &err),
+        ck_assert_ok(lm_runner_losses(r, &s->net, s->ids + row * LENGTH, LENGTH, nll,
+                                      &err),
                      err);
         for (int i = 0; i < LENGTH - 1; i++)
             sum += (double)nll[i];
@@ -221,7 +223,8 @@ START_TEST(slices_are_views)
     cut_losses("cpu", a);
     cut_losses("reference", b);
     for (int i = 0; i < LENGTH - 1; i++)
-        ck_assert_msg(fabsf(a[i] - b[i]) < 1e-5f, "%g, not %g", (double)a[i], (double)b[i]);
+        ck_assert_msg(fabsf(a[i] - b[i]) < 1e-5f, "%g, not %g", (double)a[i],
+                      (double)b[i]);
 }
 END_TEST
 

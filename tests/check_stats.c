@@ -129,12 +129,12 @@ static void slow_pass(struct site (*site)[2], double *layer_cosine)
 
 static void near(double got, double want, double size, const char *what)
 {
-    ck_assert_msg(fabs(got - want) <= 1e-5 * size + 1e-9, "%s: %.12g, not %.12g", what, got,
-                  want);
+    ck_assert_msg(fabs(got - want) <= 1e-5 * size + 1e-9, "%s: %.12g, not %.12g", what,
+                  got, want);
 }
 
-static const double *get(const struct lm_stats *s, uint32_t stat, uint32_t site, int layer,
-                         int64_t want)
+static const double *get(const struct lm_stats *s, uint32_t stat, uint32_t site,
+                         int layer, int64_t want)
 {
     const double *x = NULL;
     int64_t n = -1;
@@ -187,13 +187,15 @@ START_TEST(statistics_are_right)
     for (int l = 0; l < a->n_layer; l++) {
         compare_site(s, LM_SITE_ATTN, l, &site[l][0]);
         compare_site(s, LM_SITE_MLP, l, &site[l][1]);
-        near(get(s, LM_STAT_COSINE, LM_SITE_LAYER, l, 1)[0], layer_cosine[l], 1, "cosine");
+        near(get(s, LM_STAT_COSINE, LM_SITE_LAYER, l, 1)[0], layer_cosine[l], 1,
+             "cosine");
         lm_release(site[l][0].x);
         lm_release(site[l][1].x);
     }
     const double *x;
     int64_t n;
-    ck_assert_int_eq(lm_stats_get(s, LM_STAT_GRAM, LM_SITE_LAYER, 0, &x, &n, &err), LM_EBUG);
+    ck_assert_int_eq(lm_stats_get(s, LM_STAT_GRAM, LM_SITE_LAYER, 0, &x, &n, &err),
+                     LM_EBUG);
     ck_assert_int_eq(lm_stats_get(s, LM_STAT_SUM, LM_SITE_MLP, 3, &x, &n, &err), LM_EBUG);
     lm_stats_close(s);
 }
@@ -276,7 +278,8 @@ START_TEST(keys_tell_apart)
     int64_t n;
     ck_assert_ok(collect(LM_BIT(LM_STAT_COSINE), LM_BIT(LM_SITE_LAYER), &s), err);
     uint64_t key = lm_stats_key(s);
-    ck_assert_int_eq(lm_stats_get(s, LM_STAT_COSINE, LM_SITE_LAYER, 2, &x, &n, &err), LM_OK);
+    ck_assert_int_eq(lm_stats_get(s, LM_STAT_COSINE, LM_SITE_LAYER, 2, &x, &n, &err),
+                     LM_OK);
     ck_assert_int_eq(lm_stats_get(s, LM_STAT_COSINE, LM_SITE_MLP, 2, &x, &n, &err),
                      LM_EBUG);
     lm_stats_close(s);

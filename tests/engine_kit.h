@@ -24,7 +24,8 @@ static inline bool kit_canceled(struct lm_run *r)
 }
 
 static inline enum lm_status kit_parallel(struct lm_run *r, int64_t n,
-                                          void (*body)(void *, int64_t, uint32_t), void *ctx)
+                                          void (*body)(void *, int64_t, uint32_t),
+                                          void *ctx)
 {
     (void)r;
     return lm_parallel(n, body, ctx);
@@ -131,7 +132,8 @@ static inline void kit_arch(const char *folder, struct lm_arch *a,
                                 kit_int(c, "intermediate_size"), 0 };
     a->head_dim = a->hidden / s.n_head;
     j->real(j->get(c, "rms_norm_eps"), &a->rms_eps);
-    ck_assert(j->real(j->get(j->get(c, "rope_parameters"), "rope_theta"), &a->rope_theta));
+    ck_assert(j->real(j->get(j->get(c, "rope_parameters"), "rope_theta"),
+                      &a->rope_theta));
     j->boolean(j->get(c, "tie_word_embeddings"), &a->tied);
     for (int i = 0; i < a->n_layer; i++)
         shape[i] = s;

@@ -47,7 +47,8 @@ static enum lm_status open_kv(struct lm_decoder *d, const struct lm_network *net
     for (size_t i = 0; i < net->n; i++)
         if (net->seg[i]->spec.kind == LM_SEG_ATTN)
             width[n++] = net->seg[i]->spec.n_kv * d->g->arch->head_dim;
-    enum lm_status st = d->g->ops->kv_open(d->g->backend, width, n, d->capacity, &d->kv, e);
+    enum lm_status st = d->g->ops->kv_open(d->g->backend, width, n, d->capacity, &d->kv,
+                                           e);
     lm_release(width);
     return st;
 }
@@ -121,7 +122,8 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
     const struct lm_engine *g = d->g;
     enum lm_status st = lm_ids_check(g->arch, ids, n < 0 ? 0 : (size_t)n, e);
     if (!st && n > d->capacity - d->pos)
-        st = lm_fail(e, LM_EINPUT, "%d more tokens do not fit a context of %lld (%lld are "
+        st = lm_fail(e, LM_EINPUT,
+                     "%d more tokens do not fit a context of %lld (%lld are "
                      "in use)", n, (long long)d->capacity, (long long)d->pos);
     if (!st)
         st = reserve(d, n < CHUNK ? n : CHUNK, e);

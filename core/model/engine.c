@@ -71,7 +71,7 @@ const struct lm_model *lm_engine_model(const struct lm_engine *g)
     return g->model;
 }
 
-/* ---- segments ---------------------------------------------------------------------- */
+/* ---- segments ----------------------------------------------------------------- */
 static bool mat_is(const struct lm_mat *m, int64_t rows, int64_t cols)
 {
     return m->w && m->rows == rows && m->cols == cols && m->stride >= cols;
@@ -174,7 +174,7 @@ const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
     return &s->spec;
 }
 
-/* ---- the dense model ------------------------------------------------------------------ */
+/* ---- the dense model ---------------------------------------------------------- */
 /* Role 0: none. */
 static enum lm_status dense_mat(const struct lm_model *m, uint32_t role, uint32_t bias,
                                 int32_t layer, struct lm_mat *out, struct lm_err *e)
@@ -222,7 +222,8 @@ static enum lm_status dense_mlp(const struct lm_model *m, struct lm_segment_spec
 }
 
 enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind,
-                             int32_t layer, struct lm_segment_spec *spec, struct lm_err *e)
+                             int32_t layer, struct lm_segment_spec *spec,
+                             struct lm_err *e)
 {
     const struct lm_arch *a = lm_model_arch(m);
     enum lm_status st = LM_OK;
@@ -242,7 +243,7 @@ enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind
     return st;
 }
 
-/* ---- networks --------------------------------------------------------------------------- */
+/* ---- networks ----------------------------------------------------------------- */
 static enum lm_status add_dense(struct lm_engine *g, const struct lm_model *m,
                                 struct lm_network *net, enum lm_segment_kind kind,
                                 int32_t layer, struct lm_err *e)
@@ -302,9 +303,11 @@ enum lm_status lm_network_check(const struct lm_network *net, struct lm_err *e)
     bool ok = net->n >= 2 && net->seg[0]->spec.kind == LM_SEG_EMBED
            && net->seg[net->n - 1]->spec.kind == LM_SEG_HEAD;
     for (size_t i = 1; ok && i + 1 < net->n; i++)
-        ok = net->seg[i]->spec.kind == LM_SEG_ATTN || net->seg[i]->spec.kind == LM_SEG_MLP;
-    return ok ? LM_OK : lm_fail(e, LM_EBUG, "a network must be an embedding, blocks and a "
-                                "head, in this order");
+        ok = net->seg[i]->spec.kind == LM_SEG_ATTN
+            || net->seg[i]->spec.kind == LM_SEG_MLP;
+    return ok ? LM_OK
+              : lm_fail(e, LM_EBUG, "a network must be an embedding, blocks and a head, "
+                        "in this order");
 }
 
 enum lm_status lm_ids_check(const struct lm_arch *a, const int32_t *ids, size_t n,

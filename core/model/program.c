@@ -64,7 +64,8 @@ static struct lm_op linear_op(const struct lm_segment *s, int y, int a, int whic
 
 static struct lm_op tap_op(int a, int32_t n)
 {
-    return (struct lm_op){ .code = LM_OP_COPY, .y = -1, .a = a, .b = -1, .c = -1, .n = n };
+    return (struct lm_op){ .code = LM_OP_COPY, .y = -1, .a = a, .b = -1, .c = -1,
+                           .n = n };
 }
 
 static enum lm_status emit_all(struct lm_lowered *p, const struct lm_op *o, size_t n,
@@ -111,8 +112,8 @@ static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segm
     return emit_all(p, o, n, e);
 }
 
-static enum lm_status lower_mlp(struct lm_lowered *p, const struct lm_segment *s, bool tap,
-                                struct lm_err *e)
+static enum lm_status lower_mlp(struct lm_lowered *p, const struct lm_segment *s,
+                                bool tap, struct lm_err *e)
 {
     const struct lm_segment_spec *c = &s->spec;
     int32_t hidden = s->g->arch->hidden;

@@ -140,7 +140,7 @@ static enum lm_status ids_set(struct lm_runner *r, const int32_t *ids, size_t n,
     return LM_OK;
 }
 
-/* ---- the path ---------------------------------------------------------------------- */
+/* ---- the path ----------------------------------------------------------------- */
 static enum lm_status run(struct lm_runner *r, const struct lm_exe *x,
                           const struct lm_exec *args, struct lm_err *e)
 {
@@ -224,9 +224,10 @@ static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net
     return st;
 }
 
-/* ---- heads --------------------------------------------------------------------------- */
+/* ---- heads -------------------------------------------------------------------- */
 enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *net,
-                                const int32_t *ids, size_t n, float *nll, struct lm_err *e)
+                                const int32_t *ids, size_t n, float *nll,
+                                struct lm_err *e)
 {
     struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)n - 1,
                             .target = ids + 1, .out = nll };
@@ -243,7 +244,8 @@ enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *ne
     const struct lm_engine *g = r->g;
     int64_t floats = (int64_t)n * g->arch->hidden;
     struct lm_buffer *final = NULL;
-    struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)n, .out = plogp };
+    struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)n,
+                            .out = plogp };
     enum lm_status st = run_path(r, net, ids, n, &final, e);
     if (!st)
         st = state_reserve(r, &r->work, n, e);

@@ -89,7 +89,8 @@ static double cosine_sum(const float *a, const float *b, int64_t rows, int64_t n
     return total;
 }
 
-static void add_columns(const float *x, int64_t rows, int64_t k, double *sum, double *sumsq)
+static void add_columns(const float *x, int64_t rows, int64_t k, double *sum,
+                        double *sumsq)
 {
     for (int64_t r = 0; r < rows; r++, x += k)
         for (int64_t i = 0; i < k; i++) {
@@ -113,7 +114,8 @@ static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *no
     bool cosine = wants(p, block_site[b], LM_BIT(LM_STAT_COSINE));
     if (cosine)
         memcpy(w->middle, now, (size_t)floats * sizeof *now);
-    enum lm_status st = g->ops->run(g->backend, w->stream, p->exe[b], &args, NULL, &w->err);
+    enum lm_status st = g->ops->run(g->backend, w->stream, p->exe[b], &args, NULL,
+                                    &w->err);
     if (!st)
         st = g->ops->read(g->backend, w->hidden, 0, now, floats, &w->err);
     if (!st && taps(p, b))
@@ -124,7 +126,8 @@ static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *no
     return st;
 }
 
-static enum lm_status do_sequence(struct pass *p, struct bench *w, int64_t seq, int64_t row)
+static enum lm_status do_sequence(struct pass *p, struct bench *w, int64_t seq,
+                                  int64_t row)
 {
     const struct lm_engine *g = p->g;
     int64_t floats = p->length * p->a->hidden;
@@ -180,7 +183,7 @@ static void group_body(void *ctx, int64_t i, uint32_t worker)
         finish_group(p, w, (last - first) * p->length);
 }
 
-/* ---- adding up ---------------------------------------------------------------------- */
+/* ---- adding up ---------------------------------------------------------------- */
 static double *section(const struct pass *p, uint32_t stat, uint32_t site)
 {
     const struct stats_section *s = lm_stats_find(&p->layout, stat, site, p->layer);
@@ -252,7 +255,8 @@ static enum lm_status run_wave(struct pass *p, struct lm_err *e)
         return lm_fail(e, LM_ECANCELED, "interrupted");
     for (int64_t i = 0; i < p->wave; i++)
         if (p->bench[i].status)
-            return lm_fail(e, p->bench[i].status, "calibration: %s", p->bench[i].err.text);
+            return lm_fail(e, p->bench[i].status, "calibration: %s",
+                           p->bench[i].err.text);
     if (p->layer < 0)
         return LM_OK;
     for (int64_t i = 0; i < p->wave; i++)
@@ -262,9 +266,9 @@ static enum lm_status run_wave(struct pass *p, struct lm_err *e)
     return LM_OK;
 }
 
-/* ---- a layer -------------------------------------------------------------------------- */
-static enum lm_status tapped(struct pass *p, const struct lm_segment *s, struct lm_exe **x,
-                             struct lm_err *e)
+/* ---- a layer ------------------------------------------------------------------ */
+static enum lm_status tapped(struct pass *p, const struct lm_segment *s,
+                             struct lm_exe **x, struct lm_err *e)
 {
     struct lm_lowered l = { 0 };
     enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
@@ -320,7 +324,7 @@ static enum lm_status do_layer(struct pass *p, int32_t layer, struct lm_err *e)
     return st;
 }
 
-/* ---- benches ------------------------------------------------------------------------------ */
+/* ---- benches ------------------------------------------------------------------ */
 static int64_t most_width(const struct pass *p, int b)
 {
     int64_t n = 0;
@@ -388,7 +392,7 @@ static void bench_close(const struct pass *p, struct bench *w)
     lm_release(w->middle);
 }
 
-/* ---- the pass --------------------------------------------------------------------------------- */
+/* ---- the pass ----------------------------------------------------------------- */
 static enum lm_status pass_run(struct pass *p, struct lm_err *e)
 {
     enum lm_status st = lm_network_open(p->g, p->g->model, &p->net, e);
@@ -438,7 +442,8 @@ static enum lm_status pass_write(struct pass *p, const char *path, struct lm_map
     return st;
 }
 
-static enum lm_status check_disk(const struct pass *p, const char *folder, struct lm_err *e)
+static enum lm_status check_disk(const struct pass *p, const char *folder,
+                                 struct lm_err *e)
 {
     int64_t free = lm_disk_free(folder);
     double need = (double)p->layout.head.bytes
@@ -485,12 +490,14 @@ static enum lm_status pass_open(struct pass *p, const char *folder, struct lm_ma
 
 enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t n_seq,
                                 int64_t length, uint64_t needs, uint64_t sites,
-                                const char *folder, struct lm_stats **out, struct lm_err *e)
+                                const char *folder, struct lm_stats **out,
+                                struct lm_err *e)
 {
     struct pass p = { .g = g, .a = g->arch, .ids = ids, .n_seq = n_seq, .length = length,
                       .needs = needs, .sites = sites };
     *out = NULL;
-    if (n_seq < 1 || length < 1 || length > INT32_MAX / 2 || n_seq > INT32_MAX / 2 / length)
+    if (n_seq < 1 || length < 1 || length > INT32_MAX / 2
+        || n_seq > INT32_MAX / 2 / length)
         return lm_fail(e, LM_ECONFIG, "a calibration sample of %lld sequences of %lld "
                        "tokens is not possible", (long long)n_seq, (long long)length);
     enum lm_status st = lm_ids_check(g->arch, ids, (size_t)(n_seq * length), e);

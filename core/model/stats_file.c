@@ -105,7 +105,8 @@ bool lm_stats_head_fits(const struct stats_layout *l, const struct lm_map *m)
 {
     return m->n == l->head.bytes && m->n >= sizeof l->head + table_bytes(l)
         && memcmp(m->data, &l->head, sizeof l->head) == 0
-        && memcmp((const char *)m->data + sizeof l->head, l->section, table_bytes(l)) == 0;
+        && memcmp((const char *)m->data + sizeof l->head, l->section,
+                  table_bytes(l)) == 0;
 }
 
 /* ---- reading -------------------------------------------------------------------- */
@@ -119,7 +120,8 @@ void lm_stats_close(struct lm_stats *s)
 }
 
 enum lm_status lm_stats_get(const struct lm_stats *s, uint32_t stat, uint32_t site,
-                            int32_t layer, const double **out, int64_t *n, struct lm_err *e)
+                            int32_t layer, const double **out, int64_t *n,
+                            struct lm_err *e)
 {
     const struct stats_section *x = lm_stats_find(&s->layout, stat, site, layer);
     if (!x)

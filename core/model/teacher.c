@@ -72,7 +72,8 @@ void lm_teacher_close(struct lm_teacher *t)
 }
 
 /* Under the lock.  Entries are never changed or removed once listed. */
-static struct entry *find(struct lm_teacher *t, uint64_t hash, const int32_t *ids, size_t n)
+static struct entry *find(struct lm_teacher *t, uint64_t hash, const int32_t *ids,
+                          size_t n)
 {
     for (struct entry *x = t->first; x; x = x->next)
         if (x->hash == hash && x->n == n && memcmp(x->ids, ids, n * sizeof *ids) == 0)

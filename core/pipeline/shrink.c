@@ -30,23 +30,33 @@ struct facts {
     int64_t sites;                      /* genes */
 };
 
-/* sgemm rate of one thread at a shape of this model's, in flop/s. */
-static double gemm_rate(void)
+/* Best sgemm rate of each worker, all at once, at a shape of small models. */
+static void worker_rate(void *ctx, int64_t i, uint32_t worker)
 {
     enum { M = 512, N = 1536, K = 576 };
+    double *rate = ctx;
     float *a = lm_alloc(M * K * 4, "rate"), *b = lm_alloc(N * K * 4, "rate");
     float *c = lm_alloc((size_t)M * N * 4, "rate");
-    double best = 0;
-    for (int i = 0; a && b && c && i < 12; i++) {
+    (void)worker;
+    for (int r = 0; a && b && c && r < 40; r++) {
         double t = lm_clock();
         lm_gemm('n', 't', M, N, K, 1, a, K, b, K, 0, c, N);
-        double rate = 2.0 * M * N * K / (lm_clock() - t + 1e-9);
-        best = rate > best ? rate : best;
+        rate[i] = fmax(rate[i], 2.0 * M * N * K / (lm_clock() - t + 1e-9));
     }
     lm_release(a);
     lm_release(b);
     lm_release(c);
-    return best > 0 ? best : 1e9;
+}
+
+/* flop/s of all workers together; contention counts. */
+static double machine_rate(void)
+{
+    double rate[64] = { 0 }, sum = 0;
+    int n = lm_pool_threads() < 64 ? lm_pool_threads() : 64;
+    lm_parallel(n, worker_rate, rate);
+    for (int i = 0; i < n; i++)
+        sum += rate[i];
+    return sum > 0 ? sum : 1e9;
 }
 
 static enum lm_status find_text(const struct lm_shrink *o, struct facts *f, struct lm_err *e)
@@ -155,7 +165,7 @@ static struct budget plan_budget(const struct lm_shrink *o, const struct facts *
 {
     double head = 2.0 * f->arch.hidden * f->arch.vocab;
     double body = 2.0 * (double)f->cost.body_params + 4.0 * f->arch.hidden * (double)f->window;
-    double rate = 0.75 * f->flops;
+    double rate = 0.8 * f->flops;
     double seconds = (o->minutes > 0 ? o->minutes : 5) * 60;
     double gram = 0.7 * body;           /* the Gram matrices beside the forward pass */
     double calibrate = (double)(f->calibration * f->window) * (body + gram) / rate;
@@ -254,11 +264,12 @@ static void add_search(double share, const struct budget *b, struct lm_str *t)
 enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struct lm_err *e)
 {
     struct facts f = { 0 };
-    enum lm_status s = look(o, &f, e);
+    enum lm_status s = lm_pool_start((int)o->threads);
     if (s)
+        return lm_fail(e, s, "cannot start %lld threads", (long long)o->threads);
+    if ((s = look(o, &f, e)))
         return s;
-    lm_linalg_threads(1);
-    f.flops = gemm_rate() * 1.3;        /* a second thread gains little on shared cores */
+    f.flops = machine_rate();
     f.window = f.arch.context > 0 && f.arch.context < 512 ? f.arch.context : 512;
     f.calibration = 128;
     if ((double)f.tokens * 0.15 < (double)f.window * 2)

@@ -34,7 +34,8 @@ const struct cpu_kernels *cpu_kernels(enum cpu_set set)
 {
 #if defined __x86_64__ && defined __GNUC__
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
-               && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw");
+               && __builtin_cpu_supports("avx512vl")
+               && __builtin_cpu_supports("avx512bw");
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
     if (set == CPU_AVX512 || (set == CPU_AUTO && avx512))
         return avx512 ? &table_avx512 : NULL;

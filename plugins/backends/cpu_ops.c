@@ -343,14 +343,15 @@ enum lm_status cpu_head(const struct call *c, struct lm_err *e)
     struct tally *t = h->alloc((size_t)rows * sizeof *t, "head");
     if (!t)
         return machine_no_memory(h, (double)rows * sizeof *t, "the head", e);
-    enum lm_status st = block_reserve(h, &c->s->scratch, (size_t)(rows * TILE), "tile", e);
+    enum lm_status st = block_reserve(h, &c->s->scratch, (size_t)(rows * TILE), "tile",
+                                      e);
     for (int64_t r = 0; r < c->arg->rows && !st; r += rows)
         st = head_block(c, r, c->arg->rows - r < rows ? c->arg->rows - r : rows, t, e);
     h->release(t);
     return st;
 }
 
-/* ---- row by row -------------------------------------------------------------------- */
+/* ---- row by row --------------------------------------------------------------- */
 static void one_row(const struct call *c, int64_t r)
 {
     const struct lm_op *o = c->o;

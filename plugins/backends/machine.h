@@ -211,7 +211,8 @@ static inline struct op_rule machine_rule(const struct lm_op *o)
 {
     int64_t q = (int64_t)o->n_head * o->head_dim, kv = (int64_t)o->n_kv * o->head_dim;
     switch (o->code) {
-    case LM_OP_EMBED:     return (struct op_rule){ .y = o->k, .w_rows = o->n, .w_cols = o->k };
+    case LM_OP_EMBED:     return (struct op_rule){ .y = o->k, .w_rows = o->n,
+                                                   .w_cols = o->k };
     case LM_OP_RMSNORM:   return (struct op_rule){ .y = o->k, .a = o->k, .w_rows = 1,
                                                    .w_cols = o->n };
     case LM_OP_LINEAR:    return (struct op_rule){ .y = o->n, .a = o->k, .w_rows = o->n,
@@ -323,7 +324,8 @@ static inline bool machine_in_range(const int32_t *id, int32_t rows, int32_t n)
 }
 
 /* What is wrong with the arguments for one operator; NULL: nothing. */
-static inline const char *machine_call_fault(const struct lm_op *o, const struct lm_exec *x)
+static inline const char *machine_call_fault(const struct lm_op *o,
+                                             const struct lm_exec *x)
 {
     int64_t rows = x->rows;
     const struct lm_kv *kv = x->kv;

@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# Measurements: scripts to be run from a built tree, see doc/benchmarks.md.
+EXTRA_PROGRAMS += %D%/engine
+bench_engine_SOURCES = %D%/engine.c
+bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
+CLEANFILES += %D%/engine
+EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/search \
+    %D%/search.cfg %D%/hypervolume.py %D%/speed %D%/speed.cfg %D%/speed_torch.py %D%/speed_llama.py

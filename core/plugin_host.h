@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lamina/plugin_host.h -- the services that a plugin gets from the host.
+ * Included by plugin.h, which has the rules; do not include it alone.        */
+#ifndef LAMINA_PLUGIN_HOST_H
+#define LAMINA_PLUGIN_HOST_H
+
+#include "plugin_types.h"
+
+/* ---- services of the host -------------------------------------------------------- */
+#if defined __GNUC__
+# define LM_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#else
+# define LM_PRINTF(f, a)
+#endif
+
+enum lm_level { LM_DEBUG, LM_INFO, LM_WARN, LM_ERROR };
+
+struct lm_trial {                       /* for reporters                      */
+    uint32_t struct_size;
+    int64_t  id;
+    uint32_t status;                    /* LM_OK or LM_EINFEASIBLE            */
+    bool     feasible, front;
+    double   fidelity, seconds;
+    const char *reason;                 /* why it is infeasible, or ""        */
+    const char *plan;                   /* text form                          */
+    const double *value, *error;        /* [study metrics]; NAN: not measured;
+                                           error: standard error              */
+    const struct lm_layer_shape *layer; /* [n_layer of the dense model]       */
+};
+
+/* A JSON document, read-only.  Nodes live until close().  [worker]            */
+struct lm_json_api {
+    uint32_t struct_size;
+    enum lm_status (*parse)(const char *text, size_t n, const char *what,
+                            struct lm_json **root, struct lm_err *e);
+    void        (*close)(struct lm_json *root);
+    const struct lm_json *(*get)(const struct lm_json *object, const char *key);
+    const struct lm_json *(*at)(const struct lm_json *array, size_t i);
+    size_t      (*size)(const struct lm_json *array_or_object);
+    /* i-th member of an object, in file order */
+    const struct lm_json *(*member)(const struct lm_json *object, size_t i,
+                                    const char **key);
+    /* 'o' 'a' 's' 'i' 'r' 'b' 'n'; 0 for NULL */
+    char        (*type)(const struct lm_json *node);
+    const char *(*string)(const struct lm_json *node);  /* NULL: no string    */
+    bool        (*integer)(const struct lm_json *node, int64_t *out);
+    bool        (*real)(const struct lm_json *node, double *out);
+    bool        (*boolean)(const struct lm_json *node, bool *out);
+};
+
+struct lm_token {                       /* one entry of a vocabulary, frozen  */
+    const char *text;                   /* bytes in the GPT-2 byte alphabet,
+                                           or literal text of an added token  */
+    uint32_t    length;
+    uint32_t    kind;                   /* enum lm_token_kind                 */
+};
+enum lm_token_kind { LM_TOKEN_NORMAL = 1, LM_TOKEN_SPECIAL, LM_TOKEN_ADDED,
+                     LM_TOKEN_UNUSED };
+enum lm_pretokenizer { LM_PRE_GPT2 = 1, LM_PRE_SMOLLM };
+struct lm_merge { uint32_t left, right; };  /* token ids; rank = position      */
+
+struct lm_vocabulary {
+    uint32_t struct_size;
+    uint32_t pre;                       /* enum lm_pretokenizer               */
+    const struct lm_token *token;       /* [n_token]                          */
+    size_t   n_token;
+    const struct lm_merge *merge;       /* [n_merge], most frequent first     */
+    size_t   n_merge;
+    bool     ignore_merges;             /* whole words in the vocabulary win  */
+    const char *chat_template;          /* or NULL                            */
+};
+
+struct lm_host {
+    uint32_t struct_size, abi_major, abi_minor, reserved;
+    const char *version;
+
+    /* memory: zeroed, 64-byte aligned; NULL when there is none.          [any] */
+    void *(*alloc)(size_t n, const char *tag);
+    void *(*resize)(void *p, size_t n);
+    void  (*release)(void *p);
+
+    /* fail() records code and text and returns the code.                 [any] */
+    enum lm_status (*fail)(struct lm_err *e, enum lm_status code,
+                           const char *fmt, ...) LM_PRINTF(3, 4);
+    void (*log)(struct lm_run *r, enum lm_level level, const char *fmt, ...)
+        LM_PRINTF(3, 4);
+
+    /* run control: poll canceled() at least every 100 ms.                [any] */
+    bool (*canceled)(struct lm_run *r);
+    void (*progress)(struct lm_run *r, double fraction, const char *what);
+    /* body(ctx, i, worker) for i in 0..n-1; nested calls run inline.           */
+    enum lm_status (*parallel)(struct lm_run *r, int64_t n,
+        void (*body)(void *ctx, int64_t i, uint32_t worker), void *ctx);
+    /* seed of the stream (run seed, purpose, index)                            */
+    uint64_t (*seed)(struct lm_run *r, const char *purpose, uint64_t index);
+    double (*clock)(void);              /* seconds, monotonic                   */
+
+    /* linear algebra, one thread, fixed order.  C [m][n] (ldc) =
+     * alpha op(A) op(B) + beta C; t: 'n' or 't'.                         [any] */
+    void (*gemm)(char ta, char tb, int64_t m, int64_t n, int64_t k, float alpha,
+                 const float *a, int64_t lda, const float *b, int64_t ldb,
+                 float beta, float *c, int64_t ldc);
+    void (*gemm64)(char ta, char tb, int64_t m, int64_t n, int64_t k, double alpha,
+                   const double *a, int64_t lda, const double *b, int64_t ldb,
+                   double beta, double *c, int64_t ldc);
+    void (*gemv)(char ta, int64_t m, int64_t n, float alpha, const float *a,
+                 int64_t lda, const float *x, float beta, float *y);
+    /* lower Cholesky factor of A [n][n] in place (upper part untouched);
+     * LM_EFAILED when A is not positive definite                               */
+    enum lm_status (*cholesky)(double *a, int64_t n, int64_t lda, struct lm_err *e);
+    /* X <- X (L L^T)^-1 for the rows of X [m][n], leading n of L               */
+    void (*cholesky_solve)(const double *l, int64_t n, int64_t ldl,
+                           double *x, int64_t m, int64_t ldx);
+
+    const struct lm_codec *(*codec)(uint32_t dtype);                    /* [any] */
+    const struct lm_json_api *json;
+
+    /* models are read-only to plugins.                                   [any] */
+    const struct lm_arch   *(*arch)(const struct lm_model *m);
+    const struct lm_tensor *(*tensor)(const struct lm_model *m, uint32_t role,
+                                      int32_t layer);   /* NULL: absent         */
+    /* decodes rows [first, first + n) to floats                                */
+    enum lm_status (*rows)(const struct lm_model *m, uint32_t role, int32_t layer,
+                           int64_t first, int64_t n, float *out, struct lm_err *e);
+    const struct lm_vocabulary *(*vocabulary)(const struct lm_model *m);
+    /* folder or file the model came from, for files carried over               */
+    const char *(*source)(const struct lm_model *m);
+    uint64_t (*model_hash)(const struct lm_model *m);
+
+    /* building a model (formats).  Data of a tensor must outlive the model:
+     * from map_file(), or keep() takes over memory of alloc().          [main] */
+    enum lm_status (*set_arch)(struct lm_builder *b, const struct lm_arch *a,
+                               struct lm_err *e);
+    enum lm_status (*add_tensor)(struct lm_builder *b, uint32_t role, int32_t layer,
+                                 const struct lm_tensor *t, const char *name,
+                                 struct lm_err *e);
+    enum lm_status (*set_vocabulary)(struct lm_builder *b,
+                                     const struct lm_vocabulary *v, struct lm_err *e);
+    enum lm_status (*map_file)(struct lm_builder *b, const char *path,
+                               const void **data, size_t *n, struct lm_err *e);
+    void (*keep)(struct lm_builder *b, void *memory);
+
+    /* files.  An lm_out appears under its name only by commit.          [main] */
+    enum lm_status (*read_file)(const char *path, size_t limit, char **text,
+                                size_t *n, struct lm_err *e);   /* release() it */
+    bool (*file_exists)(const char *path);
+    enum lm_status (*make_folder)(const char *path, struct lm_err *e);
+    enum lm_status (*out_open)(const char *path, struct lm_out **o, struct lm_err *e);
+    enum lm_status (*out_write)(struct lm_out *o, const void *p, size_t n,
+                                struct lm_err *e);
+    enum lm_status (*out_commit)(struct lm_out *o, struct lm_err *e);
+    void (*out_abandon)(struct lm_out *o);
+
+    /* statistics and scores.  `site` is LM_SITE_ATTN (x: input of o_proj),
+     * LM_SITE_MLP (x: input of down_proj) or LM_SITE_LAYER (cosine).     [any] */
+    enum lm_status (*stat)(const struct lm_stats *s, uint32_t stat, uint32_t site,
+                           int32_t layer, const double **out, int64_t *n,
+                           struct lm_err *e);
+    int64_t (*stat_tokens)(const struct lm_stats *s);
+
+    /* genes (from lm_pruner.genes) and edits (from lm_pruner.decode).   [main] */
+    enum lm_status (*add_gene)(struct lm_space *s, const struct lm_gene *g,
+                               struct lm_err *e);
+    /* importance of the n sites of a kind in a layer; higher is kept           */
+    enum lm_status (*scores)(struct lm_space *s, uint32_t site, int32_t layer,
+                             const double **score, int64_t *n, struct lm_err *e);
+    enum lm_status (*edit_drop)(struct lm_plan *p, struct lm_site s,
+                                struct lm_err *e);
+    /* keep exactly these (any order), or the k of highest score                */
+    enum lm_status (*edit_keep)(struct lm_plan *p, uint32_t site, int32_t layer,
+                                const int32_t *index, int64_t n, struct lm_err *e);
+    enum lm_status (*edit_keep_top)(struct lm_plan *p, uint32_t site,
+                                    int32_t layer, int64_t k, struct lm_err *e);
+
+    /* texts, tokenized whole; the first call for a text does the work.   [any] */
+    enum lm_status (*text_ids)(struct lm_run *r, const char *text,
+                               const int32_t **ids, size_t *n, struct lm_err *e);
+
+    /* candidates.  nll[t] and kl[t] are in nats; nll[t] is of ids[t+1] given
+     * ids[0..t], t < n-1; kl[t] is KL(dense || candidate) at t < n.   [worker] */
+    enum lm_status (*token_losses)(struct lm_subject *s, const int32_t *ids,
+                                   size_t n, float *nll, struct lm_err *e);
+    enum lm_status (*token_kl)(struct lm_subject *s, const int32_t *ids,
+                               size_t n, float *kl, struct lm_err *e);
+    enum lm_status (*cost)(struct lm_subject *s, struct lm_cost *out,
+                           struct lm_err *e);
+    /* seconds of one run of the whole model; alone on the machine              */
+    enum lm_status (*time)(struct lm_subject *s, const struct lm_workload *w,
+                           double *seconds, struct lm_err *e);
+
+    /* studies (reporters).  Keys of study_text: "pipeline", "model",
+     * "model_hash", "version", "plugins", "seed", "started", "sample_dense",
+     * "sample_best", "prompt", "protocol:METRIC"; "" when unknown.      [main] */
+    int64_t (*study_n_trials)(const struct lm_study *s);
+    enum lm_status (*study_trial)(const struct lm_study *s, int64_t i,
+                                  struct lm_trial *out, struct lm_err *e);
+    int64_t (*study_n_metrics)(const struct lm_study *s);
+    const char *(*study_metric)(const struct lm_study *s, int64_t i,
+                                const char **unit, bool *objective);
+    int64_t (*study_best)(const struct lm_study *s);    /* index, -1: none      */
+    const struct lm_arch *(*study_arch)(const struct lm_study *s);  /* dense    */
+    const char *(*study_text)(const struct lm_study *s, const char *key);
+
+    /* extension by name, NULL if absent: "org.example.thing/1"           [any] */
+    const void *(*extension)(const char *name);
+    /* append only below this line and raise LM_ABI_MINOR                       */
+};
+
+#endif
