@@ -7,23 +7,24 @@ LAMINA_SRCDIR=${LAMINA_SRCDIR:-.}
 . "$LAMINA_SRCDIR/tests/tap.sh"
 . "$LAMINA_SRCDIR/tests/e2e.sh"
 seed=${LAMINA_KILL_SEED:-1}
-small_pipeline | sed 's/windows = 4; }, {/windows = 8; }, {/
-    s/budget = 40/budget = 160/; s/^search: .*/search: { use = "chain"; stages = (\
-    { use = "lagrangian"; budget = 60; fidelity = 0.5; targets = [0.9, 0.8, 0.7, 0.6]; },\
-    { use = "nsga2"; population = 12; budget = 200; } ); };/' >kill.cfg
+small_pipeline | sed 's/^search: .*/search: { use = "chain"; stages = (\
+    { use = "lagrangian"; budget = 36; fidelity = 0.5; targets = [0.9, 0.8, 0.7, 0.6]; },\
+    { use = "nsga2"; population = 12; budget = 48; } ); };/' >kill.cfg
 
 lamina run kill.cfg --set run.out=whole
 show >whole.txt
 ok "the run that nothing interrupts" test "$rc" = 0
 trials whole/report.json >whole.trials
 
-# go FOLDER: runs, or resumes what there is
+# go FOLDER: resumes, or runs where no study has begun, as the program says
 go()
 {
-    if test -e "$1/study.db"; then set -- "$1" run --resume "$1"
-    else set -- "$1" run kill.cfg --set "run.out=$1"; fi
-    shift
-    "$LAMINA" "$@" >"$tmp/out" 2>"$tmp/err"
+    if test -e "$1/study.db"; then
+        go_rc=0
+        "$LAMINA" run --resume "$1" >"$tmp/out" 2>"$tmp/err" || go_rc=$?
+        test $go_rc = 3 && grep -q 'run it anew' "$tmp/err" || return $go_rc
+    fi
+    "$LAMINA" run kill.cfg --set "run.out=$1" >"$tmp/out" 2>"$tmp/err"
 }
 
 # Starts or goes on, kills it after $2 seconds; tells whether it was alive.

@@ -48,6 +48,9 @@ check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.c
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
 tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
+
+check_PROGRAMS += %D%/check_job
+tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
 endif
 
 shell_tests += %D%/layering.sh
@@ -87,3 +90,12 @@ check-valgrind:
 	$(MAKE) check CK_FORK=no CK_DEFAULT_TIMEOUT=300 TESTS='$(check_PROGRAMS)' \
 	    WRAPPER='valgrind -q --error-exitcode=99 --leak-check=full'
 .PHONY: check-valgrind
+
+# What takes too long for every day: each allocation and file operation of a
+# whole run fails once, SIGKILL at 20 moments for five seeds.
+check-long:
+	LAMINA_LONG=1 $(MAKE) check CK_DEFAULT_TIMEOUT=3600 TESTS=tests/check_job
+	for seed in 2 3 4 5 6; do \
+	    LAMINA_KILL_SEED=$$seed $(MAKE) check TESTS=tests/e2e_resume.sh || exit 1; \
+	done
+.PHONY: check-long

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "pipeline/host.h"
 
-enum { MAX_FINALISTS = 12 };
+enum { MAX_FINALISTS = 96 };
 
 /* Opens the candidate that a trial's stored plan describes. */
 static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int64_t trial,
@@ -33,27 +33,29 @@ static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int
     return st;
 }
 
-/* The dense model, the picks, and front members spread evenly over the front. */
-static size_t finalists(const struct lm_study *v, int64_t *out)
+static void add_finalist(int64_t *out, size_t *n, int64_t trial)
 {
-    size_t n = 0, n_front = 0;
-    int64_t pick[1 + LM_N_PICKS] = { 0 };
-    for (int i = 0; i < LM_N_PICKS; i++)
-        pick[1 + i] = lm_view_pick(v, (enum lm_pick)i);
+    for (size_t j = 0; j < *n; j++)
+        if (out[j] == trial)
+            return;
+    if (trial >= 0 && *n < MAX_FINALISTS)
+        out[(*n)++] = trial;
+}
+
+/* The dense model, the best, what is exported, and front members spread evenly. */
+static size_t finalists(const struct lm_pipeline *p, const struct lm_study *v, int64_t *out)
+{
+    size_t n = 0, n_front = 0, spread = (size_t)p->options->finalists;
     int64_t *front = lm_alloc_array((size_t)v->n_trial + 1, sizeof *front, "finalists");
+    add_finalist(out, &n, 0);
+    add_finalist(out, &n, lm_view_pick(v, LM_PICK_BEST));
+    for (size_t i = 0; i < p->n_export; i++)
+        add_finalist(out, &n, lm_view_pick(v, (enum lm_pick)p->export[i].o->pick));
     for (int64_t i = 0; front && i < v->n_trial; i++)
         if (v->trial[i].front)
             front[n_front++] = i;
-    for (size_t i = 0; i < sizeof pick / sizeof *pick + MAX_FINALISTS / 2; i++) {
-        size_t k = i - sizeof pick / sizeof *pick;
-        int64_t t = i < sizeof pick / sizeof *pick ? pick[i]
-            : n_front ? front[k * (n_front - 1) / (MAX_FINALISTS / 2 - 1)] : -1;
-        bool seen = t < 0;
-        for (size_t j = 0; j < n; j++)
-            seen |= out[j] == t;
-        if (!seen && n < MAX_FINALISTS)
-            out[n++] = t;
-    }
+    for (size_t i = 0; i < spread && n_front; i++)
+        add_finalist(out, &n, front[(2 * i + 1) * n_front / (2 * spread)]);
     lm_release(front);
     return n;
 }
@@ -96,7 +98,7 @@ enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struc
     int64_t id[MAX_FINALISTS];
     if (!p->n_final)
         return LM_OK;
-    size_t n = finalists(v, id);
+    size_t n = finalists(p, v, id);
     lm_progress_begin("measuring finalists");
     enum lm_status st = lm_judges_open(&s->bench, p->final, p->n_final,
                                        lm_pipeline_dtype(p),

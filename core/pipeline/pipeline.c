@@ -26,6 +26,8 @@ static const struct lm_opt run_schema[] = {
            "memory for derived matrices and hidden states"),
     LM_INT(struct lm_run_options, batch, "32", 1, 4096, NULL, LM_EXPERT,
            "proposals evaluated together"),
+    LM_INT(struct lm_run_options, finalists, "4", 0, 64, NULL, LM_NO_HASH,
+           "front members that `final` measures beside the dense and the exported models"),
     LM_FLAG(struct lm_run_options, verify, "true", LM_NO_HASH,
             "read every exported file back and compare its shape"),
     LM_OPT_END

@@ -9,7 +9,7 @@ enum { LM_MAX_STAGES = 16, LM_MAX_METRICS = 64 };
 
 struct lm_run_options {                 /* group `run` */
     const char *name, *out;
-    int64_t seed, threads, memory, batch;
+    int64_t seed, threads, memory, batch, finalists;
     bool verify;
 };
 struct lm_model_options { const char *path; };

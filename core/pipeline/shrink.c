@@ -28,6 +28,7 @@ struct facts {
     char   text[4096];
     int64_t window, calibration;        /* tokens per sequence; sequences */
     int64_t sites;                      /* genes */
+    double  overhead;                   /* bytes of a GGUF file that are no weights */
 };
 
 /* Best sgemm rate of each worker, all at once, at a shape of small models. */
@@ -114,6 +115,19 @@ static enum lm_status time_decode(const struct lm_shrink *o, struct facts *f,
     return s;
 }
 
+/* Tokenizer, tensor headers and padding of a GGUF file, rounded up a little. */
+static double file_overhead(const struct lm_model *m)
+{
+    const struct lm_vocabulary *v = lm_model_vocabulary(m);
+    double bytes = 16384 + 16.0 * 128 * (lm_model_arch(m)->n_layer + 1);
+    for (size_t i = 0; v && i < v->n_token; i++)
+        bytes += 8 + 4 + v->token[i].length;
+    for (size_t i = 0; v && i < v->n_merge; i++)
+        bytes += 8 + 1 + v->token[v->merge[i].left].length +
+                 v->token[v->merge[i].right].length;
+    return bytes;
+}
+
 static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm_err *e)
 {
     struct lm_run *run = NULL;
@@ -127,6 +141,7 @@ static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm
         !(s = lm_run_ids(run, f->text, &ids, &f->tokens, e)) &&
         !(s = lm_plan_open(lm_model_arch(m), NULL, &plan, e))) {
         f->arch = *lm_model_arch(m);
+        f->overhead = file_overhead(m);
         f->cost.struct_size = sizeof f->cost;
         lm_plan_cost(plan, LM_F16, &f->cost);
         for (int32_t i = 0; i < f->arch.n_layer; i++)
@@ -151,7 +166,8 @@ static double share_of_goal(const struct lm_shrink *o, const struct facts *f)
     double rest = (double)(f->cost.params - f->cost.body_params);
     double share = o->to;
     if (o->max_bytes > 0)
-        share = (o->max_bytes - ((double)f->cost.bytes - 2 * body)) / (2 * body);
+        share = (o->max_bytes - f->overhead - ((double)f->cost.bytes - 2 * body)) /
+                (2 * body);
     if (o->max_ms > 0)                  /* decoding reads every weight once */
         share = (o->max_ms / f->decode_ms * (body + rest) - rest) / body;
     return fmin(fmax(share, 0.05), 1);
@@ -224,12 +240,15 @@ static void add_inputs(const struct lm_shrink *o, const struct facts *f, struct 
 }
 
 /* The bounded size is the second objective, so that the search can aim at it. */
-static void add_goal(const struct lm_shrink *o, double share, struct lm_str *t)
+static void add_goal(const struct lm_shrink *o, const struct facts *f, double share,
+                     struct lm_str *t)
 {
     lm_str_add(t, "\nobjectives = ( { metric = \"kl.nats\"; }, { metric = \"size.%s\"; } );\n"
                "constraints = ( ", o->max_bytes > 0 ? "bytes" : "body_params");
     if (o->max_bytes > 0)
-        lm_str_add(t, "{ metric = \"size.bytes\"; max = %.0f.0; }", o->max_bytes);
+        lm_str_add(t, "\n  # weights; tokenizer and headers take about %.0f more\n"
+                   "  { metric = \"size.bytes\"; max = %.0f.0; }", f->overhead,
+                   o->max_bytes - f->overhead);
     else if (o->max_ms > 0)
         lm_str_add(t, "{ metric = \"latency.decode_ms\"; max = %.6g; },\n"
                    "  # predicted from the dense model's latency; raise it if there is room\n"
@@ -280,6 +299,11 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
         f.calibration /= 2;
     struct budget b = plan_budget(o, &f);
     double share = share_of_goal(o, &f);
+    if (o->max_bytes > 0 && o->max_bytes <= f.overhead + (double)f.cost.bytes -
+                                            2 * (double)f.cost.body_params)
+        return lm_fail(e, LM_ECONFIG, "shrink: --max-size %.0f is less than embedding, head "
+                       "and tokenizer take (%.0f bytes)", o->max_bytes, f.overhead +
+                       (double)f.cost.bytes - 2 * (double)f.cost.body_params);
     add_inputs(o, &f, t);
     lm_str_add(t, "\n# What may be cut, how it is ranked, and how the rest is repaired.\n"
                "score = ( { use = \"wanda\"; } );\n"
@@ -292,7 +316,7 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
                (long long)b.full, o->max_ms > 0 ?
                ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
                "runs = 3; }" : "");
-    add_goal(o, share, t);
+    add_goal(o, &f, share, t);
     add_search(share, &b, t);
     lm_str_add(t, "\n# Measured once the search is done: the dense model and the finalists.\n"
                "final = ( { use = \"perplexity\"; text = \"final\"; window = %lld; windows = "
