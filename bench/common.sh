@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=sh
 # common.sh -- sourced by the measuring scripts.
 #   LAMINA_BUILD   folder of the built tree (default: build, else the clone itself)
 #   LAMINA_BENCH   folder of all results (default ./bench-out); keep it and start
@@ -23,7 +24,8 @@ die() { printf '%s: %s\n' "$name" "$*" >&2; exit 1; }
 
 build=${LAMINA_BUILD:-$top/build}
 [ -x "$build/lamina" ] || build=${LAMINA_BUILD:-$top}
-[ -x "$build/lamina" ] || die "no program in $build; build it (scripts/test does), or set LAMINA_BUILD"
+[ -x "$build/lamina" ] ||
+    die "no program in $build; build the tree, or set LAMINA_BUILD"
 build=$(CDPATH='' cd -- "$build" && pwd)
 lamina=$build/lamina
 [ -n "${LAMINA_PLUGIN_PATH:-}" ] || export LAMINA_PLUGIN_PATH="$build/plugins"
@@ -32,10 +34,14 @@ out=${LAMINA_BENCH:-./bench-out}
 mkdir -p "$out" || die "$out: cannot be made"
 out=$(CDPATH='' cd -- "$out" && pwd)
 
-model=${LAMINA_MODEL:-${XDG_CACHE_HOME:-$HOME/.cache}/lamina/models/SmolLM2-135M-Instruct.Q4_1.gguf}
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/lamina
+model=${LAMINA_MODEL:-$cache/models/SmolLM2-135M-Instruct.Q4_1.gguf}
 export LAMINA_MODEL="$model"
 
-need_model() { [ -e "$model" ] || die "$model: missing; scripts/quickstart fetches it, or set LAMINA_MODEL"; }
+need_model() {
+    [ -e "$model" ] ||
+        die "$model: missing; scripts/quickstart fetches it, or set LAMINA_MODEL"
+}
 need_data() {
     [ -f "${LAMINA_DATA:-}/lm/wikitext2.valid.raw" ] ||
         die "set LAMINA_DATA to the folder that holds lm/wikitext2.*"

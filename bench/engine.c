@@ -48,10 +48,12 @@ static double median(double *v, size_t n)
 
 static enum lm_status gemm_rate(struct lm_err *e)
 {
-    float *a = lm_alloc((size_t)M * K * 4, "bench"), *w = lm_alloc((size_t)N * K * 4, "bench");
+    float *a = lm_alloc((size_t)M * K * 4, "bench");
+    float *w = lm_alloc((size_t)N * K * 4, "bench");
     float *c = lm_alloc((size_t)M * N * 4, "bench");
     double best = INFINITY;
-    enum lm_status s = a && w && c ? LM_OK : lm_fail_memory(e, (size_t)M * N * 4, "matrices");
+    enum lm_status s = a && w && c ? LM_OK
+        : lm_fail_memory(e, (size_t)M * N * 4, "matrices");
 
     for (int32_t i = 0; !s && i < M * K; i++)
         a[i] = (float)(i % 17) - 8;
@@ -109,7 +111,8 @@ static enum lm_status memory_rate(struct lm_err *e)
 
 /* ---- the engine -------------------------------------------------------------- */
 
-static enum lm_status count_work(const struct lm_model *m, struct work *w, struct lm_err *e)
+static enum lm_status count_work(const struct lm_model *m, struct work *w,
+                                 struct lm_err *e)
 {
     const struct lm_arch *a = lm_model_arch(m);
     struct lm_cost cost = { .struct_size = sizeof cost };
@@ -123,14 +126,14 @@ static enum lm_status count_work(const struct lm_model *m, struct work *w, struc
     lm_plan_free(plan);
     for (int32_t i = 0; i < a->n_layer; i++)
         heads += a->layer[i].n_head;
-    w->flops = 2.0 * (double)cost.body_params + 2.0 * head + 2.0 * heads * a->head_dim * T;
+    w->flops = 2.0 * ((double)cost.body_params + head + heads * a->head_dim * T);
     w->bytes = 4.0 * ((double)cost.body_params + head);
     return LM_OK;
 }
 
 static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *net,
-                                  const int32_t *ids, size_t windows, const struct work *w,
-                                  struct lm_err *e)
+                                  const int32_t *ids, size_t windows,
+                                  const struct work *w, struct lm_err *e)
 {
     static float nll[T];
     double seconds[MOST_WINDOWS], sum = 0;
@@ -160,7 +163,8 @@ static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *
 }
 
 static enum lm_status time_decode(struct lm_engine *g, const struct lm_network *net,
-                                  const int32_t *ids, const struct work *w, struct lm_err *e)
+                                  const int32_t *ids, const struct work *w,
+                                  struct lm_err *e)
 {
     int32_t vocab = lm_model_arch(lm_engine_model(g))->vocab;
     float *logits = lm_alloc_array((size_t)vocab, sizeof *logits, "bench");
@@ -215,8 +219,8 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
     if (!s)
         s = time_decode(b.engine, &net, ids, &w, e);
     if (!s)
-        printf("work.mflop_per_token = %.1f\nwork.mbyte_per_token = %.1f\n", w.flops * 1e-6,
-               w.bytes * 1e-6);
+        printf("work.mflop_per_token = %.1f\nwork.mbyte_per_token = %.1f\n",
+               w.flops * 1e-6, w.bytes * 1e-6);
     lm_network_close(&net);
     lm_bench_close(&b);
     if (backend.plugin)
@@ -226,7 +230,8 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
     return s;
 }
 
-static enum lm_status read_ids(const char *path, size_t want, int32_t **ids, struct lm_err *e)
+static enum lm_status read_ids(const char *path, size_t want, int32_t **ids,
+                               struct lm_err *e)
 {
     char *text, *p, *end;
     size_t n_text, n = 0;
@@ -245,8 +250,8 @@ static enum lm_status read_ids(const char *path, size_t want, int32_t **ids, str
     lm_release(text);
     if (!*ids)
         return lm_fail_memory(e, want * 4, "ids");
-    return n == want ? LM_OK : lm_fail(e, LM_EINPUT, "%s: holds %zu token ids, %zu are needed",
-                                       path, n, want);
+    return n == want ? LM_OK : lm_fail(e, LM_EINPUT, "%s: holds %zu token ids, %zu are "
+                                       "needed", path, n, want);
 }
 
 int main(int argc, char **argv)

@@ -14,6 +14,7 @@ import sys
 import numpy as np
 
 WINDOW, STEP = 2048, 512        # logits of all of a window would fill 400 MB
+THREADS = 1                     # more only spin on a busy machine
 PREFIX = 100000                 # bytes of TEXT that fit into one argument
 STRINGS = [
     "Hello, world!", " leading and trailing ", "tabs\tand\n\nnew\r\nlines   \n ",
@@ -43,6 +44,9 @@ class Transformers:
     def __init__(self, path):
         import torch
         import transformers
+        torch.set_num_threads(THREADS)
+        transformers.utils.logging.set_verbosity_error()
+        transformers.utils.logging.disable_progress_bar()
         self.torch, self.version = torch, transformers.__version__
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
         model = transformers.AutoModelForCausalLM.from_pretrained(
@@ -81,6 +85,7 @@ class LlamaCpp:
             sys.exit(f"peers.py: llama.cpp does not load {path}")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = WINDOW, STEP, STEP
+        params.n_threads = params.n_threads_batch = THREADS
         params.type_k = params.type_v = 0                   # the cache in F32
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = llama_cpp.llama_init_from_model(self.model, params)

@@ -143,8 +143,6 @@ ok "overlapping windows score their last \`stride\` positions" near \
         $(nats "text=rest.txt,window=$w,windows=1,score=second_half")) / ($w - 1 + $k)")" 1e-5
 ok "stride = window is the default" same "$(nats "text=$text,window=256,stride=256")" \
     "$(nats "text=$text,window=256")"
-{ printf 'A'; tail -c +2 "$text"; } >a.txt
-{ printf 'Q'; tail -c +2 "$text"; } >q.txt
 differ() { echo "$1 $2"; test "$1" != "$2"; }
 printf 'Z %s' "$(head -c 3000 "$text")" >z.txt
 printf 'Q %s' "$(head -c 3000 "$text")" >q.txt

@@ -103,7 +103,9 @@ fi
 "$LAMINA" run kill.cfg --set run.out=busy --set search.stages[1].budget=100000 \
     >/dev/null 2>&1 &
 child=$!
-while ! test -e busy/study.db && kill -0 $child 2>/dev/null; do sleep 0.02; done
+while ! "$LAMINA" inspect busy >/dev/null 2>&1 && kill -0 $child 2>/dev/null; do
+    sleep 0.05
+done
 ok "two at work in one folder: the second ends with status 1" says 1 'another' run --resume busy
 ok "reading is no work: inspect" exits 0 inspect busy
 kill -9 $child

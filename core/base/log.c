@@ -5,6 +5,7 @@
  * shown only once a share of the work and a second or two have passed.       */
 #include "base/log.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,8 @@ static struct {
     int    depth;                       /* of nested tasks                   */
     double begun, shown;                /* lm_clock()                        */
     bool   drawn;                       /* a line stands on the terminal     */
-    char   what[64], line[256];
+    double fraction, step;              /* of the outer task, last gain      */
+    char   what[64], detail[160], line[256];
 } log_state = { .lock = PTHREAD_MUTEX_INITIALIZER, .least = LM_INFO };
 
 static bool on_terminal(void)
@@ -91,6 +93,8 @@ void lm_progress_begin(const char *what)
         log_state.begun = lm_clock();
         log_state.shown = on_terminal() ? 0 : log_state.begun;
         snprintf(log_state.what, sizeof log_state.what, "%s", what);
+        log_state.fraction = log_state.step = 0;
+        log_state.detail[0] = 0;
     }
     pthread_mutex_unlock(&log_state.lock);
 }
@@ -114,7 +118,15 @@ void lm_progress(double fraction, const char *detail)
     double now = lm_clock();
     pthread_mutex_lock(&log_state.lock);
     bool terminal = on_terminal();
-    if (log_state.depth == 1 && log_state.least <= LM_INFO
+    if (log_state.depth == 1) {
+        log_state.step = fmax(0, fraction - log_state.fraction);
+        log_state.fraction = fraction;
+        snprintf(log_state.detail, sizeof log_state.detail, "%s", detail ? detail : "");
+    } else {                            /* inside the outer task's next step */
+        fraction = fmin(0.99, log_state.fraction + fraction * log_state.step);
+        detail = log_state.detail;
+    }
+    if (log_state.depth >= 1 && log_state.least <= LM_INFO
         && now - log_state.shown >= (terminal ? REDRAW : PLAIN)) {
         log_state.shown = now;
         compose(fraction, detail, now);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* log.h -- messages and progress, all to stderr.  stdout belongs to results.
  *
- * Progress: nested tasks are not shown; a step line on a terminal is redrawn
- * in place with an estimate of the time left, elsewhere a plain line appears
- * at most every few seconds.                                           [any] */
+ * Progress: a line with an estimate of the time left, on a terminal redrawn in
+ * place, elsewhere a new one at most every few seconds.  A nested task moves
+ * the outer one on by a share of its last step.                        [any] */
 #ifndef LM_BASE_LOG_H
 #define LM_BASE_LOG_H
 #include "plugin.h"

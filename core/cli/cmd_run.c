@@ -123,7 +123,8 @@ enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e)
     struct lm_shrink o = { .out = "./lamina-out", .seed = 1 };
     struct lm_list at;
     const char *size = NULL, *latency = NULL;
-    bool help;
+    struct lm_str text = { 0 };
+    bool dry = false, help;
     const struct lm_flag flag[] = {
         { "to", 'r', &o.to, "SHARE", "share of body parameters to keep (default 0.8)" },
         { "max-size", 's', &size, "SIZE", "largest exported file, as 100MB" },
@@ -132,11 +133,13 @@ enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e)
         { "out", 's', &o.out, "DIR", "run folder (default ./lamina-out)" },
         { "seed", 'i', &o.seed, "N", "seed of the search (default 1)" },
         { "threads", 'i', &o.threads, "N", "worker threads (default: one for each CPU)" },
-        { "minutes", 'r', &o.minutes, "N", "how long it may take, about (default 5)" } };
-    enum lm_status s = lm_flags_parse(argc, argv, flag, 8, &at, 1, 1, &help, e);
+        { "minutes", 'r', &o.minutes, "N", "how long it may take, about (default 5)" },
+        { "dry-run", 'b', &dry, NULL, "print the pipeline only" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 9, &at, 1, 1, &help, e);
     if (s || help)
         return s;
     o.model = at.v[0];
-    s = shrink_goal(&o, size, latency, e);
-    return s ? s : shrink_run(&o, e);
+    if ((s = shrink_goal(&o, size, latency, e)))
+        return s;
+    return dry ? show(lm_shrink_text(&o, &text, e), &text, e) : shrink_run(&o, e);
 }

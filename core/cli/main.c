@@ -14,7 +14,7 @@
 
 const struct lm_command lm_commands[] = {
     { "shrink", "MODEL [--to 0.8 | --max-size 100MB | --max-latency 20ms] [--text FILE] "
-      "[--out DIR]", "make a model smaller with good defaults", lm_cmd_shrink },
+      "[--out DIR] [--minutes N] [--dry-run]", "make a model smaller with good defaults", lm_cmd_shrink },
     { "run", "FILE [--set PATH=VALUE]... [--dry-run] | --resume DIR",
       "run a pipeline file", lm_cmd_run },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",

@@ -29,8 +29,13 @@ static enum lm_status probe_format(const char *path, char *name, size_t size,
         struct lm_conf *child[] = { &use };
         struct lm_conf group = { .type = LM_CONF_GROUP, .origin = (char *)"default",
             .child = child, .n = 1 };
-        if (!lm_stage_open(&stage, LM_FORMAT, &group, NULL, NULL, "model", run, &ignored) &&
-            !lm_stage_create(&stage, NULL, NULL, &ignored)) {
+        enum lm_status t = lm_stage_open(&stage, LM_FORMAT, &group, NULL, NULL, "model", run,
+                                         &ignored);
+        if (!t)
+            t = lm_stage_create(&stage, NULL, NULL, &ignored);
+        if (t == LM_ENOMEM && !s)       /* any other failure: not this format */
+            s = lm_fail(e, t, "%s", ignored.text);
+        if (!t) {
             int sure = ((const struct lm_format *)stage.plugin->ops)->probe(stage.self, path);
             if (sure > best) {
                 best = sure;
@@ -40,8 +45,8 @@ static enum lm_status probe_format(const char *path, char *name, size_t size,
         lm_stage_close(&stage);
     }
     lm_release(all);
-    if (best)
-        return LM_OK;
+    if (s || best)
+        return s;
     return lm_fail(e, LM_EINPUT, "%s: no format knows this; give a folder with config.json "
                    "and *.safetensors, or a .gguf file", path);
 }
