@@ -51,6 +51,8 @@ tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_
 
 check_PROGRAMS += %D%/check_job
 tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
+check_PROGRAMS += %D%/check_smollm2
+tests_check_smollm2_SOURCES = %D%/testing.h %D%/check_smollm2.c
 endif
 
 shell_tests += %D%/layering.sh

@@ -312,7 +312,7 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
                "repair: { use = \"least_squares\"; };\n"
                "\n# How candidates are judged: as repaired, on text of their own.\n"
                "evaluate = ( { use = \"kl\"; text = \"search\"; window = %lld; windows = %lld; "
-               "},\n             { use = \"size\"; }%s );\n", (long long)f.window,
+               "spread = true; },\n             { use = \"size\"; }%s );\n", (long long)f.window,
                (long long)b.full, o->max_ms > 0 ?
                ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
                "runs = 3; }" : "");

@@ -7,7 +7,11 @@
  * cancels, so that few windows tell candidates apart.
  *
  * The text is tokenized whole and cut into windows without overlap; all
- * positions count.  One item is one window: value = sum of KL, weight = tokens. */
+ * positions count.  One item is one window: value = sum of KL, weight = tokens.
+ *
+ * With `spread` the windows lie evenly in the text, in the order of the van der
+ * Corput sequence (0, 1/2, 1/4, 3/4, 1/8, ...), so that the first few, which
+ * partial evaluations use, are spread as well.                              */
 #include "plugin.h"
 
 #include <inttypes.h>
@@ -16,6 +20,7 @@
 struct config {
     const char *text;
     int64_t window, windows;
+    bool spread;
 };
 
 static const struct lm_opt options[] = {
@@ -24,7 +29,9 @@ static const struct lm_opt options[] = {
     LM_INT(struct config, window, "512", 1, 1 << 20, "tokens", 0,
            "Length of a window; nothing before it is seen."),
     LM_INT(struct config, windows, "0", 0, INT32_MAX, NULL, 0,
-           "How many windows from the start of the text; 0 means all."),
+           "How many windows; 0 means all."),
+    LM_FLAG(struct config, spread, "false", 0,
+            "Windows spread over the text instead of its first ones."),
     LM_OPT_END
 };
 
@@ -39,7 +46,7 @@ struct state {
     struct lm_run *run;
     const struct config *config;
     const int32_t *ids;
-    int64_t n_window;
+    int64_t n_window, n_all;            /* used; in the text */
 };
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -71,7 +78,7 @@ static enum lm_status items(void *self, int64_t *n, struct lm_err *e)
 
     if (st != LM_OK)
         return st;
-    s->n_window = (int64_t)n_ids / c->window;
+    s->n_all = s->n_window = (int64_t)n_ids / c->window;
     if (s->n_window == 0)
         return s->host->fail(e, LM_EINPUT, "text '%s' has %zu tokens, fewer than one "
                              "window of %" PRId64 "; use a longer text or a smaller "
@@ -83,14 +90,28 @@ static enum lm_status items(void *self, int64_t *n, struct lm_err *e)
     return LM_OK;
 }
 
+/* Window of an item.  Two items are the same window only where less than twice
+ * as many windows are there as are used; then they go by order.              */
+static int64_t place(const struct state *s, int64_t item)
+{
+    double at = 0, bit = 0.5;
+
+    if (!s->config->spread || s->n_all < 2 * s->n_window)
+        return item;
+    for (int64_t i = item; i; i >>= 1, bit /= 2)
+        at += (double)(i & 1) * bit;
+    return (int64_t)(at * (double)s->n_all);
+}
+
 static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err *e)
 {
     struct state *s = self;
     const struct config *c = s->config;
     int n = snprintf(out, size, "KL(dense || candidate), window %" PRId64 ", stride "
-                     "%" PRId64 ", no BOS, all positions, %" PRId64 " window%s of %s "
-                     "(%" PRId64 " distributions), f32", c->window, c->window,
-                     s->n_window, s->n_window == 1 ? "" : "s", c->text,
+                     "%" PRId64 ", no BOS, all positions, %" PRId64 " %swindow%s of "
+                     "%s (%" PRId64 " distributions), f32", c->window, c->window,
+                     s->n_window, place(s, 1) == 1 ? "" : "spread ",
+                     s->n_window == 1 ? "" : "s", c->text,
                      s->n_window * c->window);
 
     if (n < 0)
@@ -107,7 +128,8 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
 
     if (!kl)
         return s->host->fail(e, LM_ENOMEM, "out of memory for a window of %zu tokens", n);
-    enum lm_status st = s->host->token_kl(subject, s->ids + (size_t)item * n, n, kl, e);
+    enum lm_status st = s->host->token_kl(subject, s->ids + (size_t)place(s, item) * n, n,
+                                              kl, e);
     for (size_t t = 0; st == LM_OK && t < n; t++)
         sum[0].value += kl[t];
     sum[0].weight = (double)n;

@@ -12,6 +12,7 @@
 #include <math.h>
 
 enum { GRID = 256, MOST = 65535 };
+static const double DENSER = 1.6;       /* exponent of measured removals */
 
 /* ---- levels ---------------------------------------------------------------- */
 static int64_t stride(const struct lm_gene *g)
@@ -133,6 +134,18 @@ void levels_close(struct levels *t)
     t->h->release(t->number);
 }
 
+/* Level of the k-th of `points` measured ones.  They lie closer together near the
+ * uncompressed end: that is where most genes of a good genome are.            */
+static size_t place(const struct axis *a, size_t k, size_t points)
+{
+    double last = a->n - 1.0, share = (double)k / (double)points;
+
+    if (a->initial != 0 && a->initial != a->n - 1)
+        return (size_t)(share * last + .5);
+    size_t far = (size_t)(pow(share, DENSER) * last + .5);
+    return a->initial ? a->n - 1 - far : far;
+}
+
 size_t levels_mark(struct levels *t, size_t points)
 {
     size_t marked = 0;
@@ -144,7 +157,7 @@ size_t levels_mark(struct levels *t, size_t points)
         for (uint32_t l = 0; l < a->n; l++)
             a->point[l] = all;
         for (size_t k = 0; k <= points && !all; k++)
-            a->point[(k * (a->n - 1) + points / 2) / points] = true;
+            a->point[place(a, k, points)] = true;
         a->point[a->initial] = true;
         for (uint32_t l = 0; l < a->n; l++)
             marked += a->point[l] && l != a->initial;
