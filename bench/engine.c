@@ -268,7 +268,7 @@ int main(int argc, char **argv)
     lm_linalg_threads(1);
     s = lm_loader_start(NULL, &e);
     if (!s)
-        s = lm_pool_start(1);
+        s = lm_pool_start(1, &e);
     if (!s)
         s = read_ids(argv[2], ((size_t)windows + 1) * T, &ids, &e);
     if (!s)

@@ -12,11 +12,16 @@
  * table); another major is refused.  Each kind has a revision of its own; a
  * plugin of another revision of its kind is refused, the other kinds are not
  * touched by it.  (2) A struct that starts with struct_size only grows at its
- * end; the filler sets struct_size, the reader treats what lies beyond as 0.
- * (3) Such structs cross in arrays only as arrays of pointers or with an
- * explicit element size.  Structs without struct_size are frozen for the life
- * of the major.  (4) Enum values are never renumbered.  (5) No public struct
- * depends on a build option.
+ * end.  Who makes one for another to read sets struct_size to its sizeof; the
+ * reader treats what lies beyond as 0.  Who makes one for another to fill (an
+ * `out` parameter) zeroes it and sets struct_size to its sizeof: that is its
+ * capacity.  The filler writes at most so many bytes and sets struct_size to
+ * what it filled; lm_fill_struct() does just that.  (3) Such structs cross in
+ * arrays only as arrays of pointers or with an explicit element size, as
+ * struct lm_opt (opt_size) and struct lm_metric (metric_size) do, which grow
+ * at their ends.  All other structs without struct_size are frozen for the
+ * life of the major.  (4) Enum values are never renumbered.  (5) No public
+ * struct depends on a build option.
  *
  * Ownership.  What a host call returns by const pointer stays the host's and
  * lives as long as the instance, unless its comment says otherwise.  Output
@@ -99,7 +104,8 @@ struct lm_search {
                           size_t *n, struct lm_err *e);
     enum lm_status (*tell)(void *self, const struct lm_outcome *const *o, size_t n,
                            struct lm_err *e);
-    /* Upper bound of the proposals to come, for estimates.              [main] */
+    /* Upper bound of the proposals to come, for estimates; also asked before
+     * begin().                                                          [main] */
     size_t (*budget)(void *self);
 };
 
@@ -123,7 +129,8 @@ struct lm_scorer {
     uint64_t sites;                     /* LM_BIT(site kinds) it can score      */
     uint64_t needs;                     /* LM_BIT(enum lm_stat)                 */
     /* out[n]: importance of each site of the kind in the layer; higher is
-     * kept longer.  LM_SITE_LAYER, _ATTN, _MLP: n == 1.                  [any] */
+     * kept longer.  LM_SITE_LAYER, _ATTN, _MLP: n == 1.  layer is -1 for the
+     * kinds of the whole model: LM_SITE_MODEL, LM_SITE_HIDDEN.           [any] */
     enum lm_status (*score)(void *self, uint32_t site, int32_t layer,
                             double *out, int64_t n, struct lm_err *e);
 };
@@ -151,6 +158,7 @@ struct lm_repair {
     /* out [n][m]: the weights of the m kept columns.                     [any] */
     enum lm_status (*apply)(void *self, const void *prepared, int64_t m,
                             float *out, struct lm_err *e);
+    /* Frees what prepare() made, once, when no apply() uses it.          [any] */
     void (*release)(void *self, void *prepared);
 };
 
@@ -170,20 +178,29 @@ struct lm_evaluator {
                            struct lm_sum *sum, struct lm_err *e);
 };
 
-struct lm_device { char name[96], driver[64]; int64_t memory; bool software; };
+struct lm_device {
+    uint32_t struct_size;
+    char     name[96], driver[64];      /* NUL-terminated                       */
+    int64_t  memory;                    /* bytes; 0: unknown                    */
+    bool     software;                  /* computes on the processor, slowly    */
+};
 
-struct lm_time { double host, device; };        /* seconds; device 0: unknown   */
+struct lm_time { double host, device; };    /* seconds; device 0: unknown; frozen */
 
 struct lm_backend {
     uint32_t struct_size, reserved;
     uint64_t dtypes;                    /* LM_BIT(enum lm_dtype) of weights     */
+    /* name must change with whatever changes results: it is part of the keys
+     * of cached statistics.                                             [main] */
     enum lm_status (*device)(void *self, struct lm_device *out, struct lm_err *e);
     /* t->data stays valid until forget(); a backend may keep the pointer.
      * stride: elements from row to row.                                  [any] */
     enum lm_status (*upload)(void *self, const struct lm_tensor *t, int64_t stride,
                              struct lm_weight **w, struct lm_err *e);
-    void (*forget)(void *self, struct lm_weight *w);
-    /* buffers of n floats                                                [any] */
+    void (*forget)(void *self, struct lm_weight *w);                    /* [any] */
+    /* Buffers of n floats.  All five may be called from any thread; a buffer is
+     * used by one thread at a time (the source of copy() may be read by
+     * several).  They take effect before they return.                    [any] */
     enum lm_status (*buffer)(void *self, int64_t n, struct lm_buffer **b,
                              struct lm_err *e);
     void (*buffer_free)(void *self, struct lm_buffer *b);
@@ -193,16 +210,17 @@ struct lm_backend {
                            float *to, int64_t n, struct lm_err *e);
     enum lm_status (*copy)(void *self, struct lm_buffer *to,
                            const struct lm_buffer *from, int64_t n, struct lm_err *e);
-    /* n_slot caches of capacity rows, width[i] floats each for k and for v     */
+    /* n_slot caches of capacity rows, width[i] floats each for k and for v.  A
+     * cache is used by one stream at a time.                             [any] */
     enum lm_status (*kv_open)(void *self, const int32_t *width, size_t n_slot,
                               int64_t capacity, struct lm_kv **kv, struct lm_err *e);
     void (*kv_close)(void *self, struct lm_kv *kv);
     /* The program may be freed after compile; weights must outlive it.   [any] */
     enum lm_status (*compile)(void *self, const struct lm_program *p,
                               struct lm_exe **x, struct lm_err *e);
-    void (*exe_free)(void *self, struct lm_exe *x);
+    void (*exe_free)(void *self, struct lm_exe *x);                     /* [any] */
     /* A stream is used by one thread at a time; threads: how many it may
-     * use inside one operator.                                          [any] */
+     * use inside one operator.  Closed by any thread, after its last run. [any] */
     enum lm_status (*stream_open)(void *self, int32_t threads,
                                   struct lm_stream **s, struct lm_err *e);
     void (*stream_close)(void *self, struct lm_stream *s);
@@ -213,7 +231,7 @@ struct lm_backend {
 
 enum {                                  /* features of a shape                  */
     LM_SHAPE_UNEVEN_FF = 1, LM_SHAPE_UNEVEN_HEADS = 2, LM_SHAPE_NO_ATTN = 4,
-    LM_SHAPE_NO_MLP = 8, LM_SHAPE_BIAS = 16
+    LM_SHAPE_NO_MLP = 8
 };
 struct lm_limits {                      /* what a format can write              */
     uint32_t struct_size;
@@ -223,7 +241,11 @@ struct lm_limits {                      /* what a format can write              
 struct lm_export {
     uint32_t struct_size;
     const char *path;                   /* file, or folder                      */
-    uint32_t    dtype;                  /* of matrices; vectors stay f32/f16... */
+    /* Number format of the weight matrices.  A format may store vectors (norms,
+     * biases) otherwise, tables (embedding, head) with more bits, and a matrix
+     * whose rows are no whole number of blocks in f16.  hf: all tensors take
+     * it.  gguf: vectors are f32; for q4_0 and q4_1 tables are q8_0.           */
+    uint32_t    dtype;
     const char *card;                   /* model card: parent, hash, plan       */
     const struct lm_model *parent;
 };
@@ -234,10 +256,16 @@ struct lm_format {
     uint64_t dtypes;                    /* LM_BIT(enum lm_dtype) it writes      */
     /* 0: not mine, 100: certainly mine; looks at names and magic only.  [main] */
     int (*probe)(void *self, const char *path);
+    /* Fills b: set_arch first, then tensors and, if there is one, the
+     * vocabulary.  The file is not trusted: LM_EINPUT says what is wrong with
+     * it.  After a failure the host frees what b has.                   [main] */
     enum lm_status (*read)(void *self, const char *path, struct lm_builder *b,
                            struct lm_err *e);
+    /* What can be written with this dtype; LM_EUNSUPPORTED: nothing.    [main] */
     enum lm_status (*limits)(void *self, uint32_t dtype, struct lm_limits *out,
                              struct lm_err *e);
+    /* Writes a model within limits(), through out_open(): a failure leaves no
+     * file that looks complete.                                         [main] */
     enum lm_status (*write)(void *self, const struct lm_model *m,
                             const struct lm_export *x, struct lm_err *e);
 };
@@ -286,11 +314,6 @@ struct lm_module {
 # define LM_EXPORT __attribute__((visibility("default")))
 #else
 # define LM_EXPORT
-#endif
-#ifdef LM_NAME          /* in the tree: random_LTX_lm_plugin */
-# define LM_CAT_(a, b) a##b
-# define LM_CAT(a, b)  LM_CAT_(a, b)
-# define lm_plugin     LM_CAT(LM_NAME, _LTX_lm_plugin)
 #endif
 LM_EXPORT const struct lm_module *lm_plugin(void);
 

@@ -57,7 +57,7 @@ struct lm_token {                       /* one entry of a vocabulary, frozen  */
 enum lm_token_kind { LM_TOKEN_NORMAL = 1, LM_TOKEN_SPECIAL, LM_TOKEN_ADDED,
                      LM_TOKEN_UNUSED };
 enum lm_pretokenizer { LM_PRE_GPT2 = 1, LM_PRE_SMOLLM };
-struct lm_merge { uint32_t left, right; };  /* token ids; rank = position      */
+struct lm_merge { uint32_t left, right; };  /* token ids; rank = position; frozen */
 
 struct lm_vocabulary {
     uint32_t struct_size;
@@ -76,7 +76,8 @@ struct lm_host {
 
     /* memory: zeroed, 64-byte aligned; NULL when there is none.          [any] */
     void *(*alloc)(size_t n, const char *tag);
-    void *(*resize)(void *p, size_t n);
+    void *(*resize)(void *p, size_t n); /* the new part is not zeroed; NULL: p
+                                           is as it was                       */
     void  (*release)(void *p);
 
     /* fail() records code and text and returns the code.                 [any] */
@@ -177,7 +178,9 @@ struct lm_host {
                                const int32_t **ids, size_t *n, struct lm_err *e);
 
     /* candidates.  nll[t] and kl[t] are in nats; nll[t] is of ids[t+1] given
-     * ids[0..t], t < n-1; kl[t] is KL(dense || candidate) at t < n.   [worker] */
+     * ids[0..t], t < n-1; kl[t] is KL(dense || candidate) at t < n.  For
+     * evaluators with LM_NEEDS_RUN only, token_kl with LM_NEEDS_DENSE as well;
+     * others get LM_EBUG.                                             [worker] */
     enum lm_status (*token_losses)(struct lm_subject *s, const int32_t *ids,
                                    size_t n, float *nll, struct lm_err *e);
     enum lm_status (*token_kl)(struct lm_subject *s, const int32_t *ids,

@@ -7,6 +7,22 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
+
+/* Fills an out-struct: copies of `from` (size bytes, struct_size first) what the
+ * caller of `to` has room for, and sets to->struct_size to that.            */
+static inline void lm_fill_struct(void *to, const void *from, uint32_t size)
+{
+    uint32_t room;
+
+    memcpy(&room, to, sizeof room);
+    if (room > size)
+        room = size;
+    if (room < sizeof room)
+        return;
+    memcpy(to, from, room);
+    memcpy(to, &room, sizeof room);
+}
 
 /* ---- opaque objects of the host ------------------------------------------ */
 struct lm_run;        /* one command: seed, threads, cancel flag, progress    */
@@ -78,6 +94,9 @@ struct lm_arch {
     int32_t     bos, eos, pad;          /* -1: none                           */
     bool        add_bos;                /* the tokenizer's own setting        */
     const struct lm_layer_shape *layer; /* [n_layer]                          */
+    const int32_t *eos_more;            /* [n_eos_more] further ids that end a
+                                           text; none of them is eos          */
+    uint32_t    n_eos_more;
 };
 
 /* ---- sites ------------------------------------------------------------------- */
@@ -88,7 +107,8 @@ enum lm_site_kind {
 };
 #define LM_BIT(k) (UINT64_C(1) << (k))
 
-struct lm_site { uint32_t kind; int32_t layer; int64_t index; };    /* frozen */
+/* layer: -1 for the kinds of the whole model.                         frozen */
+struct lm_site { uint32_t kind; int32_t layer; int64_t index; };
 
 /* ---- genes and genomes --------------------------------------------------------- */
 enum lm_gene_kind {
@@ -132,18 +152,20 @@ enum lm_opt_type {
 enum {
     LM_REQUIRED = 1,    /* must be given                                      */
     LM_TUNABLE = 2,     /* may be written { min; max; step; } or { choice; }
-                           and becomes a gene                                 */
+                           and becomes a gene; in this version of repair
+                           plugins only, elsewhere it has no effect           */
     LM_NO_HASH = 4,     /* cannot change any result                           */
     LM_EXPERT = 8
 };
 
+/* these five: frozen */
 struct lm_reals   { const double  *v; size_t n; };
 struct lm_ints    { const int64_t *v; size_t n; };
 struct lm_strings { const char *const *v; size_t n; };
 struct lm_instance { const void *ops; void *self; const char *name; };
 struct lm_instances { const struct lm_instance *v; size_t n; };
 
-struct lm_opt {
+struct lm_opt {                         /* elements of opt_size               */
     const char *name;                   /* [a-z][a-z0-9_]*                    */
     uint32_t    type, flags;
     size_t      offset;                 /* into the plugin's config struct    */
@@ -199,7 +221,8 @@ enum lm_reduce {
     LM_REDUCE_MEDIAN        /* median of value / weight over items            */
 };
 
-struct lm_metric {                      /* ends with name == NULL             */
+struct lm_metric {                      /* ends with name == NULL; elements
+                                           of metric_size                     */
     const char *name, *unit, *help;     /* "ppl"; shown as "perplexity.ppl"   */
     uint32_t    reduce;                 /* enum lm_reduce                     */
     bool        noisy;                  /* repeated calls differ              */
@@ -212,7 +235,8 @@ struct lm_sum { double value, weight; };                            /* frozen */
 struct lm_cost {
     uint32_t struct_size;
     int64_t  params;                    /* all weights                        */
-    int64_t  body_params;               /* all but embedding and head         */
+    int64_t  body_params;               /* weights of the layers' matrices: no
+                                           norms, embedding, head             */
     int64_t  bytes;                     /* weights as they would be exported  */
     int64_t  macs;                      /* multiply-adds per token, linear
                                            layers and head, no attention      */
@@ -260,7 +284,7 @@ struct lm_outcome {
     const double *objective;            /* [n_objective], valid with LM_OK    */
     const double *violation;            /* [n_constraint]; <= 0 is satisfied,
                                            else the excess relative to bound  */
-    double   fidelity, seconds;
+    double   fidelity;
 };
 
 /* ---- running models ---------------------------------------------------------------
@@ -321,7 +345,9 @@ struct lm_exec {                        /* arguments of one run               */
     const struct lm_buffer *teacher;    /* LM_OP_KL, [rows][k]                */
     struct lm_buffer *tap[LM_N_TAPS];   /* targets of LM_OP_COPY              */
     struct lm_kv *kv;
-    float   *out;                       /* host memory                        */
+    float   *out;                       /* host memory: CE, KL and EXPECT write
+                                           [rows], LOGITS writes [n]; NULL in
+                                           programs without these             */
 };
 
 #endif

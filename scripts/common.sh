@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # common.sh -- sourced by the other scripts: packages, build, downloads.
+# shellcheck shell=dash
 
 top=$(CDPATH='' cd -- "$(dirname -- "$0")/.." && pwd)
+# shellcheck disable=SC2034     # of quickstart
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/lamina
-jobs=$(nproc 2>/dev/null || echo 2)
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)     # nproc obeys OMP_NUM_THREADS
 
 say() { printf '%s\n' "== $*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
 packages='gcc make autoconf automake libtool pkg-config libconfig-dev libltdl-dev
 libopenblas-dev libjansson-dev libpcre2-dev libsqlite3-dev check'
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
 
 missing_packages() {
     for p in $packages; do
@@ -20,15 +26,15 @@ missing_packages() {
 
 # Debian packages that are not there yet; says what it installs.
 install_packages() {
-    command -v dpkg-query >/dev/null || { say "no dpkg here: packages are yours to install:" $packages; return; }
+    # shellcheck disable=SC2086
+    command -v dpkg-query >/dev/null ||
+        { say "no dpkg here: packages are yours to install:" $packages; return; }
     want=$(missing_packages)
     [ -n "$want" ] || return 0
     say "installing Debian packages: $want"
-    as=
-    [ "$(id -u)" = 0 ] || as=sudo
-    # shellcheck disable=SC2086
-    $as apt-get update -qq &&
-        $as env DEBIAN_FRONTEND=noninteractive \
+    # shellcheck disable=SC2015,SC2086
+    as_root apt-get update -qq &&
+        as_root env DEBIAN_FRONTEND=noninteractive \
             apt-get install -y -qq --no-install-recommends $want >/dev/null ||
         die "could not install: $want (see apt-get's message above)"
 }

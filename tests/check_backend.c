@@ -16,7 +16,7 @@ static struct lm_err err;
 
 static void setup(void)
 {
-    lm_pool_start(2);
+    lm_pool_start(2, NULL);
     kit_open(&reference, "reference");
     here = kit_open_with(&cpu, "cpu", (const char *const[]){ "kernels", kernels, NULL });
 }
@@ -524,11 +524,18 @@ END_TEST
 
 START_TEST(devices_have_names)
 {
-    struct lm_device d;
+    struct lm_device d = { .struct_size = sizeof d };
     ck_assert_ok(cpu.ops->device(cpu.self, &d, &err), err);
     ck_assert_int_eq(strncmp(d.name, "cpu, ", 5), 0);
     ck_assert_ok(reference.ops->device(reference.self, &d, &err), err);
     ck_assert(d.software);
+    ck_assert_uint_eq(d.struct_size, sizeof d);
+    memset(&d, 0, sizeof d);
+    d.struct_size = offsetof(struct lm_device, driver);     /* as an older host */
+    ck_assert_ok(cpu.ops->device(cpu.self, &d, &err), err);
+    ck_assert_int_eq(strncmp(d.name, "cpu, ", 5), 0);
+    ck_assert_uint_eq(d.struct_size, offsetof(struct lm_device, driver));
+    ck_assert_int_eq(d.driver[0], 0);
 }
 END_TEST
 

@@ -210,6 +210,10 @@ START_TEST(str_nearest)
     ck_assert_ptr_null(lm_nearest("xy", names, 4));
     ck_assert_ptr_null(lm_nearest("", names, 4));
     ck_assert_ptr_null(lm_nearest("wanda", names, 0));
+    static const char *const alike[] = { "run", "prune", "prone" };
+    ck_assert_str_eq(lm_nearest("prun", alike, 3), "prune");
+    ck_assert_str_eq(lm_nearest("pron", alike, 3), "prone");
+    ck_assert_str_eq(lm_nearest("rum", alike, 3), "run");
 }
 END_TEST
 
@@ -371,7 +375,7 @@ static void body(void *ctx, int64_t i, uint32_t worker)
 START_TEST(pool_runs_each_item_once)
 {
     for (int threads = 1; threads <= 5; threads++) {
-        ck_assert_int_eq(lm_pool_start(threads), LM_OK);
+        ck_assert_int_eq(lm_pool_start(threads, NULL), LM_OK);
         ck_assert_int_eq(lm_pool_threads(), threads);
         for (int round = 0; round < 50; round++) {
             static struct job j;
@@ -398,7 +402,7 @@ START_TEST(pool_without_threads)
     for (int i = 0; i < 1000; i++)
         ck_assert_int_eq(j.hits[i], 1);
     lm_fault_memory(1);
-    ck_assert_int_eq(lm_pool_start(3), LM_ENOMEM);
+    ck_assert_int_eq(lm_pool_start(3, NULL), LM_ENOMEM);
     ck_assert_int_eq(lm_pool_threads(), 1);
     lm_pool_stop();
 }
@@ -416,7 +420,7 @@ START_TEST(pool_cancel)
 {
     for (int threads = 1; threads <= 3; threads++) {
         atomic_int ran = 0;
-        ck_assert_int_eq(lm_pool_start(threads), LM_OK);
+        ck_assert_int_eq(lm_pool_start(threads, NULL), LM_OK);
         ck_assert_int_eq(lm_parallel(100000, cancel_body, &ran), LM_ECANCELED);
         ck_assert_int_ge(ran, 11);
         ck_assert_int_lt(ran, 100000);
@@ -483,7 +487,8 @@ START_TEST(log_plain_lines)
 }
 END_TEST
 
-/* On a terminal the line is redrawn, steps aside for messages, and goes. */
+/* On a terminal the line is redrawn, steps aside for messages, and goes; a
+ * nested task moves the outer one on.                                        */
 START_TEST(log_terminal)
 {
     int terminal = posix_openpt(O_RDWR | O_NOCTTY);
@@ -498,12 +503,13 @@ START_TEST(log_terminal)
         dup2(end, STDERR_FILENO);
         lm_progress_begin("work");
         lm_progress(0.25, NULL);
-        lm_progress(0.26, "too soon to be drawn");
+        lm_progress(0.26, "too soon to be drawn now");
         lm_log(LM_INFO, "message");
         lm_progress_begin("nested");
         usleep(150000);
         lm_progress(0.1, "nested");
         lm_progress_end();
+        usleep(150000);
         lm_progress(0.5, "half");
         lm_progress_end();
         _exit(0);
@@ -515,7 +521,8 @@ START_TEST(log_terminal)
         have += (size_t)n;
     close(terminal);
     ck_assert_str_eq(text, "\rwork: 25 %\033[K" "\r\033[Kmessage\r\n"
-                     "\rwork: 25 %\033[K" "\rwork: 50 % (half)\033[K" "\r\033[K");
+                     "\rwork: 25 %\033[K" "\rwork: 26 % (too soon to be drawn now)\033[K"
+                     "\rwork: 50 % (half)\033[K" "\r\033[K");
 }
 END_TEST
 

@@ -449,7 +449,7 @@ START_TEST(threads_do_not_matter)
     memcpy(o, find(&c.net, LM_SEG_ATTN, 3)->o.w, sizeof o);
     lm_candidate_close(shop, &c);
     lm_workshop_close(shop);
-    ck_assert_int_eq(lm_pool_start(3), LM_OK);
+    ck_assert_int_eq(lm_pool_start(3, NULL), LM_OK);
     open_shop(1 << 20);
     c = open_one(p);
     ck_assert_mem_eq(down, find(&c.net, LM_SEG_MLP, 0)->down.w, sizeof down);

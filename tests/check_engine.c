@@ -4,6 +4,7 @@
  * KL against logits, RoPE scaling in closed form, failing allocations.          */
 #include "engine_kit.h"
 #include "model/segment.h"
+#include "pipeline/finish.h"
 
 enum { LENGTH = 40, MOST = 64 };
 
@@ -141,7 +142,7 @@ START_TEST(golden_values)
     stage_open(&s, golden[_i / 2], backends[_i % 2]);
     if (_i / 2 == 1)
         round_frequencies(&s);
-    lm_pool_start(2);
+    lm_pool_start(2, NULL);
     golden_logits(&s);
     lm_pool_stop();
     golden_greedy(&s);
@@ -289,6 +290,37 @@ START_TEST(kl_is_that_of_the_logits)
 }
 END_TEST
 
+/* Each of the ids that end a text ends it, unless that is not wanted. */
+START_TEST(text_ends)
+{
+    struct stage s;
+    struct lm_generate o = { .tokens = 8, .threads = 1, .ignore_eos = true };
+    int32_t *out, *again, *end = lm_alloc(2 * sizeof *end, "test");
+    size_t n, first = 0;
+    stage_open(&s, golden[0], "cpu");
+    struct lm_arch *a = (struct lm_arch *)lm_model_arch(s.model);
+    ck_assert_ok(lm_generate(s.engine, &s.net, &o, s.ids, 6, &out, &n, &err), err);
+    ck_assert_uint_eq(n, 8);
+    a->eos = -1;
+    end[0] = a->vocab;                  /* never */
+    end[1] = out[3];
+    a->eos_more = end;                  /* freed with the model */
+    a->n_eos_more = 2;
+    while (out[first] != out[3])
+        first++;
+    o.ignore_eos = false;
+    ck_assert_ok(lm_generate(s.engine, &s.net, &o, s.ids, 6, &again, &n, &err), err);
+    ck_assert_uint_eq(n, first + 1);
+    lm_release(again);
+    o.ignore_eos = true;
+    ck_assert_ok(lm_generate(s.engine, &s.net, &o, s.ids, 6, &again, &n, &err), err);
+    ck_assert_uint_eq(n, 8);
+    lm_release(again);
+    lm_release(out);
+    stage_close(&s);
+}
+END_TEST
+
 START_TEST(seeking_and_refusals)
 {
     struct stage s;
@@ -403,6 +435,7 @@ int main(void)
     tcase_add_test(c, slices_are_views);
     tcase_add_loop_test(c, kl_is_that_of_the_logits, 0, 4);
     tcase_add_test(c, seeking_and_refusals);
+    tcase_add_test(c, text_ends);
     tcase_add_test(c, rope_scaling);
     tcase_add_loop_test(c, allocations_fail, 0, 2);
     suite_add_tcase(s, c);

@@ -179,6 +179,7 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
 void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
 {
     (void)p;
+    out->params = 7;
     out->bytes = dtype == LM_F16 ? 2000 : 4000;
 }
 
@@ -242,6 +243,10 @@ static enum lm_status eval_size(void *self, struct lm_subject *s, int64_t item,
     (void)self, (void)item;
     note('c', index_of(s), item);
     enum lm_status st = lm_subject_cost(s, &cost, e);
+    struct lm_cost part = { .struct_size = offsetof(struct lm_cost, bytes), .macs = -3 };
+    ck_assert_int_eq(lm_subject_cost(s, &part, e), st);     /* an older plugin's */
+    ck_assert_uint_eq(part.struct_size, offsetof(struct lm_cost, bytes));
+    ck_assert(part.params == 7 && part.bytes == 0 && part.macs == -3);
     sum[0] = (struct lm_sum){ (double)cost.bytes, 1 };
     return st;
 }
@@ -335,7 +340,7 @@ START_TEST(values_and_order)
     struct lm_err e = { 0 }, err[CANDIDATES];
     struct lm_result r[CANDIDATES][METRICS];
     int64_t blocks = lm_mem_blocks();
-    lm_pool_start(_i);
+    lm_pool_start(_i, NULL);
     struct lm_evaluation *v = opened(&e);
     memset(err, 0, sizeof err);
     ck_assert_uint_eq(lm_evaluation_metrics(v), METRICS);
@@ -381,7 +386,7 @@ START_TEST(walk_shares_prefixes)
     struct lm_err e = { 0 }, err[CANDIDATES];
     struct lm_result r[CANDIDATES][METRICS];
     item_count = 40;                    /* many: candidates are not cut into runs */
-    lm_pool_start(1);
+    lm_pool_start(1, NULL);
     struct lm_evaluation *v = opened(&e);
     memset(err, 0, sizeof err);
     ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
@@ -401,7 +406,7 @@ START_TEST(threads_change_nothing)
     struct lm_result one[CANDIDATES][METRICS], many[CANDIDATES][METRICS];
     for (int threads = 1; threads <= 4; threads += 3) {
         struct lm_err e = { 0 }, err[CANDIDATES];
-        lm_pool_start(threads);
+        lm_pool_start(threads, NULL);
         struct lm_evaluation *v = opened(&e);
         memset(err, 0, sizeof err);
         ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL,
@@ -428,7 +433,7 @@ START_TEST(fidelity_and_known_values)
     for (size_t i = 0; i < CANDIDATES; i++)
         share[i] = (double)(i + 1) / CANDIDATES;
     skip[4][MS] = skip[5][LOSS] = skip[6][LOSS] = skip[6][KL] = true;
-    lm_pool_start(2);
+    lm_pool_start(2, NULL);
     struct lm_evaluation *v = opened(&e);
     memset(err, 0, sizeof err);
     lm_fail(&err[8], LM_EINFEASIBLE, "was not built");
@@ -458,7 +463,7 @@ START_TEST(one_fails_others_do_not)
     struct lm_result r[CANDIDATES][METRICS];
     poison = 5;
     trouble = LM_EUNSUPPORTED;
-    lm_pool_start(2);
+    lm_pool_start(2, NULL);
     struct lm_evaluation *v = opened(&e);
     memset(err, 0, sizeof err);
     ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
@@ -490,7 +495,7 @@ START_TEST(timing_takes_turns)
     struct lm_err e = { 0 }, err[CANDIDATES];
     struct lm_result r[CANDIDATES][METRICS];
     int order[256], n = 0, warm = 0, prefills = 0, decodes = 0;
-    lm_pool_start(2);
+    lm_pool_start(2, NULL);
     struct lm_evaluation *v = opened(&e);
     memset(err, 0, sizeof err);
     ck_assert_ok(lm_evaluate(v, candidate, 3, NULL, NULL, r[0], err, &e), e);
@@ -535,7 +540,7 @@ static enum lm_status all(void *ctx)
 
 START_TEST(memory_runs_out)
 {
-    lm_pool_start(1);
+    lm_pool_start(1, NULL);
     ck_assert_int_ge(fail_every_allocation(all, NULL), 20);
 }
 END_TEST

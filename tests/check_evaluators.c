@@ -52,8 +52,9 @@ static enum lm_status token_kl(struct lm_subject *s, const int32_t *w, size_t n,
 static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_err *e)
 {
     (void)s, (void)e;
-    *out = (struct lm_cost){ sizeof *out, 134515008, 106203456, 269030016, 134479872,
+    const struct lm_cost full = { sizeof full, 134515008, 106203456, 269030016, 134479872,
                              23040 };
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 

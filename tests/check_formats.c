@@ -289,6 +289,37 @@ START_TEST(f16_overflow_is_told)
 }
 END_TEST
 
+/* config.json has one id or a list, generation_config.json may know more. */
+START_TEST(ends_of_text)
+{
+    static const char more[] = "{\"eos_token_id\": [3, 1, 5]}";
+    const struct toy t = { 2, 32, 8, 16, equal, 0, 0, false };
+    struct lm_model *m, *back = NULL;
+    struct lm_err e;
+    toy_eos_more = 2;
+    m = toy_model(&t);
+    toy_eos_more = 0;
+    ck_assert_ok(formats_write("hf", m, in_scratch("hf"), LM_F32, &e), e);
+    lm_model_free(m);
+    ck_assert_ok(formats_read("hf", in_scratch("hf"), &m, &e), e);
+    const struct lm_arch *a = lm_model_arch(m);
+    ck_assert_int_eq(a->eos, 1);
+    ck_assert_uint_eq(a->n_eos_more, 2);
+    ck_assert_int_eq(a->eos_more[0], 2);
+    ck_assert_int_eq(a->eos_more[1], 3);
+    put_file(in_scratch("hf/generation_config.json"), more, sizeof more - 1);
+    ck_assert_ok(formats_read("hf", in_scratch("hf"), &back, &e), e);
+    a = lm_model_arch(back);
+    ck_assert_uint_eq(a->n_eos_more, 3);
+    ck_assert_int_eq(a->eos_more[2], 5);
+    ck_assert(lm_model_hash(m) != lm_model_hash(back));
+    lm_model_free(back);
+    put_file(in_scratch("hf/generation_config.json"), "{\"eos_token_id\": [99]}", 22);
+    ck_assert_int_eq(formats_read("hf", in_scratch("hf"), &back, &e), LM_EINPUT);
+    lm_model_free(m);
+}
+END_TEST
+
 START_TEST(limits_and_probe)
 {
     const struct lm_module *hf = plug_open("formats", "hf");
@@ -300,11 +331,17 @@ START_TEST(limits_and_probe)
     ck_assert_ok(hf->create(&args, &self, &e), e);      /* both have the same self */
     ck_assert_ok(g->limits(self, LM_Q8_0, &k, &e), e);
     ck_assert_int_eq(k.multiple, 32);
-    ck_assert_uint_eq(k.features, 31);
+    ck_assert_uint_eq(k.features, 15);
+    ck_assert_uint_eq(k.struct_size, sizeof k);
     ck_assert_ok(g->limits(self, LM_F16, &k, &e), e);
     ck_assert_int_eq(k.multiple, 1);
     ck_assert_ok(h->limits(self, LM_BF16, &k, &e), e);
-    ck_assert_uint_eq(k.features, LM_SHAPE_BIAS);
+    ck_assert_uint_eq(k.features, 0);
+    k = (struct lm_limits){ .struct_size = offsetof(struct lm_limits, multiple) };
+    ck_assert_ok(g->limits(self, LM_Q8_0, &k, &e), e);  /* a caller of older days */
+    ck_assert_uint_eq(k.struct_size, offsetof(struct lm_limits, multiple));
+    ck_assert_uint_eq(k.features, 15);
+    ck_assert_int_eq(k.multiple, 0);
     ck_assert_int_eq(h->limits(self, LM_Q8_0, &k, &e), LM_EUNSUPPORTED);
     ck_assert_int_eq(h->probe(self, source_path("examples/tiny")), 100);
     ck_assert_int_eq(g->probe(self, source_path("examples/tiny")), 0);
@@ -404,6 +441,7 @@ int main(void)
     tcase_add_test(t, folder_from_nothing);
     tcase_add_test(t, f16_overflow_is_told);
     tcase_add_test(t, limits_and_probe);
+    tcase_add_test(t, ends_of_text);
     tcase_add_test(t, every_allocation_may_fail);
     tcase_add_test(t, every_file_operation_may_fail);
     suite_add_tcase(s[0], t);

@@ -114,6 +114,7 @@ static inline void toy_vocabulary(struct lm_builder *b)
 
 struct toy { int32_t n_layer, hidden, head_dim, vocab; const struct lm_layer_shape *layer;
              uint64_t biases;       /* LM_BIT(role) */ int32_t rope; bool words; };
+static uint32_t toy_eos_more;           /* how many of the ids 2, 3 end a text as well */
 
 /* f32 weights that f16 and bf16 hold exactly: k/64 with |k| < 128 */
 static inline struct lm_model *toy_model(const struct toy *t)
@@ -123,7 +124,8 @@ static inline struct lm_model *toy_model(const struct toy *t)
         .family = "llama", .name = "toy", .rms_eps = 1e-5, .rope_theta = 10000,
         .rope = t->rope, .rope_factor = t->rope ? 4 : 1, .rope_low = 1, .rope_high = 4,
         .rope_context = 64, .bos = 0, .eos = 1, .pad = -1, .add_bos = t->words,
-        .layer = t->layer };
+        .layer = t->layer, .eos_more = (const int32_t[]){ 2, 3 },
+        .n_eos_more = toy_eos_more };
     struct lm_rng r = lm_rng(1, "toy", 0);
     struct lm_builder *b;
     struct lm_model *m;

@@ -228,6 +228,9 @@ START_TEST(architectures_refused)
     arch.context = 0; refused("context");
     arch.bos = VOCAB; refused("BOS");
     arch.eos = -2; refused("EOS");
+    arch.n_eos_more = 1; refused("further EOS");    /* and no list */
+    arch.eos_more = (const int32_t[]){ VOCAB };
+    arch.n_eos_more = 1; refused("further EOS");
     arch.rms_eps = NAN; refused("epsilon");
     arch.rope_theta = 0; refused("rope_theta");
     arch.rope_theta = INFINITY; refused("rope_theta");

@@ -280,6 +280,47 @@ static enum lm_status resolve(void *ctx, const struct lm_conf *node,
     return LM_OK;
 }
 
+/* With its defaults written out a group fills the same struct, and so does what
+ * its text reads back as; what was given stays.                              */
+START_TEST(completed)
+{
+    static const char *const members[] = {
+        "text = \"a\";", "text = \"a\"; keep = { min = 0.25; max = 0.5; };",
+        "text = \"a\"; title = \"old\"; ints = (7); rate = 0.5; uniform = true;" };
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++) {
+        const struct lm_conf *group;
+        struct lm_conf *root = tree(members[i], &group), *again;
+        struct lm_options a, b;
+        struct lm_str text = { 0 };
+        struct lm_err e = { 0 };
+        ck_assert_ok(lm_options_fill(&module, group, "x", NULL, NULL, &a, &e), e);
+        for (int twice = 0; twice < 2; twice++)
+            ck_assert_ok(lm_options_complete(&module, true, (struct lm_conf *)group, &e), e);
+        ck_assert_ptr_nonnull(lm_conf_get(group, "layers"));
+        ck_assert_str_eq(lm_conf_get(group, "layers")->origin, "default");
+        ck_assert(!lm_conf_get(group, "label") == (i == 2));
+        ck_assert_ptr_null(lm_conf_get(group, "path"));
+        lm_conf_write(root, true, &text);
+        lm_options_free(&a);
+        ck_assert_ok(lm_conf_parse(text.s, "again.cfg", NULL, 0, &again, &e), e);
+        ck_assert_ok(lm_options_fill(&module, group, "x", NULL, NULL, &a, &e), e);
+        ck_assert_ok(lm_options_fill(&module, lm_conf_path(again, "prune[1]"), "x", NULL,
+                                     NULL, &b, &e), e);
+        ck_assert_uint_eq(a.hash, b.hash);
+        struct lm_conf *first = tree(members[i], &group);
+        lm_options_free(&b);
+        ck_assert_ok(lm_options_fill(&module, group, "x", NULL, NULL, &b, &e), e);
+        ck_assert_uint_eq(a.hash, b.hash);
+        lm_options_free(&a);
+        lm_options_free(&b);
+        lm_str_free(&text);
+        lm_conf_free(again);
+        lm_conf_free(first);
+        lm_conf_free(root);
+    }
+}
+END_TEST
+
 START_TEST(plugins)
 {
     const struct lm_conf *group;
@@ -450,7 +491,7 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const test[] = { defaults, given, mistakes, tuned, hashes, plugins,
+    const TTest *const test[] = { defaults, given, mistakes, tuned, hashes, completed, plugins,
                                   command_line, help, lints, wider_options, no_memory };
     Suite *s = suite_create("opt");
     TCase *t = tcase_create("opt");

@@ -48,11 +48,12 @@ static enum lm_status trial(const struct lm_study *s, int64_t i, struct lm_trial
 {
     if (i < 0 || i >= s->n)
         return lm_fail(e, LM_EBUG, "no trial %d", (int)i);
-    *out = (struct lm_trial){ .struct_size = sizeof *out, .id = i,
+    const struct lm_trial full = { .struct_size = sizeof full, .id = i,
         .status = i == 7 ? LM_EINFEASIBLE : LM_OK, .feasible = i % 3 == 0 || i % 5 == 0,
         .front = i % 5 == 0, .fidelity = 1, .seconds = 0.5,
         .reason = i == 7 ? evil : "", .plan = i ? evil : "", .value = value[i],
         .error = error[i], .layer = layer[i] };
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 

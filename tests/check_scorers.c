@@ -10,7 +10,7 @@ enum { LAYERS = 2, FF = 24, HEADS = 6, GROUPS = 3 };
 
 static struct lm_err e;
 static struct lm_model *model;
-static double squares[2][COLUMNS], cosine;
+static double squares[2][COLUMNS], grams[2][COLUMNS * COLUMNS], cosine;
 static const struct toy shape = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
                                   .n_ff = FF };
 static const struct lm_stats *const some = (const struct lm_stats *)squares;
@@ -23,6 +23,11 @@ static enum lm_status give(const struct lm_stats *s, uint32_t stat, uint32_t sit
     if (stat == LM_STAT_SUMSQ && (site == LM_SITE_MLP || site == LM_SITE_ATTN)) {
         *out = squares[site == LM_SITE_MLP];
         *n = site == LM_SITE_MLP ? FF : COLUMNS;
+        return LM_OK;
+    }
+    if (stat == LM_STAT_GRAM) {
+        *out = grams[site == LM_SITE_MLP];
+        *n = site == LM_SITE_MLP ? FF * FF : COLUMNS * COLUMNS;
         return LM_OK;
     }
     if (stat != LM_STAT_COSINE)
@@ -103,6 +108,111 @@ START_TEST(weights_and_activations)
 }
 END_TEST
 
+/* Least error of the output when only the columns with kept[j] are left and
+ * their weights are chosen anew: tr(W H W^T) - tr(W H_:S H_SS^-1 H_S: W^T), by
+ * Gaussian elimination.                                                       */
+static double error_without(const float *w, const double *h, int k, const bool *kept)
+{
+    static double a[COLUMNS][COLUMNS + TOY_HIDDEN];
+    int at[COLUMNS], m = 0;
+    double error = 0;
+
+    for (int j = 0; j < k; j++)
+        if (kept[j])
+            at[m++] = j;
+    for (int r = 0; r < TOY_HIDDEN; r++)
+        for (int i = 0; i < k; i++)
+            for (int j = 0; j < k; j++)
+                error += (double)w[r * k + i] * h[i * k + j] * w[r * k + j];
+    for (int i = 0; i < m; i++) {
+        for (int j = 0; j < m; j++)
+            a[i][j] = h[at[i] * k + at[j]];
+        for (int r = 0; r < TOY_HIDDEN; r++) {
+            a[i][m + r] = 0;
+            for (int j = 0; j < k; j++)
+                a[i][m + r] += h[at[i] * k + j] * w[r * k + j];
+        }
+    }
+    for (int p = 0; p < m; p++) {       /* b^T A^-1 b = sum of b_p^2 / pivot_p */
+        for (int r = 0; r < TOY_HIDDEN; r++)
+            error -= a[p][m + r] * a[p][m + r] / a[p][p];
+        for (int i = p + 1; i < m; i++) {
+            double f = a[i][p] / a[p][p];
+            for (int j = p; j < m + TOY_HIDDEN; j++)
+                a[i][j] -= f * a[p][j];
+        }
+    }
+    return error;
+}
+
+/* Gram matrices of correlated inputs, and a copy with obs' damping. */
+static void make_gram(double *h, double *damped, int k)
+{
+    double mean = 0;
+
+    for (int i = 0; i < k; i++)
+        for (int j = 0; j < k; j++) {
+            h[i * k + j] = 0;
+            for (int t = 0; t < 3 * k; t++)
+                h[i * k + j] += sin(1.3 * t * (i + 1)) * sin(1.3 * t * (j + 1))
+                    + 0.3 * cos(t + i) * cos(t + j);
+        }
+    for (int i = 0; i < k; i++)
+        mean += h[i * k + i] / k;
+    memcpy(damped, h, (size_t)(k * k) * sizeof *h);
+    for (int i = 0; i < k; i++)
+        damped[i * k + i] += 1e-4 * mean;
+}
+
+START_TEST(surgeon_removes_the_cheapest_first)
+{
+    static double damped[COLUMNS * COLUMNS];
+    struct inst g;
+    double got[FF], group[GROUPS], before = 0;
+    bool kept[COLUMNS];
+    const float *w;
+
+    make_gram(grams[1], damped, FF);
+    inst_open(&g, "scorers", "obs", "", model, some);
+    const struct lm_scorer *ops = g.ops;
+    ck_assert_ok(ops->score(g.self, LM_SITE_FFN_CHANNEL, 1, got, FF, &e), e);
+    ck_assert_ok(lm_model_floats(model, LM_W_DOWN, 1, &w, &e), e);
+    for (int j = 0; j < FF; j++)
+        kept[j] = true;
+    for (int step = 0; step < FF; step++) {         /* one at a time, from scratch */
+        int best = -1;
+        double least = INFINITY;
+        for (int j = 0; j < FF; j++) {
+            if (!kept[j])
+                continue;
+            kept[j] = false;
+            double cost = error_without(w, damped, FF, kept) - before;
+            kept[j] = true;
+            if (cost < least) {
+                least = cost;
+                best = j;
+            }
+        }
+        ck_assert_msg(got[best] == step, "channel %d goes at %d, not %g", best, step,
+                      got[best]);
+        kept[best] = false;
+        before += least;
+    }
+    make_gram(grams[0], damped, COLUMNS);
+    ck_assert_ok(ops->score(g.self, LM_SITE_KV_GROUP, 0, group, GROUPS, &e), e);
+    ck_assert_ok(lm_model_floats(model, LM_W_O, 0, &w, &e), e);
+    for (int i = 0; i < GROUPS; i++) {
+        for (int j = 0; j < COLUMNS; j++)
+            kept[j] = j / (COLUMNS / GROUPS) != i;
+        double want = error_without(w, damped, COLUMNS, kept);
+        ck_assert_msg(fabs(group[i] - want) < 1e-6 * want, "group %d: %g, not %g", i,
+                      group[i], want);
+    }
+    ck_assert_int_eq(ops->score(g.self, LM_SITE_FFN_CHANNEL, 1, got, FF + 1, &e), LM_EBUG);
+    inst_close(&g);
+}
+END_TEST
+
 START_TEST(influence_is_one_less_cosine)
 {
     struct inst g;
@@ -155,10 +265,11 @@ static enum lm_status whole_life(void *ctx)
 
 START_TEST(memory_may_run_out)
 {
-    static const char *const names[] = { "magnitude", "wanda", "block_influence" };
+    static const char *const names[] = { "magnitude", "wanda", "block_influence",
+                                         "obs" };
     struct inst g;
 
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 4; i++) {
         inst_load(&g, "scorers", names[i]);
         ck_assert_int_gt(fail_every_allocation(whole_life, &g), 0);
         dlclose(g.dl);
@@ -173,6 +284,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, weights_and_activations);
+    tcase_add_test(t, surgeon_removes_the_cheapest_first);
     tcase_add_test(t, influence_is_one_less_cosine);
     tcase_add_test(t, statistics_are_needed);
     tcase_add_test(t, memory_may_run_out);

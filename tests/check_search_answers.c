@@ -399,7 +399,8 @@ START_TEST(lagrangian_measures_single_sites)
         ck_assert_uint_eq(n, i > 0);
         if (i > 0) {
             ck_assert_int_le(p.gene[changed].site.layer, last);
-            ck_assert_int_eq(integer(logged.trial[i].value, changed) % 4, 0);
+            int64_t at = integer(logged.trial[i].value, changed);
+            ck_assert(at == 0 || at == 6 || at == 10);  /* denser near TOP = 12 */
             last = p.gene[changed].site.layer;
         }
     }
@@ -633,7 +634,7 @@ START_TEST(chain_lagrangian_then_nsga2)
     double size, exact, found, alone;
 
     set_knapsack(4, 2);
-    synergy = 0.02;
+    synergy = 0.05;
     size = floor(0.7 * dense_size());
     exact = optimum(size);
     solve("points=4 rounds=1", NULL, size);

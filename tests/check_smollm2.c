@@ -46,7 +46,7 @@ static void setup(void)
     ck_assert_ok(lm_json_api.parse(text, n, path, &root, &err), err);
     golden = root;
     ck_assert_ok(lm_loader_start(NULL, &err), err);
-    ck_assert_int_eq(lm_pool_start(2), LM_OK);
+    ck_assert_int_eq(lm_pool_start(2, NULL), LM_OK);
     ck_assert_ok(lm_run_open(0, &run, &err), err);
     ck_assert_ok(lm_stage_open(&backend, LM_BACKEND, NULL, "cpu", NULL, "backend", run,
                                &err), err);

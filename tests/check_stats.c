@@ -226,7 +226,7 @@ START_TEST(threads_change_nothing)
     size_t n = stats_file(&one, path);
     ck_assert_int_eq((int64_t)n, lm_stats_bytes(lm_model_arch(model), ALL, SITES));
     remove(path);
-    lm_pool_start(4);
+    lm_pool_start(4, NULL);
     ck_assert_ok(collect(ALL, SITES, &s), err);
     ck_assert_uint_eq(lm_stats_key(s), key);
     lm_stats_close(s);

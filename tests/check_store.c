@@ -129,6 +129,25 @@ START_TEST(round_trip)
 }
 END_TEST
 
+/* Settled, the file under another name is the whole study. */
+START_TEST(settled_file_stands_alone)
+{
+    struct lm_err e = { 0 };
+    char name[320];
+    struct lm_store *s = filled(3);
+    snprintf(name, sizeof name, "%s.moved", path);
+    ck_assert_ok(lm_store_settle(s, &e), e);
+    ck_assert_ok(lm_move_file(path, name, &e), e);      /* its log stays behind */
+    lm_store_close(s);
+    ck_assert_ok(lm_store_open(name, false, &s, &e), e);
+    ck_assert_int_eq(lm_store_count(s), 3);
+    check_trial(s, 2);
+    lm_store_close(s);
+    unlink(name);
+    ck_assert_int_eq(lm_move_file(name, path, &e), LM_EIO);
+}
+END_TEST
+
 START_TEST(order_is_kept)
 {
     struct lm_err e = { 0 };
@@ -389,6 +408,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, round_trip);
+    tcase_add_test(t, settled_file_stands_alone);
     tcase_add_test(t, order_is_kept);
     tcase_add_loop_test(t, kill_loses_nothing, 0, 10);
     tcase_add_test(t, foreign_files);

@@ -32,6 +32,10 @@ static inline void plug_set(const struct lm_module *m, void *config, const char 
             continue;
         if (o->type == LM_OPT_INT)
             *(int64_t *)(void *)to = strtoll(value, NULL, 10);
+        else if (o->type == LM_OPT_REAL)
+            *(double *)(void *)to = strtod(value, NULL);
+        else if (o->type == LM_OPT_BOOL)
+            *(bool *)to = !strcmp(value, "true");
         else if (o->type == LM_OPT_CHOICE)
             for (int64_t i = 0; o->choices[i]; i++) {
                 if (!strcmp(o->choices[i], value))

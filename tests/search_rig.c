@@ -235,7 +235,7 @@ static enum lm_status tell(const struct rig *s, struct rig_made *m,
     for (size_t i = 0; i < n; i++) {
         const struct rig_trial *t = &log->trial[first + i];
         o[i] = (struct lm_outcome){ sizeof *o, t->status, t->value, t->objective,
-                                    &t->violation, t->fidelity, 0 };
+                                    &t->violation, t->fidelity };
         at[i] = &o[i];
     }
     log->ticks -= clock();

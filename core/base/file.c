@@ -228,6 +228,14 @@ static void sync_folder(const char *temp)
     }
 }
 
+enum lm_status lm_move_file(const char *from, const char *to, struct lm_err *e)
+{
+    if (lm_file_fault() || rename(from, to) != 0)
+        return failed(e, LM_EIO, "create", to);
+    sync_folder(to);
+    return LM_OK;
+}
+
 /* ---- writing -------------------------------------------------------------- */
 
 struct lm_out {

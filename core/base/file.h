@@ -25,6 +25,8 @@ enum lm_status lm_out_write(struct lm_out *o, const void *p, size_t n, struct lm
 enum lm_status lm_out_commit(struct lm_out *o, struct lm_err *e);
 void lm_out_abandon(struct lm_out *o);
 enum lm_status lm_write_file(const char *path, const void *p, size_t n, struct lm_err *e);
+/* Renames a file that is complete on disk, in place of `to`; both in one folder. */
+enum lm_status lm_move_file(const char *from, const char *to, struct lm_err *e);
 
 /* A file of n bytes mapped read-write (statistics).  Created as a temporary
  * beside path; commit renames it and leaves it mapped read-only in m.       */
@@ -35,6 +37,7 @@ void lm_map_abandon(const char *path, void *data, size_t n);
 
 bool lm_file_exists(const char *path);
 bool lm_is_folder(const char *path);
+bool lm_is_link(const char *path);                  /* a symbolic link, not followed */
 int64_t lm_file_size(const char *path);             /* -1 */
 int64_t lm_disk_free(const char *path);             /* -1 */
 enum lm_status lm_make_folder(const char *path, struct lm_err *e);  /* and parents */

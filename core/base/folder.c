@@ -19,6 +19,12 @@ bool lm_file_exists(const char *path)
     return stat(path, &st) == 0;
 }
 
+bool lm_is_link(const char *path)
+{
+    struct stat st;
+    return lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+}
+
 bool lm_is_folder(const char *path)
 {
     struct stat st;

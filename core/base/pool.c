@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "base/err.h"
 #include "base/mem.h"
 
 typedef void body_fn(void *ctx, int64_t i, uint32_t worker);
@@ -113,7 +114,7 @@ void lm_pool_stop(void)
     pool.quit = false;
 }
 
-enum lm_status lm_pool_start(int threads)
+enum lm_status lm_pool_start(int threads, struct lm_err *e)
 {
     lm_pool_stop();
     if (threads <= 0) {
@@ -122,7 +123,7 @@ enum lm_status lm_pool_start(int threads)
     }
     pool.thread = lm_alloc_array((size_t)threads, sizeof *pool.thread, "thread pool");
     if (pool.thread == NULL)
-        return LM_ENOMEM;
+        return lm_fail_memory(e, (size_t)threads * sizeof *pool.thread, "threads");
     pool.job = 0;                       /* threads start with seen = 0       */
     pool.threads = 1;
     /* Signals go to the main thread, whose system calls they interrupt. */
@@ -135,8 +136,10 @@ enum lm_status lm_pool_start(int threads)
             break;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (pool.threads < threads) {
+        int started = pool.threads;
         lm_pool_stop();
-        return LM_EFAILED;
+        return lm_fail(e, LM_EFAILED, "only %d of %d threads could be started; ask for "
+                       "fewer (--threads, run.threads)", started, threads);
     }
     return LM_OK;
 }

@@ -9,7 +9,8 @@
 #ifndef LM_BASE_POOL_H
 #define LM_BASE_POOL_H
 #include "plugin.h"
-enum lm_status lm_pool_start(int threads);      /* 0: one per online CPU      */
+/* threads 0: one per online CPU */
+enum lm_status lm_pool_start(int threads, struct lm_err *e);
 void lm_pool_stop(void);
 int  lm_pool_threads(void);                     /* 1 when not started         */
 enum lm_status lm_parallel(int64_t n, void (*body)(void *, int64_t, uint32_t),

@@ -110,11 +110,16 @@ const char *lm_nearest(const char *word, const char *const *names, size_t n)
     if (best < 2)
         best = 2;
     const char *found = NULL;
+    size_t alike = 0;
     for (size_t i = 0; i < n; i++) {
-        size_t d = lm_distance(word, names[i]);
-        /* The first of equals, and nothing that shares no letter with word. */
-        if ((found == NULL ? d <= best : d < best) && d < strlen(word)) {
+        size_t d = lm_distance(word, names[i]), same = 0;
+        while (word[same] != '\0' && word[same] == names[i][same])
+            same++;
+        /* Nothing that shares no letter with word. */
+        if ((found == NULL ? d <= best : d < best || (d == best && same > alike))
+            && d < strlen(word)) {
             best = d;
+            alike = same;
             found = names[i];
         }
     }
@@ -152,5 +157,12 @@ char *lm_human_time(char *out, double seconds)
     else
         snprintf(out, 32, "%lld h %lld min", (long long)(seconds / 60 + 0.5) / 60,
                  (long long)(seconds / 60 + 0.5) % 60);
+    return out;
+}
+
+char *lm_human_value(char *out, double value)
+{
+    bool whole = value == floor(value) && fabs(value) < 1e15;
+    snprintf(out, 32, whole ? "%.0f" : "%.6g", value);
     return out;
 }

@@ -13,9 +13,12 @@ void lm_str_put(struct lm_str *t, const void *bytes, size_t n);
 void lm_str_free(struct lm_str *t);
 /* Damerau-Levenshtein distance. */
 size_t lm_distance(const char *a, const char *b);
-/* The member of names[n] nearest to word within max(2, strlen/3) edits, or NULL. */
+/* The member of names[n] nearest to word within max(2, strlen/3) edits, or NULL;
+ * of equals the one that begins more like it.                               */
 const char *lm_nearest(const char *word, const char *const *names, size_t n);
 /* "1.2 GB", "3 min 20 s" into out (at least 32 bytes); return out. */
 char *lm_human_bytes(char *out, double bytes);
 char *lm_human_time(char *out, double seconds);
+/* A whole number with all its digits, any other with six. */
+char *lm_human_value(char *out, double value);
 #endif

@@ -91,7 +91,7 @@ static enum lm_status walk(const char *folder, bool clear, struct lm_str *out,
     for (size_t i = 0; i < n; i++) {
         char size[32];
         if (!s && lm_path_join(path, sizeof path, folder, names[i])) {
-            if (lm_is_folder(path))
+            if (lm_is_folder(path) && !lm_is_link(path))
                 s = walk(path, clear, out, bytes, count, e);
             else if (clear && unlink(path))
                 s = lm_fail(e, LM_EIO, "%s: cannot be removed", path);

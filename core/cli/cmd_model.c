@@ -24,7 +24,7 @@ static enum lm_status desk_open(struct desk *d, const char *model, const char *b
                                 int64_t threads, struct lm_err *e)
 {
     enum lm_status s = d->run ? LM_OK : lm_run_open(0, &d->run, e);
-    if (s || (s = lm_pool_start((int)threads)))
+    if (s || (s = lm_pool_start((int)threads, e)))
         return s;
     s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu", &d->backend_conf,
                       d->run, e);
@@ -55,12 +55,13 @@ static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
     for (size_t j = 0; j < b->n_judge; j++)
         for (size_t i = 0; i < b->judge[j].n_metric; i++, k++) {
             const struct lm_metric *m = lm_judge_metric(&b->judge[j], i);
-            char name[128];
+            char name[128], value[32];
             if (isnan(r[k].value))      /* a workload that was switched off */
                 continue;
             snprintf(name, sizeof name, "%s.%s", b->judge[j].id, m->name);
             if (!json) {
-                lm_str_add(out, "%-22s %14.6g %-8s", name, r[k].value, m->unit ? m->unit : "");
+                lm_str_add(out, "%-22s %14s %-8s", name, lm_human_value(value, r[k].value),
+                           m->unit ? m->unit : "");
                 if (r[k].error > 0)
                     lm_str_add(out, " +- %.3g", r[k].error);
                 lm_str_add(out, "   (%s)\n", b->judge[j].protocol);

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "cli/cli.h"
 #include "pipeline/job.h"
 
@@ -38,10 +39,12 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
     if (resume && set.n)
         return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set cannot "
                        "change it");
+    if (resume && !dry)
+        return show(lm_job_resume(resume, &text, e), &text, e);
     s = resume ? lm_job_conf(resume, &conf, e) : lm_conf_read(at.v[0], set.v, set.n, &conf, e);
     if (s)
         return s;
-    s = dry ? lm_job_estimate(conf, &text, e) : lm_job_run(conf, resume, &text, e);
+    s = dry ? lm_job_estimate(conf, &text, e) : lm_job_run(conf, false, &text, e);
     return show(s, &text, e);
 }
 
@@ -59,12 +62,12 @@ enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e)
     if (s || help || (s = lm_conf_read(at.v[0], set.v, set.n, &conf, e)) ||
         (s = lm_pipeline_open(conf, &p, e)))
         return s;
-    if (effective)
+    if (effective && !(s = lm_pipeline_complete(p, e)))
         lm_conf_write(p->conf, true, &text);
-    else
+    else if (!s)
         lm_str_add(&text, "%s: sound (%zu pruners, %zu evaluators, search %s)\n", at.v[0],
                    p->n_prune, p->n_evaluate, p->search.id);
-    if (text.failed)
+    if (!s && text.failed)
         s = lm_fail_memory(e, text.n, "the pipeline");
     lm_pipeline_close(p);
     return show(s, &text, e);
@@ -89,6 +92,28 @@ static enum lm_status shrink_goal(struct lm_shrink *o, const char *size, const c
     return LM_OK;
 }
 
+/* A pipeline.cfg may be replaced where an earlier shrink wrote it and its study
+ * never began.                                                               */
+static enum lm_status may_write(const char *folder, const char *path, const char *text,
+                                struct lm_err *e)
+{
+    char *old;
+    size_t n, line = strcspn(text, "\n");
+    if (lm_job_begun(folder))
+        return lm_fail(e, LM_ECONFIG, "%s: holds a run already; go on with `lamina run "
+                       "--resume %s`, or choose another --out", folder, folder);
+    if (!lm_file_exists(path))
+        return LM_OK;
+    enum lm_status s = lm_read_file(path, 1 << 20, &old, &n, e);
+    if (s)
+        return s;
+    if (strncmp(old, text, line))
+        s = lm_fail(e, LM_ECONFIG, "%s: is not what `lamina shrink` wrote; choose another "
+                    "--out", path);
+    lm_release(old);
+    return s;
+}
+
 /* The pipeline shrink runs is a file the user can keep and change. */
 static enum lm_status shrink_run(const struct lm_shrink *o, struct lm_err *e)
 {
@@ -100,9 +125,8 @@ static enum lm_status shrink_run(const struct lm_shrink *o, struct lm_err *e)
         s = lm_fail(e, LM_ECONFIG, "%s: path too long", o->out);
     if (!s)
         s = lm_make_folder(o->out, e);
-    if (!s && lm_file_exists(path))
-        s = lm_fail(e, LM_ECONFIG, "%s: holds a run already; go on with `lamina run --resume "
-                    "%s`, or choose another --out", o->out, o->out);
+    if (!s)
+        s = may_write(o->out, path, file.s, e);
     if (!s)
         s = lm_write_file(path, file.s, file.n, e);
     if (!s)
@@ -133,7 +157,7 @@ enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e)
         { "out", 's', &o.out, "DIR", "run folder (default ./lamina-out)" },
         { "seed", 'i', &o.seed, "N", "seed of the search (default 1)" },
         { "threads", 'i', &o.threads, "N", "worker threads (default: one for each CPU)" },
-        { "minutes", 'r', &o.minutes, "N", "how long it may take, about (default 5)" },
+        { "minutes", 'r', &o.minutes, "N", "how long it may take, about (default 6)" },
         { "dry-run", 'b', &dry, NULL, "print the pipeline only" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, 9, &at, 1, 1, &help, e);
     if (s || help)

@@ -191,8 +191,9 @@ static enum lm_status export_from(const char *folder, const char *trial_name,
                     lm_dtype_names[dtype - 1]);
         goto out;
     }
-    if (!(s = lm_pool_start((int)p->options->threads)) &&
+    if (!(s = lm_pool_start((int)p->options->threads, e)) &&
         !(s = lm_session_open(p, &session, e)) &&
+        !(s = lm_job_same(store, session, folder, e)) &&
         !(s = lm_export_trial(session, v, trial, &stage, dtype, to, true, e)))
         lm_log(LM_INFO, "exported trial %lld to %s", (long long)trial, to);
 out:
@@ -240,24 +241,9 @@ enum lm_status lm_cmd_report(int argc, char **argv, struct lm_err *e)
 {
     struct lm_list at;
     bool help;
-    char folder[4096];
     struct lm_str text = { 0 };
-    struct lm_conf *conf;
-    struct lm_pipeline *p;
-    struct lm_store *store;
-    struct lm_study *v;
     enum lm_status s = lm_flags_parse(argc, argv, NULL, 0, &at, 1, 1, &help, e);
     if (s || help)
         return s;
-    if (!realpath(at.v[0], folder))
-        return lm_fail(e, LM_EINPUT, "%s: no such run folder", at.v[0]);
-    if ((s = lm_job_conf(folder, &conf, e)) || (s = lm_pipeline_open(conf, &p, e)))
-        return s;
-    if (!(s = lm_job_study(folder, &store, &v, e))) {
-        s = lm_finish_report(p, v, folder, &text, e);
-        lm_view_free(v);
-        lm_store_close(store);
-    }
-    lm_pipeline_close(p);
-    return flush(s, &text, e);
+    return flush(lm_job_report(at.v[0], &text, e), &text, e);
 }

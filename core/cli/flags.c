@@ -70,7 +70,8 @@ static enum lm_status set(const struct lm_flag *f, const char *v, struct lm_err 
     }
     case 'i': {
         long long i = strtoll(v, &end, 10);
-        if (end == v || *end || errno || i < 0)
+        if (end == v || *end || errno || i < 0 ||
+            (i > INT32_MAX && strcmp(f->name, "seed")))
             return lm_fail(e, LM_ECONFIG, "--%s: '%s' is not a whole number", f->name, v);
         *(int64_t *)f->to = i;
         return LM_OK;

@@ -32,7 +32,7 @@ const struct lm_command lm_commands[] = {
     { "export", "RUN TRIAL|best|knee|smallest OUT [--format hf|gguf] [--dtype ...]",
       "write a trial as a model", lm_cmd_export },
     { "report", "RUN", "write a run's reports again", lm_cmd_report },
-    { "cache", "list | clear", "what the cache folder holds", lm_cmd_cache },
+    { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)", lm_cmd_cache },
     { NULL, NULL, NULL, NULL }
 };
 

@@ -46,6 +46,10 @@ const struct lm_conf *lm_conf_path(const struct lm_conf *root, const char *path)
 /* A list as it is, anything else as a list of itself: i-th member or NULL. */
 const struct lm_conf *lm_conf_item(const struct lm_conf *node, size_t i);
 size_t lm_conf_items(const struct lm_conf *node);   /* NULL: 0 */
+/* The group KEY of a group; where there is none an empty one is made, of origin
+ * "default".                                                                 */
+enum lm_status lm_conf_group(struct lm_conf *parent, const char *key,
+                             struct lm_conf **group, struct lm_err *e);
 /* A valid pipeline file again; comments: each value's origin. */
 void lm_conf_write(const struct lm_conf *root, bool comments, struct lm_str *out);
 /* "ORIGIN: error: ..." as LM_ECONFIG */

@@ -73,6 +73,14 @@ const struct lm_conf *lm_conf_get(const struct lm_conf *group, const char *key)
     return s ? *s : NULL;
 }
 
+enum lm_status lm_conf_group(struct lm_conf *parent, const char *key,
+                             struct lm_conf **group, struct lm_err *e)
+{
+    struct lm_conf **s = slot(parent, key);
+    *group = s ? *s : lm_conf_new(LM_CONF_GROUP, key, "default");
+    return s ? LM_OK : lm_conf_append(parent, *group, e);
+}
+
 void lm_conf_swap(struct lm_conf *a, struct lm_conf *b)
 {
     struct lm_conf t = *a;

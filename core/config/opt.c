@@ -510,6 +510,35 @@ enum lm_status lm_options_group(const struct lm_module *m, const char *text,
     return s;
 }
 
+/* ---- defaults written out ---------------------------------------------------------- */
+
+static enum lm_status add_default(const struct lm_opt *o, struct lm_conf *group,
+                                  struct lm_err *e)
+{
+    struct lm_conf *v;
+    enum lm_status s = lm_opt_text(o, o->def, strlen(o->def), "default", &v, e);
+    if (s)
+        return s;
+    if (!(v->key = lm_strdup(o->name, "conf"))) {
+        lm_conf_free(v);
+        return lm_fail_memory(e, strlen(o->name) + 1, "options");
+    }
+    return lm_conf_append(group, v, e);
+}
+
+enum lm_status lm_options_complete(const struct lm_module *m, bool use,
+                                   struct lm_conf *group, struct lm_err *e)
+{
+    const struct lm_opt name = { .name = "use", .type = LM_OPT_STRING, .def = m->name }, *o;
+    enum lm_status s = use && !lm_conf_get(group, "use") ? add_default(&name, group, e)
+                                                         : LM_OK;
+    for (size_t i = 0; !s && (o = lm_opt_at(m, i)); i++)
+        if (o->def && *o->def && !lm_conf_get(group, o->name) &&
+            !(o->alias && lm_conf_get(group, o->alias)))
+            s = add_default(o, group, e);
+    return s;
+}
+
 /* ---- lint ------------------------------------------------------------------------ */
 
 static bool sound_name(const char *s)

@@ -43,6 +43,11 @@ void lm_options_free(struct lm_options *o);
 enum lm_status lm_options_group(const struct lm_module *m, const char *text,
                                 const char *origin, struct lm_conf **group,
                                 struct lm_err *e);
+/* Writes defaults out: `use` if wanted, and each option that the group lacks,
+ * with the origin "default".  It fills the same struct then, also with a later
+ * version of the plugin that has other defaults.                            */
+enum lm_status lm_options_complete(const struct lm_module *m, bool use,
+                                   struct lm_conf *group, struct lm_err *e);
 /* Sets one option of a filled struct (a gene's value: .real for REAL, else
  * .integer; the index where there is a choice) and renews the hash.         */
 enum lm_status lm_options_set(const struct lm_module *m, struct lm_options *o,

@@ -16,7 +16,8 @@
 enum {
     MAX_LAYERS = 1000, MAX_HIDDEN = 65536, MAX_HEAD_DIM = 4096, MAX_HEADS = 4096,
     MAX_VOCAB = 4 << 20, MAX_FF = 1 << 20, MAX_CONTEXT = 1 << 30,
-    MAX_MERGES = 16 << 20, MAX_TOKEN_BYTES = 1 << 16, MAX_TEXT = 1 << 30
+    MAX_EOS_MORE = 1024, MAX_MERGES = 16 << 20,
+    MAX_TOKEN_BYTES = 1 << 16, MAX_TEXT = 1 << 30
 };
 
 struct lm_builder {
@@ -124,6 +125,12 @@ static enum lm_status check_arch(const struct lm_model *m, const struct lm_arch 
     enum lm_status st = LM_OK;
     for (size_t i = 0; i < sizeof whole / sizeof *whole && !st; i++)
         st = in_range(m, whole[i].what, whole[i].v, whole[i].low, whole[i].high, e);
+    if (!st)
+        st = in_range(m, "the number of further EOS tokens", a->n_eos_more, 0,
+                      a->eos_more ? MAX_EOS_MORE : 0, e);
+    for (uint32_t i = 0; !st && i < a->n_eos_more; i++)
+        st = in_range(m, "a further EOS token", a->eos_more[i], 0,
+                      (int64_t)a->vocab - 1, e);
     if (!st && a->head_dim % 2)
         st = lm_fail(e, LM_EINPUT, "%s: the head dimension is %d; RoPE needs an even one",
                      m->source, (int)a->head_dim);
@@ -139,18 +146,23 @@ static enum lm_status check_arch(const struct lm_model *m, const struct lm_arch 
     return st;
 }
 
-/* Strings and layers of the caller become the model's. */
+/* Strings, layers and ids of the caller become the model's. */
 static bool copy_arch(struct lm_model *m, const struct lm_arch *a)
 {
     size_t n = (size_t)a->n_layer;
     struct lm_layer_shape *layer = lm_alloc_array(n, sizeof *layer, "model");
+    int32_t *more = a->n_eos_more ? lm_alloc_array(a->n_eos_more, sizeof *more, "model")
+                                  : NULL;
     m->arch = *a;
     m->arch.struct_size = sizeof m->arch;
     m->arch.family = lm_strdup(a->family, "model");
     m->arch.name = lm_strdup(a->name ? a->name : "", "model");
     m->arch.layer = layer;
-    if (!layer || !m->arch.family || !m->arch.name)
+    m->arch.eos_more = more;
+    if (!layer || !m->arch.family || !m->arch.name || (a->n_eos_more && !more))
         return false;
+    if (more)
+        memcpy(more, a->eos_more, a->n_eos_more * sizeof *more);
     memcpy(layer, a->layer, n * sizeof *layer);
     return true;
 }

@@ -224,6 +224,8 @@ static uint64_t hash_arch(const struct lm_arch *a)
         a->rope_context
     };
     uint64_t h = lm_hash_str(a->family, 1);
+    for (uint32_t i = 0; i < a->n_eos_more; i++)
+        h = lm_hash_u64((uint64_t)a->eos_more[i], h);
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++)
         h = lm_hash_u64((uint64_t)whole[i], h);
     for (size_t i = 0; i < sizeof real / sizeof *real; i++)
@@ -335,6 +337,7 @@ void lm_model_free(struct lm_model *m)
     lm_release((void *)m->arch.family);
     lm_release((void *)m->arch.name);
     lm_release((void *)m->arch.layer);
+    lm_release((void *)m->arch.eos_more);
     if (m->vocabulary) {
         lm_release((void *)m->vocabulary->token);
         lm_release((void *)m->vocabulary->merge);

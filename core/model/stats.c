@@ -457,7 +457,7 @@ static enum lm_status check_disk(const struct pass *p, const char *folder,
 
 static uint64_t pass_key(const struct pass *p)
 {
-    struct lm_device device = { .name = "" };
+    struct lm_device device = { .struct_size = sizeof device };
     p->g->ops->device(p->g->backend, &device, NULL);
     uint64_t key = lm_hash_str(device.name, lm_model_hash(p->g->model));
     key = lm_hash(p->ids, (size_t)(p->n_seq * p->length) * sizeof *p->ids, key);

@@ -106,7 +106,7 @@ enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *u
     *b = (struct lm_bench){ 0 };
     enum lm_status s = lm_load_model(path, use, run, &b->model, e);
     if (s || (s = lm_run_model(run, b->model, e)) ||
-        (s = lm_stage_create(backend, b->model, NULL, e)) ||
+        (s = lm_stage_create(b->backend = backend, b->model, NULL, e)) ||
         (s = lm_engine_open(b->model, backend->plugin->ops, backend->self, &b->engine, e)))
         return s;
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
@@ -121,6 +121,8 @@ void lm_bench_close(struct lm_bench *b)
     lm_space_close(b->space);
     lm_stats_close(b->stats);
     lm_engine_close(b->engine);
+    if (b->backend)
+        lm_stage_destroy(b->backend);
     lm_model_free(b->model);
     *b = (struct lm_bench){ 0 };
 }
@@ -129,6 +131,8 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
                               uint32_t dtype, size_t memory, struct lm_err *e)
 {
     lm_judges_close(b);
+    b->judge_stage = stage;
+    b->n_judge = n;
     for (size_t i = 0; i < n; i++) {
         enum lm_status s = stage[i].self ? LM_OK :
             lm_stage_create(&stage[i], b->model, NULL, e);
@@ -137,7 +141,6 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
         b->judge[i] = (struct lm_judge){ .id = stage[i].id, .ops = stage[i].plugin->ops,
                                          .self = stage[i].self };
     }
-    b->n_judge = n;
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory };
     return lm_evaluation_open(&a, &b->evaluation, e);
@@ -147,5 +150,7 @@ void lm_judges_close(struct lm_bench *b)
 {
     lm_evaluation_close(b->evaluation);
     b->evaluation = NULL;
+    for (size_t i = 0; i < b->n_judge; i++)
+        lm_stage_destroy(&b->judge_stage[i]);
     b->n_judge = 0;
 }

@@ -2,6 +2,7 @@
 /* estimate.c -- what a run will take, before it starts: from the model's work
  * per token, the evaluators' items and this machine's measured speed.
  * Predictions, and labelled so.                                              */
+#include <math.h>
 #include <stdio.h>
 
 #include "base/file.h"
@@ -9,6 +10,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "pipeline/job.h"
+#include "plan/plan.h"
 
 /* Seconds of one token through the dense model, measured over one window. */
 static enum lm_status token_seconds(struct lm_bench *b, double *seconds, struct lm_err *e)
@@ -40,10 +42,17 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
                                struct lm_str *text, struct lm_err *e)
 {
     uint64_t needs, sites;
+    struct lm_cost cost = { .struct_size = sizeof cost };
+    struct lm_plan *plan;
     double per_token, tokens = 0;
     char bytes[32], disk[32], time[32], cal[32];
     const struct lm_search *ops = p->search.plugin->ops;
-    enum lm_status s = token_seconds(b, &per_token, e);
+    enum lm_status s = lm_plan_open(lm_model_arch(b->model), NULL, &plan, e);
+    if (s)
+        return s;
+    lm_plan_cost(plan, LM_F32, &cost);
+    lm_plan_free(plan);
+    s = token_seconds(b, &per_token, e);
     if (!s)
         s = lm_judges_open(b, p->evaluate, p->n_evaluate, lm_pipeline_dtype(p), 1 << 28, e);
     if (!s)
@@ -53,7 +62,10 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
     for (size_t i = 0; i < b->n_judge; i++)
         if (b->judge[i].ops->needs & LM_NEEDS_RUN)
             tokens += 512.0 * (double)b->judge[i].n_items;
-    size_t trials = 1 + (ops->budget ? ops->budget(p->search.self) : 0);
+    size_t trials = 1 + ops->budget(p->search.self);
+    /* a trial derives each matrix of the body once, until run.memory is full */
+    double derived = fmin((double)p->options->memory,
+                          (double)trials * 4 * (double)cost.body_params);
     lm_pipeline_needs(p, &needs, &sites);
     double stats = needs ? (double)lm_stats_bytes(lm_model_arch(b->model), needs, sites) : 0;
     struct lm_text_options calibration = { 0 };
@@ -72,8 +84,7 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
                "  disk          %s in the cache folder\n",
                trials, lm_human_time(cal, t_cal),
                lm_human_time(time, (double)trials * tokens * per_token / lm_pool_threads()),
-               lm_human_bytes(bytes, (double)p->options->memory +
-                              4.0 * (double)lm_model_arch(b->model)->vocab *
+               lm_human_bytes(bytes, derived + 4.0 * (double)lm_model_arch(b->model)->vocab *
                               lm_model_arch(b->model)->hidden),
                lm_human_bytes(disk, stats));
     return text->failed ? lm_fail_memory(e, text->n, "the estimate") : LM_OK;
@@ -86,7 +97,7 @@ enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text, struct
     enum lm_status s = lm_pipeline_open(conf, &p, e);
     if (s)
         return s;
-    s = lm_pool_start((int)p->options->threads);
+    s = lm_pool_start((int)p->options->threads, e);
     if (!s)
         s = lm_bench_open(&b, p->model->path, p->model_use, &p->backend, p->run, e);
     if (!s)

@@ -171,10 +171,12 @@ static void card(const struct lm_session *s, const struct lm_study *v, int64_t t
                lm_model_source(s->bench.model),
                (unsigned long long)lm_model_hash(s->bench.model), lm_host()->version,
                (long long)t->id);
-    for (int i = 0; i < v->n_metric; i++)
+    for (int i = 0; i < v->n_metric; i++) {
+        char value[32];
         if (!isnan(t->value[i]))
-            lm_str_add(out, "| %s | %.6g %s |\n", v->metric[i].name, t->value[i],
-                       v->metric[i].unit);
+            lm_str_add(out, "| %s | %s %s |\n", v->metric[i].name,
+                       lm_human_value(value, t->value[i]), v->metric[i].unit);
+    }
     lm_str_add(out, "\n## Plan\n\n```\n%s```\n", t->plan_text);
 }
 
@@ -234,6 +236,9 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
 {
     struct lm_pipeline *p = s->pipeline;
     char base[4096], path[4608];
+    if (lm_view_pick(v, LM_PICK_BEST) < 0)
+        return lm_fail(e, LM_EFAILED, "no trial meets the constraints; start a new run with a "
+                       "looser bound or a larger budget of the search");
     if (!p->n_export)
         return LM_OK;
     if (!lm_path_join(base, sizeof base, folder, "export"))
@@ -244,8 +249,8 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
         const struct lm_format *ops = x->stage.plugin->ops;
         int64_t trial = lm_view_pick(v, (enum lm_pick)x->o->pick);
         if (trial < 0)
-            return lm_fail(e, LM_EFAILED, "no trial meets the constraints; raise the bound "
-                           "or the search's budget, then --resume");
+            return lm_conf_fail(e, x->stage.at, "export: pick = \"smallest\" needs what "
+                                "`size` measures; add it to `evaluate`");
         if (x->o->file)
             snprintf(path, sizeof path, "%s/%s", base, x->o->file);
         else

@@ -47,6 +47,14 @@ static int32_t sample(const float *logit, int32_t n, const struct lm_generate *o
     return sorted[kept ? kept - 1 : 0].id;
 }
 
+static bool ends_text(const struct lm_arch *a, int32_t id)
+{
+    bool end = id == a->eos;
+    for (uint32_t i = 0; i < a->n_eos_more && !end; i++)
+        end = id == a->eos_more[i];
+    return end;
+}
+
 static enum lm_status run(struct lm_decoder *d, const struct lm_arch *a,
                           const struct lm_generate *o, const int32_t *ids, size_t n_ids,
                           float *logit, struct scored *sorted, int32_t *out, size_t *n_out,
@@ -60,7 +68,7 @@ static enum lm_status run(struct lm_decoder *d, const struct lm_arch *a,
         int32_t id = o->temperature > 0 ? sample(logit, a->vocab, o, sorted, &rng)
                                         : greedy(logit, a->vocab);
         out[(*n_out)++] = id;
-        if ((id == a->eos && !o->ignore_eos) || (int64_t)*n_out == o->tokens)
+        if ((!o->ignore_eos && ends_text(a, id)) || (int64_t)*n_out == o->tokens)
             break;
         st = lm_decoder_feed(d, &id, 1, logit, NULL, e);
     }

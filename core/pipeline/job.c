@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
@@ -25,20 +26,49 @@ static enum lm_status study_path(const char *folder, char *out, size_t n, struct
         : lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
 }
 
+bool lm_job_begun(const char *folder)
+{
+    char path[4096];
+    return lm_path_join(path, sizeof path, folder, "study.db") && lm_file_exists(path);
+}
+
 /* One process at a time in a run folder; the lock goes with the process. */
 static enum lm_status lock(const char *folder, int *fd, struct lm_err *e)
 {
     char path[4096];
+    struct stat mine, named;
     if (!lm_path_join(path, sizeof path, folder, "lock"))
         return lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
-    *fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
-    if (*fd < 0)
-        return lm_fail(e, LM_EIO, "%s: cannot be written; choose another --out", path);
-    if (flock(*fd, LOCK_EX | LOCK_NB)) {
-        close(*fd);
-        return lm_fail(e, LM_EFAILED, "%s: another lamina is at work in this folder", folder);
+    for (int patience = 20;;) {         /* a process that was killed may still be going */
+        *fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+        if (*fd < 0)
+            return lm_fail(e, LM_EIO, "%s: cannot be written; choose another --out", path);
+        if (flock(*fd, LOCK_EX | LOCK_NB)) {
+            close(*fd);
+            if (patience-- > 0 && !lm_canceled()) {
+                nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+                continue;
+            }
+            return lm_fail(e, LM_EFAILED, "%s: another lamina is at work in this folder",
+                           folder);
+        }
+        if (!fstat(*fd, &mine) && !stat(path, &named) && mine.st_dev == named.st_dev &&
+            mine.st_ino == named.st_ino)
+            return LM_OK;
+        close(*fd);                     /* its last holder removed it: take a new one */
     }
-    return LM_OK;
+}
+
+/* A run that failed before its study began leaves nothing behind. */
+static void tidy(const char *folder, bool made)
+{
+    char path[4096];
+    if (lm_job_begun(folder))
+        return;
+    if (lm_path_join(path, sizeof path, folder, "lock"))
+        unlink(path);
+    if (made)
+        rmdir(folder);                  /* only if empty */
 }
 
 static enum lm_status put_u64(struct lm_store *s, const char *key, uint64_t v,
@@ -68,6 +98,25 @@ static enum lm_status put_plugins(struct lm_store *store, const struct lm_pipeli
     return st;
 }
 
+static void text_key(char *out, size_t size, const char *name)
+{
+    snprintf(out, size, "text_hash:%s", name);
+}
+
+static enum lm_status put_texts(struct lm_store *store, const struct lm_run *run,
+                                struct lm_err *e)
+{
+    const char *name;
+    uint64_t hash;
+    enum lm_status st = LM_OK;
+    for (size_t i = 0; !st && lm_run_text_at(run, i, &name, &hash); i++) {
+        char key[4200];
+        text_key(key, sizeof key, name);
+        st = put_u64(store, key, hash, "%016" PRIx64, e);
+    }
+    return st;
+}
+
 static enum lm_status put_provenance(struct lm_store *store, struct lm_session *s,
                                      struct lm_err *e)
 {
@@ -77,8 +126,11 @@ static enum lm_status put_provenance(struct lm_store *store, struct lm_session *
     struct lm_pipeline *p = s->pipeline;
     struct lm_str conf = { 0 };
     strftime(now, sizeof now, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&t, &tm));
+    enum lm_status st = lm_pipeline_complete(p, e);
+    if (st)
+        return st;
     lm_conf_write(p->conf, true, &conf);
-    enum lm_status st = conf.failed ? lm_fail_memory(e, conf.n, "the pipeline") : LM_OK;
+    st = conf.failed ? lm_fail_memory(e, conf.n, "the pipeline") : LM_OK;
     if (!st && !getcwd(cwd, sizeof cwd))
         cwd[0] = 0;
     if (st || (st = lm_store_put(store, "pipeline", conf.s, e)) ||
@@ -89,7 +141,8 @@ static enum lm_status put_provenance(struct lm_store *store, struct lm_session *
         (st = lm_store_put(store, "version", lm_host()->version, e)) ||
         (st = lm_store_put(store, "blas", lm_linalg_core(), e)) ||
         (st = lm_store_put(store, "started", now, e)) ||
-        (st = put_plugins(store, p, e)))
+        (st = lm_store_put(store, "name", p->options->name, e)) ||
+        (st = put_plugins(store, p, e)) || (st = put_texts(store, p->run, e)))
         goto out;
     for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
         char key[128];
@@ -101,27 +154,75 @@ out:
     return st;
 }
 
-/* A resumed study must be of the model as it is now. */
-static enum lm_status check_same(struct lm_store *store, struct lm_session *s,
-                                 const char *folder, struct lm_err *e)
+/* What SQLite keeps beside a database while it is open. */
+static void remove_logs(const char *path)
 {
-    static const char *const key[] = { "model_hash", "version" };
-    char now[2][32], *was;
-    snprintf(now[0], sizeof now[0], "%016" PRIx64, lm_model_hash(s->bench.model));
-    snprintf(now[1], sizeof now[1], "%s", lm_host()->version);
-    for (int i = 0; i < 2; i++) {
-        enum lm_status st = lm_store_get(store, key[i], &was, e);
-        if (st)
-            return st;
-        bool same = was && !strcmp(was, now[i]);
-        if (!same)
-            st = lm_fail(e, LM_EINPUT, "%s: the study is of %s %s, this is %s; start a new "
-                         "run", folder, i ? "version" : "model", was ? was : "?", now[i]);
-        lm_release(was);
-        if (st)
-            return st;
+    static const char *const part[] = { "-wal", "-shm", "-journal" };
+    char name[4200];
+    for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
+        snprintf(name, sizeof name, "%s%s", path, part[i]);
+        unlink(name);
     }
-    return LM_OK;
+}
+
+/* The study gets its name once all that `run --resume` needs is in it and on
+ * disk, so whatever kills a run, a study is whole or not there.              */
+static enum lm_status begin_study(const char *path, struct lm_session *s, struct lm_err *e)
+{
+    char fresh[4104];
+    struct lm_store *store = NULL;
+    struct lm_study *view = NULL;
+    snprintf(fresh, sizeof fresh, "%s.new", path);
+    unlink(fresh);                      /* of a run that was killed here */
+    remove_logs(fresh);
+    remove_logs(path);                  /* they outlived their study */
+    enum lm_status st = lm_store_open(fresh, true, &store, e);
+    if (!st)
+        st = put_provenance(store, s, e);
+    if (!st)
+        st = lm_view_new(s->pipeline, lm_model_arch(s->bench.model), store, &view, e);
+    lm_view_free(view);
+    if (!st)
+        st = lm_store_settle(store, e);
+    lm_store_close(store);
+    if (!st)
+        st = lm_move_file(fresh, path, e);
+    if (st) {
+        unlink(fresh);
+        remove_logs(fresh);
+    }
+    return st;
+}
+
+static enum lm_status same(struct lm_store *store, const char *key, const char *what,
+                           const char *now, bool must, const char *folder, struct lm_err *e)
+{
+    char *was;
+    enum lm_status st = lm_store_get(store, key, &was, e);
+    if (!st && (was ? strcmp(was, now) != 0 : must))
+        st = lm_fail(e, LM_EINPUT, "%s: the study is of %s %s, this is %s; start a new run",
+                     folder, what, was ? was : "?", now);
+    lm_release(was);
+    return st;
+}
+
+enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
+                           const char *folder, struct lm_err *e)
+{
+    char now[32], key[4200], what[4200];
+    const char *name;
+    uint64_t hash;
+    snprintf(now, sizeof now, "%016" PRIx64, lm_model_hash(s->bench.model));
+    enum lm_status st = same(store, "model_hash", "model", now, true, folder, e);
+    if (!st)
+        st = same(store, "version", "version", lm_host()->version, true, folder, e);
+    for (size_t i = 0; !st && lm_run_text_at(s->pipeline->run, i, &name, &hash); i++) {
+        text_key(key, sizeof key, name);
+        snprintf(what, sizeof what, "text '%s'", name);
+        snprintf(now, sizeof now, "%016" PRIx64, hash);
+        st = same(store, key, what, now, false, folder, e);
+    }
+    return st;
 }
 
 static enum lm_status finish(struct lm_session *s, struct lm_study *v, const char *folder,
@@ -153,13 +254,17 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
     enum lm_status st = study_path(folder, path, sizeof path, e);
     if (st)
         return st;
-    if (!resume && lm_file_exists(path))
+    if (!resume && lm_job_begun(folder))
         return lm_fail(e, LM_ECONFIG, "%s: holds a study already; go on with `lamina run "
                        "--resume %s`, or choose another folder", folder, folder);
     if ((st = lm_session_open(p, &s, e)))
         return st;
-    if (!(st = lm_store_open(path, !resume, &store, e)))
-        st = resume ? check_same(store, s, folder, e) : put_provenance(store, s, e);
+    if (!resume)
+        st = begin_study(path, s, e);
+    if (!st)
+        st = lm_store_open(path, false, &store, e);
+    if (!st && resume)
+        st = lm_job_same(store, s, folder, e);
     if (!st)
         st = lm_view_new(p, lm_model_arch(s->bench.model), store, &view, e);
     if (!st)
@@ -174,6 +279,14 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
     return st;
 }
 
+/* With the folder locked. */
+static enum lm_status work(struct lm_pipeline *p, bool resume, struct lm_str *text,
+                           struct lm_err *e)
+{
+    enum lm_status st = lm_pool_start((int)p->options->threads, e);
+    return st ? st : run_in(p, resume, text, e);
+}
+
 enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text,
                           struct lm_err *e)
 {
@@ -182,12 +295,33 @@ enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text
     enum lm_status st = lm_pipeline_open(conf, &p, e);
     if (st)
         return st;
-    if (!(st = lm_make_folder(p->options->out, e)) && !(st = lock(p->options->out, &fd, e))) {
-        if (!(st = lm_pool_start((int)p->options->threads)))
-            st = run_in(p, resume, text, e);
+    const char *folder = p->options->out;
+    bool made = !lm_file_exists(folder);
+    if (!(st = lm_make_folder(folder, e)) && !(st = lock(folder, &fd, e))) {
+        st = work(p, resume, text, e);
+        tidy(folder, made);
         close(fd);
     }
     lm_pipeline_close(p);
+    return st;
+}
+
+enum lm_status lm_job_resume(const char *folder, struct lm_str *text, struct lm_err *e)
+{
+    struct lm_conf *conf;
+    struct lm_pipeline *p;
+    int fd;
+    if (!lm_job_begun(folder))
+        return lm_fail(e, LM_EINPUT, "%s: holds no study to go on with; run its pipeline "
+                       "file", folder);
+    enum lm_status st = lock(folder, &fd, e);
+    if (st)
+        return st;
+    if (!(st = lm_job_conf(folder, &conf, e)) && !(st = lm_pipeline_open(conf, &p, e))) {
+        st = work(p, true, text, e);
+        lm_pipeline_close(p);
+    }
+    close(fd);
     return st;
 }
 
@@ -197,18 +331,17 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
     char path[4096];
     enum lm_status st = study_path(folder, path, sizeof path, e);
     *store = NULL;
-    if (!st && !lm_file_exists(path))
+    if (!st && !lm_job_begun(folder))
         st = lm_fail(e, LM_EINPUT, "%s: holds no study (study.db)", folder);
     if (!st)
         st = lm_store_open(path, false, store, e);
-    if (!st && view)
-        st = lm_view_load(*store, view, e);
+    if (!st && view && (st = lm_view_load(*store, view, e)) == LM_EINPUT)
+        lm_err_prefix(e, "%s: ", path);
     if (st) {
         lm_store_close(*store);
         *store = NULL;
-        return st == LM_EINPUT ? lm_err_prefix(e, "%s: ", folder) : st;
     }
-    return LM_OK;
+    return st;
 }
 
 enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_err *e)
@@ -235,5 +368,27 @@ enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_
     }
     lm_release(text);
     lm_release(cwd);
+    return st;
+}
+
+enum lm_status lm_job_report(const char *folder, struct lm_str *text, struct lm_err *e)
+{
+    struct lm_store *store;
+    struct lm_study *view = NULL;
+    struct lm_conf *conf = NULL;
+    struct lm_pipeline *p = NULL;
+    char *stored = NULL;
+    enum lm_status st = lm_job_study(folder, &store, &view, e);
+    if (st)
+        return st;
+    if (!(st = lm_store_get(store, "pipeline", &stored, e)) && !stored)
+        st = lm_fail(e, LM_EINPUT, "%s: the study holds no pipeline", folder);
+    if (!st && !(st = lm_conf_parse(stored, "study.db", NULL, 0, &conf, e)) &&
+        !(st = lm_pipeline_reports(conf, &p, e)))
+        st = lm_finish_report(p, view, folder, text, e);
+    lm_pipeline_close(p);
+    lm_release(stored);
+    lm_view_free(view);
+    lm_store_close(store);
     return st;
 }

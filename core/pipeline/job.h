@@ -9,11 +9,20 @@
  * folder must hold a study of this very pipeline and model.                 */
 enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text,
                           struct lm_err *e);
+/* Goes on with the study in a run folder. */
+enum lm_status lm_job_resume(const char *folder, struct lm_str *text, struct lm_err *e);
+/* Does the folder hold a study?  One is there with its pipeline or not at all. */
+bool lm_job_begun(const char *folder);
 /* The pipeline of the study in a run folder. */
 enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_err *e);
+/* Writes the reports of a run folder again: needs neither model nor texts. */
+enum lm_status lm_job_report(const char *folder, struct lm_str *text, struct lm_err *e);
 /* The study in a run folder, read-only use; close both. */
 enum lm_status lm_job_study(const char *folder, struct lm_store **store,
                             struct lm_study **view, struct lm_err *e);
+/* The study must be of the model and the texts as they are now. */
+enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
+                           const char *folder, struct lm_err *e);
 /* Trials, time, memory and disk that a run will take, as text. */
 enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text, struct lm_err *e);
 
@@ -22,7 +31,7 @@ struct lm_shrink {
     const char *model, *text, *out;
     double to;                  /* share of body parameters; 0: not given */
     double max_bytes, max_ms;   /* 0: not given */
-    double minutes;             /* aim of the whole run; 0: 5 */
+    double minutes;             /* aim of the whole run; 0: 6 */
     int64_t seed, threads;
 };
 /* The pipeline file's text.  Reads the model's header, times it for max_ms. */

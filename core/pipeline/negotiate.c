@@ -98,6 +98,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
         edits |= ops->edits | ops->needs_scores;
     }
+    if (*stats & LM_BIT(LM_STAT_GRAM))      /* its diagonal: one file serves more */
+        *stats |= LM_BIT(LM_STAT_SUMSQ);
     *sites = 0;
     if (edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD) | LM_BIT(LM_SITE_ATTN)))
         *sites |= LM_BIT(LM_SITE_ATTN);
@@ -151,7 +153,7 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
         for (size_t k = 0; k < sizeof name / sizeof *name; k++)
             if (missing & (UINT64_C(1) << k))
                 return lm_conf_fail(e, p->export[i].stage.at, "export: format '%s' cannot "
-                                    "write %s, which %s can make; use another format "
+                                    "write %s, which %s has or makes; use another format "
                                     "(gguf can), or options that keep layers equal",
                                     p->export[i].stage.plugin->module.name, name[k], what);
     }
@@ -185,6 +187,15 @@ enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e)
         return lm_conf_fail(e, p->search.at, "search '%s' handles at most %u objectives, "
                             "%zu are given", p->search.plugin->module.name,
                             search->max_objectives, p->n_objective);
+    char name[128];
+    int n_metric = 0;
+    while (lm_metric_at(p->evaluate, p->n_evaluate, n_metric, name, sizeof name, NULL))
+        n_metric++;
+    for (int i = 0; lm_metric_at(p->final, p->n_final, i, name, sizeof name, NULL); i++)
+        n_metric++;
+    if (n_metric > LM_MAX_METRICS)
+        return lm_conf_fail(e, p->conf, "`evaluate` and `final` measure %d metrics; %d are "
+                            "the most", n_metric, LM_MAX_METRICS);
     if (!p->n_prune)
         return lm_conf_fail(e, p->conf, "`prune` is missing: there is nothing to search");
     for (size_t i = 0; i < p->n_final; i++)

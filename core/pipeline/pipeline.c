@@ -23,7 +23,7 @@ static const struct lm_opt run_schema[] = {
     LM_INT(struct lm_run_options, threads, "0", 0, 1024, NULL, LM_NO_HASH,
            "worker threads, 0: one for each CPU"),
     LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
-           "memory for derived matrices and hidden states"),
+           "memory for derived matrices; a quarter more for the dense model's predictions"),
     LM_INT(struct lm_run_options, batch, "32", 1, 4096, NULL, LM_EXPERT,
            "proposals evaluated together"),
     LM_INT(struct lm_run_options, finalists, "4", 0, 64, NULL, LM_NO_HASH,
@@ -230,6 +230,10 @@ static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
         if ((s = fill(&export_group, &part, "export", &x->opt, e)))
             return s;
         x->o = x->opt.config;
+        const char *file = x->o->file;
+        if (file && (!*file || *file == '.' || strchr(file, '/')))
+            return lm_conf_fail(e, at, "export: file: '%s' is no plain name; exports go to "
+                                "export/ in the run folder", file);
         if ((s = lm_stage_create(&x->stage, NULL, NULL, e)))
             return s;
         x->limits.struct_size = sizeof x->limits;
@@ -282,6 +286,9 @@ static enum lm_status open_single(struct lm_pipeline *p, enum lm_kind kind, cons
 static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
 {
     enum lm_status s = check_keys(p->conf, e);
+    if (!s && !lm_conf_get(p->conf, "search"))
+        s = lm_conf_fail(e, p->conf, "group `search` is missing; write "
+                         "search: { use = \"nsga2\"; };");
     if (s || (s = open_run(p, e)) || (s = open_data(p, e)) ||
         (s = open_list(p, "score", LM_SCORER, p->score, &p->n_score, e)) ||
         (s = open_list(p, "prune", LM_PRUNER, p->prune, &p->n_prune, e)) ||
@@ -298,8 +305,58 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
     return lm_negotiate(p, e);
 }
 
-enum lm_status lm_pipeline_open(struct lm_conf *conf, struct lm_pipeline **out,
-                                struct lm_err *e)
+/* ---- defaults written out ------------------------------------------------------- */
+
+/* key: of a group of the root that may be missing, else NULL */
+static enum lm_status complete(struct lm_pipeline *p, const struct lm_stage *s,
+                               const char *key, struct lm_err *e)
+{
+    struct lm_conf *group = (struct lm_conf *)s->at;    /* a node of p->conf */
+    enum lm_status st = group ? LM_OK : lm_conf_group(p->conf, key, &group, e);
+    for (size_t i = 0; !st && i < s->n_child; i++)
+        st = complete(p, &s->child[i], NULL, e);
+    return st ? st : lm_options_complete(&s->plugin->module, true, group, e);
+}
+
+static enum lm_status complete_group(struct lm_pipeline *p, const char *key,
+                                     const struct lm_module *schema, struct lm_err *e)
+{
+    struct lm_conf *group;
+    enum lm_status s = lm_conf_group(p->conf, key, &group, e);
+    return s ? s : lm_options_complete(schema, false, group, e);
+}
+
+enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e)
+{
+    const struct { const struct lm_stage *v; size_t n; const char *key; } list[] = {
+        { p->score, p->n_score, NULL }, { p->prune, p->n_prune, NULL },
+        { &p->repair, 1, "repair" }, { &p->backend, 1, "backend" },
+        { p->evaluate, p->n_evaluate, NULL }, { p->final, p->n_final, NULL },
+        { &p->search, 1, NULL }, { p->report, p->n_report, NULL } };
+    enum lm_status s = complete_group(p, "run", &run_group, e);
+    if (!s)
+        s = complete_group(p, "model", &model_group, e);
+    if (!s)
+        s = complete_group(p, "sample", &sample_group, e);
+    for (size_t i = 0; !s && i < p->n_data; i++)
+        s = lm_options_complete(&data_group, false,
+                                lm_conf_get(p->conf, "data")->child[i], e);
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++)
+        for (size_t k = 0; !s && k < list[i].n; k++)
+            s = complete(p, &list[i].v[k], list[i].key, e);
+    for (size_t i = 0; !s && i < p->n_export; i++) {
+        if (!(s = complete(p, &p->export[i].stage, NULL, e)))
+            s = lm_options_complete(&export_group, false,
+                                    (struct lm_conf *)p->export[i].stage.at, e);
+    }
+    return s;
+}
+
+/* ---- opening ---------------------------------------------------------------------- */
+
+static enum lm_status open_with(struct lm_conf *conf,
+                                enum lm_status (*open)(struct lm_pipeline *, struct lm_err *),
+                                struct lm_pipeline **out, struct lm_err *e)
 {
     struct lm_pipeline *p = lm_alloc(sizeof *p, "pipeline");
     if (!p) {
@@ -307,13 +364,31 @@ enum lm_status lm_pipeline_open(struct lm_conf *conf, struct lm_pipeline **out,
         return lm_fail_memory(e, sizeof *p, "the pipeline");
     }
     p->conf = conf;
-    enum lm_status s = open_all(p, e);
+    enum lm_status s = open(p, e);
     if (s) {
         lm_pipeline_close(p);
         return s;
     }
     *out = p;
     return LM_OK;
+}
+
+enum lm_status lm_pipeline_open(struct lm_conf *conf, struct lm_pipeline **p,
+                                struct lm_err *e)
+{
+    return open_with(conf, open_all, p, e);
+}
+
+static enum lm_status open_reports(struct lm_pipeline *p, struct lm_err *e)
+{
+    enum lm_status s = lm_run_open(0, &p->run, e);
+    return s ? s : open_list(p, "report", LM_REPORTER, p->report, &p->n_report, e);
+}
+
+enum lm_status lm_pipeline_reports(struct lm_conf *conf, struct lm_pipeline **p,
+                                   struct lm_err *e)
+{
+    return open_with(conf, open_reports, p, e);
 }
 
 static void close_list(struct lm_stage *list, size_t n)

@@ -63,7 +63,14 @@ struct lm_pipeline {
 /* Takes over conf, also on failure. */
 enum lm_status lm_pipeline_open(struct lm_conf *conf, struct lm_pipeline **p,
                                 struct lm_err *e);
+/* The same with the `report` stages alone. */
+enum lm_status lm_pipeline_reports(struct lm_conf *conf, struct lm_pipeline **p,
+                                   struct lm_err *e);
 void lm_pipeline_close(struct lm_pipeline *p);
+
+/* Writes the defaults of all groups and plugins into p->conf, so that its text
+ * means the same to a later version.                                        */
+enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e);
 
 /* "perplexity.ppl" -> index among the metrics of stages; -1. */
 int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "model/stats.h"
 
@@ -15,8 +16,10 @@ struct text {
     char   *name, *path;
     double  from, to;
     int64_t sequences, length, seed;
-    int32_t *ids;                       /* the whole file */
-    size_t  first, n;                   /* the slice */
+    int32_t *ids;                       /* the whole file; NULL: not read yet */
+    bool    shared;                     /* ids are another slice's */
+    uint64_t hash;                      /* of the file's bytes */
+    size_t  first, n, n_file;           /* the slice; tokens of the file */
 };
 
 struct lm_run {
@@ -45,7 +48,8 @@ void lm_run_close(struct lm_run *r)
     for (size_t i = 0; i < r->n_text; i++) {
         lm_release(r->text[i].name);
         lm_release(r->text[i].path);
-        lm_release(r->text[i].ids);
+        if (!r->text[i].shared)
+            lm_release(r->text[i].ids);
     }
     lm_tokenizer_close(r->tokenizer);
     pthread_mutex_destroy(&r->lock);
@@ -88,6 +92,14 @@ bool lm_run_has_text(const struct lm_run *r, const char *name)
     return find(r, name) || lm_file_exists(name);
 }
 
+const char *lm_run_near_text(const struct lm_run *r, const char *name)
+{
+    const char *names[MAX_TEXTS];
+    for (size_t i = 0; i < r->n_text; i++)
+        names[i] = r->text[i].name;
+    return lm_nearest(name, names, r->n_text);
+}
+
 enum lm_status lm_run_model(struct lm_run *r, const struct lm_model *m, struct lm_err *e)
 {
     const struct lm_vocabulary *v = lm_model_vocabulary(m);
@@ -99,6 +111,13 @@ const struct lm_tokenizer *lm_run_tokenizer(const struct lm_run *r)
     return r->tokenizer;
 }
 
+static void slice(struct text *t, size_t n)
+{
+    t->n_file = n;
+    t->first = (size_t)(t->from * (double)n);
+    t->n = (size_t)(t->to * (double)n) - t->first;
+}
+
 /* Tokenizes the file of t, or borrows the ids of another slice of it. */
 static enum lm_status load(struct lm_run *r, struct text *t, struct lm_err *e)
 {
@@ -107,16 +126,38 @@ static enum lm_status load(struct lm_run *r, struct text *t, struct lm_err *e)
     if (!r->tokenizer)
         return lm_fail(e, LM_EINPUT, "%s: the model has no tokenizer, so it cannot read "
                        "text", t->path);
+    for (size_t i = 0; i < r->n_text; i++) {
+        const struct text *o = &r->text[i];
+        if (o->ids && !o->shared && !strcmp(o->path, t->path)) {
+            t->ids = o->ids;
+            t->shared = true;
+            t->hash = o->hash;
+            slice(t, o->n_file);
+            return LM_OK;
+        }
+    }
     enum lm_status s = lm_read_file(t->path, TEXT_LIMIT, &bytes, &n_bytes, e);
     if (s)
         return s;
+    t->hash = lm_hash(bytes, n_bytes, 0);
     s = lm_tokenize(r->tokenizer, bytes, n_bytes, false, &t->ids, &n, e);
     lm_release(bytes);
     if (s)
         return lm_err_prefix(e, "%s: ", t->path);
-    t->first = (size_t)(t->from * (double)n);
-    t->n = (size_t)(t->to * (double)n) - t->first;
+    slice(t, n);
     return LM_OK;
+}
+
+bool lm_run_text_at(const struct lm_run *r, size_t i, const char **name, uint64_t *hash)
+{
+    size_t k = 0;
+    while (k < r->n_text && (!r->text[k].ids || i--))
+        k++;
+    if (k == r->n_text)
+        return false;
+    *name = r->text[k].name;
+    *hash = r->text[k].hash;
+    return true;
 }
 
 static enum lm_status get(struct lm_run *r, const char *name, struct text **out,

@@ -26,12 +26,16 @@ enum lm_status lm_run_text(struct lm_run *r, const char *name,
                            const struct lm_text_options *o, struct lm_err *e);
 /* Is it an entry or an existing file? */
 bool lm_run_has_text(const struct lm_run *r, const char *name);
+/* The entry of `data` whose name is nearest, or NULL. */
+const char *lm_run_near_text(const struct lm_run *r, const char *name);
 /* The tokenizer is that of the model; it must outlive the run. */
 enum lm_status lm_run_model(struct lm_run *r, const struct lm_model *m, struct lm_err *e);
 const struct lm_tokenizer *lm_run_tokenizer(const struct lm_run *r);    /* or NULL */
 /* Token ids of a text, kept by the run.  [any] */
 enum lm_status lm_run_ids(struct lm_run *r, const char *name, const int32_t **ids,
                           size_t *n, struct lm_err *e);
+/* Texts read so far: name and hash of the file's bytes; false behind the last. */
+bool lm_run_text_at(const struct lm_run *r, size_t i, const char **name, uint64_t *hash);
 /* Sequences of the entry's sample, [sequences][length]; lm_release it. */
 enum lm_status lm_run_sample(struct lm_run *r, const char *name, int32_t **ids,
                              int64_t *n_seq, int64_t *length, struct lm_err *e);

@@ -41,26 +41,6 @@ struct loop {
 
 /* ---- decoding -------------------------------------------------------------- */
 
-/* Widths the exports can hold; a violation is the pipeline's mistake. */
-static enum lm_status check_plan(const struct loop *l, const struct lm_plan *plan,
-                                 struct lm_err *e)
-{
-    const struct lm_pipeline *p = l->s->pipeline;
-    for (size_t i = 0; i < p->n_export; i++) {
-        const struct lm_export_stage *x = &p->export[i];
-        int32_t multiple = x->limits.multiple > 0 ? x->limits.multiple : 1;
-        for (int32_t k = 0; k < plan->arch->n_layer; k++) {
-            int32_t n_ff = lm_plan_shape(plan, k).n_ff;
-            if (n_ff % multiple)
-                return lm_conf_fail(e, x->stage.at, "export: %s in %s needs FFN widths in "
-                                    "multiples of %d; a plan has %d in layer %d; set "
-                                    "`step` and `multiple` of the ffn pruner", x->stage.id,
-                                    lm_dtype_names[x->o->dtype], multiple, n_ff, k);
-        }
-    }
-    return LM_OK;
-}
-
 static int64_t find_known(const struct loop *l, const struct item *it)
 {
     for (int64_t i = 0; i < l->view->n_trial; i++) {
@@ -103,7 +83,7 @@ static enum lm_status decode(struct loop *l, size_t i, int64_t id, struct lm_err
     it->hash = lm_plan_hash(it->plan);
     it->known = find_known(l, it);
     it->twin = it->known < 0 ? find_twin(l, i) : -1;
-    return check_plan(l, it->plan, e);
+    return LM_OK;
 }
 
 /* ---- recording ---------------------------------------------------------------- */
@@ -184,10 +164,11 @@ static void set_skip(struct loop *l, size_t c, double share)
                                        !l->view->metric[m].objective;
 }
 
-static enum lm_status evaluate(struct loop *l, size_t n_item, size_t *n, struct lm_err *e)
+static enum lm_status evaluate(struct loop *l, size_t first, size_t n_item, size_t *n,
+                               struct lm_err *e)
 {
     *n = 0;
-    for (size_t i = 0; i < n_item; i++) {
+    for (size_t i = first; i < n_item; i++) {
         const struct item *it = &l->item[i];
         if (!it->plan || it->known >= 0 || it->twin >= 0)
             continue;
@@ -239,12 +220,17 @@ static enum lm_status run_batch(struct loop *l, size_t n, struct lm_err *e)
     size_t n_eval = 0;
     enum lm_status st = LM_OK;
     memset(l->result, 0, l->batch * l->n_metric * sizeof *l->result);
-    for (size_t i = 0; !st && i < n; i++)
-        st = decode(l, i, l->view->n_trial + (int64_t)i, e);
+    size_t first = 0;                   /* behind the recorded ones: these are told first,
+                                           so that their plans are known to the others */
+    for (; !st && first < n && l->view->n_trial < l->stored; first++)
+        if (!(st = decode(l, first, l->view->n_trial, e)))
+            st = finish_item(l, first, 0, 0, e);
+    for (size_t i = first; !st && i < n; i++)
+        st = decode(l, i, l->view->n_trial + (int64_t)(i - first), e);
     if (!st)
-        st = evaluate(l, n, &n_eval, e);
+        st = evaluate(l, first, n, &n_eval, e);
     double seconds = n_eval ? (lm_clock() - start) / (double)n_eval : 0;
-    for (size_t i = 0; !st && i < n; i++)
+    for (size_t i = first; !st && i < n; i++)
         st = finish_item(l, i, n_eval, seconds, e);
     lm_results_free(l->result, l->batch * l->n_metric);
     for (size_t i = 0; i < n; i++) {
@@ -298,7 +284,7 @@ static enum lm_status tell(struct loop *l, size_t n, struct lm_err *e)
         lm_view_violation(l->view, t, v);
         out[i] = (struct lm_outcome){ .struct_size = sizeof *out, .status = status,
             .value = l->item[i].value, .objective = o, .violation = v,
-            .fidelity = t->fidelity, .seconds = t->seconds };
+            .fidelity = t->fidelity };
         ptr[i] = &out[i];
     }
     if (!st && (st = ops->tell(p->search.self, ptr, n, e)))
@@ -361,6 +347,20 @@ static void describe(const struct loop *l, struct problem *q)
     lm_space_genes(l->s->bench.space, &q->p.n_gene);
 }
 
+/* A goal on a metric that its evaluator was told not to measure. */
+static enum lm_status check_goals(const struct loop *l, struct lm_err *e)
+{
+    const struct lm_pipeline *p = l->s->pipeline;
+    for (size_t i = 0; i < p->n_objective + p->n_constraint; i++) {
+        const struct lm_goal *g = i < p->n_objective ? &p->objective[i]
+                                                     : &p->constraint[i - p->n_objective];
+        if (isnan(l->view->trial[0].value[g->metric]))
+            return lm_conf_fail(e, g->at, "'%s' is not measured under the options of its "
+                                "evaluator", g->o->metric);
+    }
+    return LM_OK;
+}
+
 static enum lm_status drive(struct loop *l, struct problem *q, struct lm_err *e)
 {
     struct lm_pipeline *p = l->s->pipeline;
@@ -371,12 +371,12 @@ static enum lm_status drive(struct loop *l, struct problem *q, struct lm_err *e)
     if (!st && l->view->trial[0].status != LM_OK)
         st = lm_fail(e, LM_EFAILED, "the uncompressed model cannot be evaluated: %s",
                      l->view->trial[0].reason);
-    if (st || (st = lm_view_bounds(l->view, p, e)))
+    if (st || (st = check_goals(l, e)) || (st = lm_view_bounds(l->view, p, e)))
         return st;
     describe(l, q);
     if ((st = ops->begin(p->search.self, &q->p, e)))
         return lm_stage_fail(&p->search, e);
-    l->budget = ops->budget ? ops->budget(p->search.self) : 0;
+    l->budget = ops->budget(p->search.self);
     for (;;) {
         size_t n;
         if (lm_canceled())

@@ -9,6 +9,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 
@@ -39,36 +40,109 @@ static int64_t site_count(const struct lm_arch *a, uint32_t site, int32_t layer)
     }
 }
 
+static const struct lm_scores *find_scores(const struct lm_session *s, uint32_t site,
+                                           int32_t layer)
+{
+    const struct lm_scores *c = s->scores;
+    while (c && (c->site != site || c->layer != layer))
+        c = c->next;
+    return c;
+}
+
+/* An entry to be filled by its scorer. */
+static enum lm_status add_scores(struct lm_session *s, uint32_t site, int32_t layer,
+                                 struct lm_scores **out, struct lm_err *e)
+{
+    int64_t n = site_count(lm_model_arch(s->bench.model), site, layer);
+    struct lm_scores *c = lm_alloc(sizeof *c, "scores");
+    double *v = lm_alloc_array((size_t)n + 1, sizeof *v, "scores");
+    if (!c || !v) {
+        lm_release(c);
+        lm_release(v);
+        return lm_fail_memory(e, (size_t)n * 8, "scores");
+    }
+    *c = (struct lm_scores){ v, n, site, layer, s->scores };
+    *out = s->scores = c;
+    return LM_OK;
+}
+
+static enum lm_status fill_scores(struct lm_session *s, struct lm_scores *c,
+                                  struct lm_err *e)
+{
+    struct lm_stage *scorer = lm_pipeline_scorer(s->pipeline, c->site);
+    if (!scorer)
+        return lm_fail(e, LM_ECONFIG, "no scorer of `score` can score these sites");
+    const struct lm_scorer *ops = scorer->plugin->ops;
+    enum lm_status st = ops->score(scorer->self, c->site, c->layer, c->v, c->n, e);
+    return st && st != LM_ECANCELED && st != LM_ENOMEM ? lm_stage_fail(scorer, e) : st;
+}
+
 /* lm_score_source of the space. */
 static enum lm_status scores(void *ctx, uint32_t site, int32_t layer,
                              const double **score, int64_t *n, struct lm_err *e)
 {
     struct lm_session *s = ctx;
-    for (struct lm_scores *c = s->scores; c; c = c->next)
-        if (c->site == site && c->layer == layer) {
-            *score = c->v;
-            *n = c->n;
-            return LM_OK;
+    struct lm_scores *c = (struct lm_scores *)find_scores(s, site, layer);
+    if (!c) {
+        enum lm_status st = add_scores(s, site, layer, &c, e);
+        if (!st && (st = fill_scores(s, c, e))) {
+            s->scores = c->next;        /* it was put in front */
+            lm_release(c->v);
+            lm_release(c);
         }
-    struct lm_stage *scorer = lm_pipeline_scorer(s->pipeline, site);
-    if (!scorer)
-        return lm_fail(e, LM_ECONFIG, "no scorer of `score` can score these sites");
-    int64_t count = site_count(lm_model_arch(s->bench.model), site, layer);
-    struct lm_scores *c = lm_alloc(sizeof *c, "scores");
-    double *v = lm_alloc_array((size_t)count + 1, sizeof *v, "scores");
-    const struct lm_scorer *ops = scorer->plugin->ops;
-    enum lm_status st = c && v ? ops->score(scorer->self, site, layer, v, count, e)
-                               : lm_fail_memory(e, (size_t)count * 8, "scores");
-    if (st) {
-        lm_release(c);
-        lm_release(v);
-        return st == LM_ENOMEM ? st : lm_stage_fail(scorer, e);
+        if (st)
+            return st;
     }
-    *c = (struct lm_scores){ v, count, site, layer, s->scores };
-    s->scores = c;
-    *score = v;
-    *n = count;
+    *score = c->v;
+    *n = c->n;
     return LM_OK;
+}
+
+/* ---- all scores at once ----------------------------------------------------------- */
+struct scoring {
+    struct lm_session *s;
+    struct lm_scores **entry;
+    int64_t n, done;
+    struct lm_err *err;                 /* [n] */
+};
+
+static void score_one(void *ctx, int64_t i, uint32_t worker)
+{
+    struct scoring *g = ctx;
+    (void)worker;
+    fill_scores(g->s, g->entry[i], &g->err[i]);
+    int64_t done = __atomic_add_fetch(&g->done, 1, __ATOMIC_RELAXED);
+    lm_progress((double)done / (double)g->n, NULL);
+}
+
+/* What the pruners rank by, layers in parallel; scores() then finds it. */
+static enum lm_status score_all(struct lm_session *s, struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(s->bench.model);
+    uint64_t needs = 0;
+    for (size_t i = 0; i < s->pipeline->n_prune; i++)
+        needs |= ((const struct lm_pruner *)s->pipeline->prune[i].plugin->ops)->needs_scores;
+    size_t most = (size_t)a->n_layer * LM_N_SITE_KINDS;
+    struct scoring g = { .s = s, .entry = lm_alloc_array(most, sizeof *g.entry, "scores"),
+                         .err = lm_alloc_array(most, sizeof *g.err, "scores") };
+    enum lm_status st = g.entry && g.err ? LM_OK : lm_fail_memory(e, most, "scores");
+    lm_progress_begin("scoring");
+    for (uint32_t site = 1; site < LM_N_SITE_KINDS; site++)
+        for (int32_t i = 0; !st && i < a->n_layer; i++)
+            if ((needs & LM_BIT(site)) && site_count(a, site, i) > 0 &&
+                !(st = add_scores(s, site, i, &g.entry[g.n], e)))
+                g.n++;
+    if (!st && (st = lm_parallel(g.n, score_one, &g)))
+        lm_fail(e, st, "interrupted");
+    for (int64_t i = 0; !st && i < g.n; i++)
+        if (g.err[i].code) {
+            *e = g.err[i];
+            st = e->code;
+        }
+    lm_progress_end();
+    lm_release(g.entry);
+    lm_release(g.err);
+    return st;
 }
 
 /* A gene for each option of `repair` that is written as a range. */
@@ -85,15 +159,22 @@ static enum lm_status add_tuned(struct lm_session *s, struct lm_err *e)
             .initial = t->min, .site = { LM_SITE_MODEL, -1, 0 } };
         const char *choice[64];
         char text[64][32];
+        if (t->choice && t->choice->n > 64)
+            return lm_conf_fail(e, t->at, "repair.%s: more than 64 choices", t->opt->name);
         if (t->choice) {
             g.kind = LM_GENE_CHOICE;
             g.ordered = true;
-            g.n = (uint32_t)(t->choice->n < 64 ? t->choice->n : 64);
+            g.n = (uint32_t)t->choice->n;
             g.min = g.initial = 0;
             g.max = g.n - 1;
             for (uint32_t k = 0; k < g.n; k++) {
-                snprintf(text[k], sizeof text[k], "%u", k);
-                choice[k] = text[k];
+                const struct lm_conf *v = t->choice->child[k];
+                if (v->type == LM_CONF_INT)
+                    snprintf(text[k], sizeof text[k], "%lld", (long long)v->v.i);
+                else if (v->type == LM_CONF_REAL)
+                    snprintf(text[k], sizeof text[k], "%g", v->v.r);
+                choice[k] = v->type == LM_CONF_STRING ? v->v.s
+                          : v->type == LM_CONF_BOOL ? (v->v.b ? "true" : "false") : text[k];
             }
             g.choice = choice;
         } else if (t->opt->type == LM_OPT_INT) {
@@ -183,18 +264,79 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
     return st;
 }
 
+/* Widths that exports need in multiples; the dense width is exempt, rows of it
+ * go out as f16.                                                               */
+static enum lm_status check_widths(const struct lm_pipeline *p, const struct lm_plan *plan,
+                                   const char *gene, struct lm_err *e)
+{
+    for (size_t i = 0; i < p->n_export; i++) {
+        const struct lm_export_stage *x = &p->export[i];
+        int32_t multiple = x->limits.multiple > 0 ? x->limits.multiple : 1;
+        for (int32_t k = 0; k < plan->arch->n_layer; k++) {
+            int32_t n_ff = lm_plan_shape(plan, k).n_ff;
+            if (n_ff % multiple && n_ff != plan->arch->layer[k].n_ff)
+                return lm_conf_fail(e, x->stage.at, "export: %s in %s needs FFN widths in "
+                                    "multiples of %d, but gene %s can make %d; set `step` "
+                                    "and `multiple` of the ffn pruner", x->stage.id,
+                                    lm_dtype_names[x->o->dtype], multiple, gene, n_ff);
+        }
+    }
+    return LM_OK;
+}
+
+/* Every level of every gene alone, before anything is evaluated. */
+static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
+{
+    enum { MOST = 4096 };
+    size_t n;
+    const struct lm_gene *const *gene = lm_space_genes(s->bench.space, &n);
+    union lm_value *v = lm_alloc_array(lm_space_slots(s->bench.space) + 1, sizeof *v, "genome");
+    enum lm_status st = v ? LM_OK : lm_fail_memory(e, n * sizeof *v, "a genome");
+    for (size_t g = 0; !st && g < n; g++) {
+        int64_t count = lm_gene_count(gene[g]);
+        for (int64_t i = 0; !st && i < count && i < MOST; i++) {
+            struct lm_plan *plan = NULL;
+            struct lm_err why = { 0 };
+            lm_genome_initial(s->bench.space, v);
+            v[gene[g]->slot] = lm_gene_value(gene[g], i);
+            st = lm_session_decode(s, v, &plan, &why);
+            if (st == LM_EINFEASIBLE)
+                st = LM_OK;
+            else if (st)
+                *e = why;
+            else
+                st = check_widths(s->pipeline, plan, gene[g]->name, e);
+            lm_plan_free(plan);
+        }
+    }
+    lm_release(v);
+    return st;
+}
+
+/* Can the exports hold the model as it is?  Cuts only add to that. */
+static enum lm_status check_shape(struct lm_session *s, struct lm_err *e)
+{
+    struct lm_plan *plan;
+    enum lm_status st = lm_plan_open(lm_model_arch(s->bench.model), NULL, &plan, e);
+    if (st)
+        return st;
+    st = lm_negotiate_features(s->pipeline, lm_plan_features(plan), "the model itself", e);
+    lm_plan_free(plan);
+    return st;
+}
+
 static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
     struct lm_bench *b = &s->bench;
     enum lm_status st = lm_bench_open(b, p->model->path, p->model_use, &p->backend,
                                       p->run, e);
-    if (st || (st = make_stats(s, e)))
+    if (st || (st = check_shape(s, e)) || (st = make_stats(s, e)))
         return st;
     for (size_t i = 0; i < p->n_score; i++)
         if ((st = lm_stage_create(&p->score[i], b->model, b->stats, e)))
             return st;
-    if ((st = make_space(s, e)))
+    if ((st = score_all(s, e)) || (st = make_space(s, e)) || (st = check_levels(s, e)))
         return st;
     lm_workshop_close(b->workshop);
     b->workshop = NULL;
@@ -229,10 +371,17 @@ void lm_session_close(struct lm_session *s)
 {
     if (!s)
         return;
-    lm_bench_close(&s->bench);
+    lm_judges_close(&s->bench);
+    lm_workshop_close(s->bench.workshop);       /* holds what repairs prepared */
+    s->bench.workshop = NULL;
     for (size_t i = 0; s->repairs && i < s->repairs->n; i++)
         lm_stage_close(&s->repairs->at[i].stage);
     lm_release(s->repairs);
+    for (size_t i = 0; i < s->pipeline->n_prune; i++)
+        lm_stage_destroy(&s->pipeline->prune[i]);
+    for (size_t i = 0; i < s->pipeline->n_score; i++)
+        lm_stage_destroy(&s->pipeline->score[i]);
+    lm_bench_close(&s->bench);
     for (struct lm_scores *c = s->scores, *next; c; c = next) {
         next = c->next;
         lm_release(c->v);

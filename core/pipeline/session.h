@@ -23,6 +23,7 @@ struct lm_bench {
     struct lm_evaluation *evaluation;
     struct lm_judge judge[LM_MAX_STAGES];
     size_t n_judge;
+    struct lm_stage *backend, *judge_stage;     /* borrowed; [n_judge] */
 };
 /* Evaluators of stages (created here) on an open workshop. */
 enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,

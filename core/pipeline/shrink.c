@@ -3,9 +3,10 @@
  * goal.
  *
  * The search is KL increments of each site and level and a knapsack over them
- * (lagrangian), then NSGA-II from its solutions, with least-squares repair
- * inside: what measurement showed to be best for its price.  Windows and
- * budgets follow from the model's work per token and `minutes`.             */
+ * (lagrangian), then NSGA-II from its solutions; channels go in the order of the
+ * optimal brain surgeon with least-squares repair inside: what measurement showed
+ * to be best for its price.  How much of it follows from the model's work per
+ * token, this machine's speed and `minutes`.                                 */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,8 +27,8 @@ struct facts {
     size_t tokens;                      /* in the text */
     double decode_ms;                   /* decode=64@512, only for max_ms */
     char   text[4096];
-    int64_t window, calibration;        /* tokens per sequence; sequences */
-    int64_t sites;                      /* genes */
+    int64_t window;                     /* tokens per sequence */
+    int64_t n_mlp, n_attn, n_ff, groups;    /* sites that can be cut; their widths */
     double  overhead;                   /* bytes of a GGUF file that are no weights */
 };
 
@@ -128,6 +129,14 @@ static double file_overhead(const struct lm_model *m)
     return bytes;
 }
 
+static void count_sites(struct facts *f, const struct lm_layer_shape *l)
+{
+    f->n_mlp += l->n_ff > 0;
+    f->n_attn += l->n_kv > 1;
+    f->n_ff = l->n_ff > f->n_ff ? l->n_ff : f->n_ff;
+    f->groups = l->n_kv > f->groups ? l->n_kv : f->groups;
+}
+
 static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm_err *e)
 {
     struct lm_run *run = NULL;
@@ -145,7 +154,7 @@ static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm
         f->cost.struct_size = sizeof f->cost;
         lm_plan_cost(plan, LM_F16, &f->cost);
         for (int32_t i = 0; i < f->arch.n_layer; i++)
-            f->sites += (f->arch.layer[i].n_ff > 0) + (f->arch.layer[i].n_kv > 1);
+            count_sites(f, &f->arch.layer[i]);
         if (o->max_ms > 0 && f->arch.context > 0 && f->arch.context < 576)
             s = lm_fail(e, LM_ECONFIG, "shrink: --max-latency measures decode=64@512, and the "
                         "model's context is %d tokens; use --to", f->arch.context);
@@ -173,34 +182,48 @@ static double share_of_goal(const struct lm_shrink *o, const struct facts *f)
     return fmin(fmax(share, 0.05), 1);
 }
 
-/* Trials that fit the time: a single-site trial runs half of the body and the
- * head over `fast` windows, a full one nearly all over `full` windows.        */
-struct budget { int64_t fast, full, single, evolve; };
+/* How much is done of everything; the first row that fits the time is taken. */
+struct effort { int64_t calibration, full, fast, points, rounds, evolve; };
+static const struct effort efforts[] = {
+    { 128, 8, 4, 6, 3, 480 }, { 128, 8, 4, 5, 2, 240 }, { 128, 8, 2, 5, 2, 96 },
+    { 128, 8, 2, 4, 1, 48 }, { 128, 4, 2, 4, 1, 24 }, { 64, 4, 2, 4, 1, 24 },
+    { 64, 4, 2, 3, 1, 24 }, { 64, 4, 1, 3, 1, 24 }, { 32, 2, 1, 2, 1, 24 } };
 
-static struct budget plan_budget(const struct lm_shrink *o, const struct facts *f)
+/* Single-site trials of one round. */
+static double single_trials(const struct facts *f, const struct effort *t)
 {
+    return (double)(f->n_mlp * t->points + f->n_attn *
+                    (t->points < f->groups - 1 ? t->points : f->groups - 1));
+}
+
+/* Seconds of a run.  A single-site trial runs half of the body and the head over
+ * `fast` windows, a full one most of the body over `full` windows.             */
+static double run_seconds(const struct facts *f, const struct effort *t)
+{
+    enum { LADDER = 10, FINALISTS = 3 };
+    double w = (double)f->window, rate = 0.9 * f->flops;
     double head = 2.0 * f->arch.hidden * f->arch.vocab;
-    double body = 2.0 * (double)f->cost.body_params + 4.0 * f->arch.hidden * (double)f->window;
-    double rate = 0.8 * f->flops;
-    double seconds = (o->minutes > 0 ? o->minutes : 5) * 60;
-    double gram = 0.7 * body;           /* the Gram matrices beside the forward pass */
-    double calibrate = (double)(f->calibration * f->window) * (body + gram) / rate;
-    double left = fmax(seconds - calibrate - 20, seconds / 4);
-    struct budget b = { .full = 8 };
-    int64_t most = (int64_t)(0.15 * (double)f->tokens) / f->window;
-    b.full = most < b.full ? (most > 1 ? most : 1) : b.full;
-    b.fast = b.full > 2 ? 2 : b.full;
-    double one = (double)(b.fast * f->window) * (0.55 * body + head) / rate;
-    double all = (double)(b.full * f->window) * (0.8 * body + head) / rate;
-    b.single = (int64_t)(0.7 * left / one);
-    b.evolve = (int64_t)(0.3 * left / all);
-    int64_t cap = 16 * f->sites;
-    if (b.single > cap)
-        b.single = cap;
-    if (b.single < 2 * f->sites)
-        b.single = 2 * f->sites;
-    b.evolve = b.evolve < 24 ? 24 : b.evolve > 600 ? 600 : b.evolve;
-    return b;
+    double body = 2.0 * (double)f->cost.body_params + 4.0 * f->arch.hidden * w;
+    double gram = 0.4 * body;           /* the Gram matrices beside the forward pass */
+    double order = 12.0 * (double)f->n_mlp * pow((double)f->n_ff, 3);
+    double work = (double)t->calibration * w * (body + gram) + order
+        + single_trials(f, t) * (double)(t->rounds * t->fast) * w * (0.55 * body + head)
+        + (double)((LADDER * t->rounds + t->evolve) * t->full) * w * (0.8 * body + head)
+        + FINALISTS * 8 * w * (body + head);
+    return work / rate + FINALISTS * 4 * (512 + 64) * body / (0.3 * rate) + 10;
+}
+
+static struct effort choose_effort(const struct lm_shrink *o, const struct facts *f)
+{
+    double seconds = (o->minutes > 0 ? o->minutes : 6) * 60;
+    double tokens = (double)f->tokens / (double)f->window;
+    size_t i = 0;
+    for (; i + 1 < sizeof efforts / sizeof *efforts; i++)
+        if (run_seconds(f, &efforts[i]) <= seconds &&
+            (double)efforts[i].calibration <= tokens &&
+            (double)efforts[i].full <= 0.15 * tokens)
+            break;
+    return efforts[i];
 }
 
 static void quoted(struct lm_str *out, const char *s)
@@ -216,12 +239,13 @@ static void quoted(struct lm_str *out, const char *s)
     lm_str_put(out, "\"", 1);
 }
 
-static void add_inputs(const struct lm_shrink *o, const struct facts *f, struct lm_str *t)
+static void add_inputs(const struct lm_shrink *o, const struct facts *f,
+                       const struct effort *effort, struct lm_str *t)
 {
     static const struct { const char *name; double from, to; } part[] = {
         { "calibration", 0, 0.7 }, { "search", 0.7, 0.85 }, { "final", 0.85, 1 } };
     lm_str_add(t, "# Written by `lamina shrink`; change it and run it with `lamina run`.\n"
-               "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; out = ",
+               "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; finalists = 1; out = ",
                (long long)o->seed, (long long)o->threads);
     quoted(t, o->out);
     lm_str_add(t, "; };\nmodel: { path = ");
@@ -232,7 +256,7 @@ static void add_inputs(const struct lm_shrink *o, const struct facts *f, struct 
         quoted(t, f->text);
         lm_str_add(t, "; part = [%.2f, %.2f];", part[i].from, part[i].to);
         if (i == 0)
-            lm_str_add(t, " sequences = %lld; length = %lld;", (long long)f->calibration,
+            lm_str_add(t, " sequences = %lld; length = %lld;", (long long)effort->calibration,
                        (long long)f->window);
         lm_str_add(t, " };\n");
     }
@@ -261,7 +285,8 @@ static void add_goal(const struct lm_shrink *o, const struct facts *f, double sh
 
 /* Sizes to solve for: a ladder for the picture, steps below the goal's size for
  * bounds that only measuring can confirm.                                     */
-static void add_search(double share, const struct budget *b, struct lm_str *t)
+static void add_search(const struct facts *f, double share, const struct effort *b,
+                       struct lm_str *t)
 {
     static const double ladder[] = { 0.95, 0.9, 0.85, 0.8, 0.7, 0.6, 0.5 };
     struct lm_str sizes = { 0 };
@@ -269,44 +294,41 @@ static void add_search(double share, const struct budget *b, struct lm_str *t)
         lm_str_add(&sizes, "%.2f, ", ladder[i]);
     lm_str_add(&sizes, "%.4f, %.4f, %.4f", share * 0.96, share * 0.98, share);
     t->failed |= sizes.failed;
-    lm_str_add(t, "\n# KL increments of each site and level, a knapsack over them, again "
-               "around its solution;\n# then NSGA-II from the solutions.\n"
+    lm_str_add(t, "\n# KL increments of each site and level, a knapsack over them%s;\n"
+               "# then NSGA-II from the solutions.\n"
                "search: { use = \"chain\"; stages = (\n"
-               "  { use = \"lagrangian\"; budget = %lld; fidelity = %.4f;\n"
-               "    targets = [%s]; },\n"
+               "  { use = \"lagrangian\"; budget = %.0f; points = %lld; rounds = %lld; "
+               "fidelity = %.4f;\n    targets = [%s]; },\n"
                "  { use = \"nsga2\"; population = 24; budget = %lld; } ); };\n",
-               (long long)b->single, (double)b->fast / (double)b->full, sizes.s ? sizes.s : "",
-               (long long)b->evolve);
+               b->rounds > 1 ? ", again around its solution" : "",
+               (single_trials(f, b) + 16) * (double)b->rounds, (long long)b->points,
+               (long long)b->rounds, (double)b->fast / (double)b->full,
+               sizes.s ? sizes.s : "", (long long)b->evolve);
     lm_str_free(&sizes);
 }
 
 enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struct lm_err *e)
 {
     struct facts f = { 0 };
-    enum lm_status s = lm_pool_start((int)o->threads);
-    if (s)
-        return lm_fail(e, s, "cannot start %lld threads", (long long)o->threads);
-    if ((s = look(o, &f, e)))
+    enum lm_status s = lm_pool_start((int)o->threads, e);
+    if (s || (s = look(o, &f, e)))
         return s;
     f.flops = machine_rate();
     f.window = f.arch.context > 0 && f.arch.context < 512 ? f.arch.context : 512;
-    f.calibration = 128;
     if ((double)f.tokens * 0.15 < (double)f.window * 2)
         return lm_fail(e, LM_EINPUT, "%s: %zu tokens are too few to calibrate, search and "
                        "check on disjoint parts; %lld are needed", f.text, f.tokens,
                        (long long)ceil((double)f.window * 2 / 0.15));
-    while (f.calibration > 16 && (double)(f.calibration * f.window) > (double)f.tokens)
-        f.calibration /= 2;
-    struct budget b = plan_budget(o, &f);
+    struct effort b = choose_effort(o, &f);
     double share = share_of_goal(o, &f);
     if (o->max_bytes > 0 && o->max_bytes <= f.overhead + (double)f.cost.bytes -
                                             2 * (double)f.cost.body_params)
         return lm_fail(e, LM_ECONFIG, "shrink: --max-size %.0f is less than embedding, head "
                        "and tokenizer take (%.0f bytes)", o->max_bytes, f.overhead +
                        (double)f.cost.bytes - 2 * (double)f.cost.body_params);
-    add_inputs(o, &f, t);
+    add_inputs(o, &f, &b, t);
     lm_str_add(t, "\n# What may be cut, how it is ranked, and how the rest is repaired.\n"
-               "score = ( { use = \"wanda\"; } );\n"
+               "score = ( { use = \"obs\"; } );\n"
                "prune = ( { use = \"kv_groups\"; min = 1; },\n"
                "          { use = \"ffn\"; step = 32; multiple = 32; } );\n"
                "repair: { use = \"least_squares\"; };\n"
@@ -317,7 +339,7 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
                ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
                "runs = 3; }" : "");
     add_goal(o, &f, share, t);
-    add_search(share, &b, t);
+    add_search(&f, share, &b, t);
     lm_str_add(t, "\n# Measured once the search is done: the dense model and the finalists.\n"
                "final = ( { use = \"perplexity\"; text = \"final\"; window = %lld; windows = "
                "8; }%s );\n"
@@ -325,7 +347,7 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
                "report = ( { use = \"table\"; }, { use = \"json\"; }, { use = \"html\"; } );\n",
                (long long)f.window, o->max_ms > 0 ? "" :
                f.arch.context >= 576 ? ",\n          { use = \"latency\"; prefill = 512; "
-               "decode = \"64@512\"; }" : ",\n          { use = \"latency\"; prefill = 128; "
+               "decode = \"64@512\"; runs = 3; }" : ",\n          { use = \"latency\"; prefill = 128; "
                "decode = \"32@128\"; }");
     return t->failed ? lm_fail_memory(e, t->n, "the pipeline") : LM_OK;
 }

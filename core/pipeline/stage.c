@@ -91,6 +91,27 @@ static enum lm_status fill(struct lm_stage *s, const struct lm_conf *group,
     return st;
 }
 
+/* Texts that options name must be there: entries of `data` or files. */
+static enum lm_status check_texts(const struct lm_stage *s, const char *where,
+                                  struct lm_err *e)
+{
+    const struct lm_module *m = &s->plugin->module;
+    const struct lm_opt *o;
+    for (size_t i = 0; (o = lm_opt_at(m, i)); i++) {
+        const char *name = o->type != LM_OPT_TEXT ? NULL
+            : *(const char *const *)((const char *)s->opt.config + o->offset);
+        if (!name || !*name || lm_run_has_text(s->run, name))
+            continue;
+        const struct lm_conf *at = s->at ? lm_conf_get(s->at, o->name) : NULL;
+        const char *near = lm_run_near_text(s->run, name);
+        return lm_conf_fail(e, at ? at : s->at, "%s (%s): %s: no entry of `data` and no file "
+                            "is called '%s'%s%s%s", where, m->name, o->name, name,
+                            near ? "; did you mean '" : "", near ? near : "",
+                            near ? "'?" : "");
+    }
+    return LM_OK;
+}
+
 enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
                              const struct lm_conf *group, const char *fallback,
                              const char *const *skip, const char *where,
@@ -115,7 +136,8 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
     s->id = lm_strdup(id ? id->v.s : name, "stage");
     if (!s->id)
         return lm_fail_memory(e, 64, "a name");
-    return fill(s, group, skip, where, e);
+    st = fill(s, group, skip, where, e);
+    return st ? st : check_texts(s, where, e);
 }
 
 enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *text,
@@ -157,10 +179,16 @@ enum lm_status lm_stage_create(struct lm_stage *s, const struct lm_model *m,
     return st ? lm_stage_fail(s, e) : LM_OK;
 }
 
-void lm_stage_close(struct lm_stage *s)
+void lm_stage_destroy(struct lm_stage *s)
 {
     if (s->self)
         s->plugin->module.destroy(s->self);
+    s->self = NULL;
+}
+
+void lm_stage_close(struct lm_stage *s)
+{
+    lm_stage_destroy(s);
     for (size_t i = 0; i < s->n_child; i++)
         lm_stage_close(&s->child[i]);
     lm_release(s->child);

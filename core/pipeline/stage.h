@@ -33,6 +33,8 @@ enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *
                              struct lm_err *e);
 enum lm_status lm_stage_create(struct lm_stage *s, const struct lm_model *m,
                                const struct lm_stats *stats, struct lm_err *e);
+/* Undoes create: an instance goes before the model and the statistics it holds. */
+void lm_stage_destroy(struct lm_stage *s);
 void lm_stage_close(struct lm_stage *s);
 /* Puts "ORIGIN: ID: " (or "ID: ") in front of a failure of the stage. */
 enum lm_status lm_stage_fail(const struct lm_stage *s, struct lm_err *e);

@@ -90,9 +90,9 @@ void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, 
         const struct lm_bound *b = &s->bound[i];
         double v = t->value[b->metric];
         out[i] = 0;
-        if (isnan(v))
-            continue;
-        if (v > b->max)
+        if (isnan(v))                   /* left out of partial evaluations */
+            out[i] = t->fidelity < 1 ? 0 : INFINITY;
+        else if (v > b->max)
             out[i] = (v - b->max) / (fabs(b->max) > 1e-12 ? fabs(b->max) : 1);
         else if (v < b->min)
             out[i] = (b->min - v) / (fabs(b->min) > 1e-12 ? fabs(b->min) : 1);
@@ -144,22 +144,39 @@ enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e)
     return LM_OK;
 }
 
-static int64_t pick_least(const struct lm_study *s, int metric)
+/* A search may propose what leaves the model as it is: a twin of trial 0. */
+static bool is_dense(const struct lm_study *s, const struct lm_view_trial *t)
 {
-    int64_t best = -1;
-    for (int64_t i = s->n_trial - 1; i >= 0; i--) {
-        const struct lm_view_trial *t = &s->trial[i];
-        if (!t->feasible || (i == 0 && best >= 0))
-            continue;
-        double v = metric < 0 ? lm_view_objective(s, t, 0) : t->value[metric];
-        double b = best < 0 ? INFINITY : metric < 0 ? lm_view_objective(s, &s->trial[best], 0)
-                                                    : s->trial[best].value[metric];
-        if (v <= b)
-            best = i;
-    }
-    return best;
+    return t->plan == s->trial[0].plan;
 }
 
+/* metric -1: the first objective */
+static double judged(const struct lm_study *s, const struct lm_view_trial *t, int metric)
+{
+    return metric < 0 ? lm_view_objective(s, t, 0) : t->value[metric];
+}
+
+/* Feasible trial with the least value, of equals one on the front, of those
+ * the first; the dense model only where nothing else is feasible.            */
+static int64_t pick_least(const struct lm_study *s, int metric)
+{
+    const struct lm_view_trial *best = NULL;
+    for (int64_t i = 0; i < s->n_trial; i++) {
+        const struct lm_view_trial *t = &s->trial[i];
+        double v = judged(s, t, metric);
+        if (!t->feasible || isnan(v))
+            continue;
+        bool better = !best || v < judged(s, best, metric) ||
+            (v == judged(s, best, metric) && t->front && !best->front);
+        if (best && is_dense(s, best) != is_dense(s, t))
+            better = is_dense(s, best);
+        if (better)
+            best = t;
+    }
+    return best ? best - s->trial : -1;
+}
+
+/* Of the front that the feasible trials have among themselves. */
 static int64_t pick_knee(const struct lm_study *s)
 {
     size_t n = 0;
@@ -170,15 +187,15 @@ static int64_t pick_knee(const struct lm_study *s)
     int64_t *id = lm_alloc_array((size_t)s->n_trial + 1, sizeof *id, "study"), found = -1;
     if (point && front && id) {
         for (int64_t i = 0; i < s->n_trial; i++) {
-            if (!s->trial[i].front)
+            if (!s->trial[i].feasible)
                 continue;
-            front[n] = true;
             point[2 * n] = lm_view_objective(s, &s->trial[i], 0);
             point[2 * n + 1] = lm_view_objective(s, &s->trial[i], 1);
             id[n++] = i;
         }
+        lm_front(point, n, 2, front);
         size_t k = lm_knee(point, front, n);
-        found = k < n ? id[k] : pick_least(s, -1);
+        found = k < n && !is_dense(s, &s->trial[id[k]]) ? id[k] : pick_least(s, -1);
     }
     lm_release(point);
     lm_release(front);
@@ -214,10 +231,11 @@ enum lm_status lm_view_trial(const struct lm_study *s, int64_t i, struct lm_tria
     if (i < 0 || i >= s->n_trial)
         return lm_fail(e, LM_EBUG, "there is no trial %lld", (long long)i);
     const struct lm_view_trial *t = &s->trial[i];
-    *out = (struct lm_trial){ .struct_size = sizeof *out, .id = t->id, .status = t->status,
+    const struct lm_trial full = { .struct_size = sizeof full, .id = t->id, .status = t->status,
         .feasible = t->feasible, .front = t->front, .fidelity = t->fidelity,
         .seconds = t->seconds, .reason = t->reason, .plan = t->plan_text,
         .value = t->value, .error = t->error, .layer = t->layer };
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 
@@ -243,17 +261,35 @@ const struct lm_arch *lm_view_arch(const struct lm_study *s)
     return &s->arch;
 }
 
+/* Text of a key in the store; NULL: none. */
+static char *look_up(const struct lm_study *s, const char *key)
+{
+    struct lm_err ignored = { 0 };
+    char *text = NULL, judge[128];
+    const char *dot = strrchr(key, '.');
+    if (lm_store_get(s->store, key, &text, &ignored))
+        return NULL;
+    if (!text && dot && !strncmp(key, "protocol:", 9)) {    /* all metrics share it */
+        snprintf(judge, sizeof judge, "%.*s", (int)(dot - key), key);
+        if (lm_store_get(s->store, judge, &text, &ignored))
+            return NULL;
+    }
+    return text;
+}
+
 const char *lm_view_text(const struct lm_study *s, const char *key)
 {
-    struct lm_study *w = (struct lm_study *)s;  /* keeps the text it hands out */
-    struct lm_err ignored = { 0 };
-    char *text = NULL;
-    if (lm_store_get(s->store, key, &text, &ignored) || !text)
+    struct lm_study *w = (struct lm_study *)s;  /* keeps what it hands out */
+    for (struct lm_view_said *t = s->said; t; t = t->next)
+        if (!strcmp(t->key, key))
+            return t->text;
+    struct lm_view_said *t = lm_alloc(sizeof *t, "study");
+    if (!t || !(t->key = lm_strdup(key, "study")) || !(t->text = look_up(s, key))) {
+        lm_release(t ? t->key : NULL);
+        lm_release(t);
         return "";
-    for (int i = 0; i < LM_VIEW_TEXTS; i++)
-        if (!w->text[i] || i == LM_VIEW_TEXTS - 1) {
-            lm_release(w->text[i]);
-            return w->text[i] = text;
-        }
-    return "";
+    }
+    t->next = w->said;
+    w->said = t;
+    return t->text;
 }

@@ -8,8 +8,6 @@
 #include "pipeline/pipeline.h"
 #include "study/store.h"
 
-enum { LM_VIEW_TEXTS = 256 };
-
 struct lm_bound { int metric; double min, max; };   /* -inf, inf: none */
 
 struct lm_view_trial {
@@ -35,7 +33,8 @@ struct lm_study {
     size_t   n_bound;
     struct lm_view_trial *trial;
     int64_t  n_trial, cap;
-    char    *text[LM_VIEW_TEXTS];       /* what study_text handed out */
+    struct lm_view_said { char *key, *text; struct lm_view_said *next; } *said;
+                                        /* what study_text handed out */
 };
 
 /* Of a new study; writes what a later load needs into the store. */

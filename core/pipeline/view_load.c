@@ -24,8 +24,13 @@ void lm_view_free(struct lm_study *s)
         lm_release(t->error);
         lm_release(t->layer);
     }
-    for (int i = 0; i < LM_VIEW_TEXTS; i++)
-        lm_release(s->text[i]);
+    while (s->said) {
+        struct lm_view_said *t = s->said;
+        s->said = t->next;
+        lm_release(t->key);
+        lm_release(t->text);
+        lm_release(t);
+    }
     lm_release(s->trial);
     lm_release(s->shape);
     lm_release(s);
@@ -88,6 +93,8 @@ enum lm_status lm_view_new(struct lm_pipeline *p, const struct lm_arch *arch,
     memcpy(s->shape, arch->layer, bytes);
     s->arch.layer = s->shape;
     s->arch.family = s->arch.name = "";
+    s->arch.eos_more = NULL;
+    s->arch.n_eos_more = 0;
     add_metrics(s, p->evaluate, p->n_evaluate);
     s->n_search = s->n_metric;
     add_metrics(s, p->final, p->n_final);

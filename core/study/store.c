@@ -77,7 +77,6 @@ enum { PREFIX = 16 };
 static void *mem_alloc(int n)
 {
     unsigned char *p = n > 0 ? lm_alloc((size_t)n + PREFIX, "sqlite") : NULL;
-
     if (!p)
         return NULL;
     memcpy(p, &n, sizeof n);
@@ -93,7 +92,6 @@ static void mem_free(void *p)
 static void *mem_resize(void *p, int n)
 {
     unsigned char *q = lm_resize((unsigned char *)p - PREFIX, (size_t)n + PREFIX);
-
     if (!q)
         return NULL;
     memcpy(q, &n, sizeof n);
@@ -103,7 +101,6 @@ static void *mem_resize(void *p, int n)
 static int mem_size(void *p)
 {
     int n = 0;
-
     if (p)
         memcpy(&n, (unsigned char *)p - PREFIX, sizeof n);
     return n;
@@ -134,7 +131,6 @@ static int library_start(void)
         mem_alloc, mem_free, mem_resize, mem_size, mem_round, mem_init, mem_shutdown, NULL
     };
     int rc = SQLITE_OK;
-
     if (n_open == 0) {
         rc = sqlite3_config(SQLITE_CONFIG_MALLOC, &methods);
         if (rc == SQLITE_OK)
@@ -167,7 +163,6 @@ static enum lm_status fail(const struct lm_store *s, int rc, struct lm_err *e,
                            const char *doing)
 {
     const char *why = s->db ? sqlite3_errmsg(s->db) : sqlite3_errstr(rc);
-
     if (rc == SQLITE_IOERR_NOMEM)
         rc = SQLITE_NOMEM;
     switch (rc & 0xff) {
@@ -198,7 +193,6 @@ static enum lm_status run_sql(struct lm_store *s, const char *sql, struct lm_err
                               const char *doing)
 {
     int rc = sqlite3_exec(s->db, sql, NULL, NULL, NULL);
-
     return rc == SQLITE_OK ? LM_OK : fail(s, rc, e, doing);
 }
 
@@ -208,7 +202,6 @@ static enum lm_status read_int(struct lm_store *s, const char *sql, int64_t *out
     sqlite3_stmt *q = NULL;
     enum lm_status st = LM_OK;
     int rc = sqlite3_prepare_v2(s->db, sql, -1, &q, NULL);
-
     if (rc == SQLITE_OK)
         rc = sqlite3_step(q);
     if (rc == SQLITE_ROW)
@@ -260,7 +253,6 @@ static enum lm_status quick_check(struct lm_store *s, struct lm_err *e)
 static enum lm_status identify(struct lm_store *s, bool create, struct lm_err *e)
 {
     int64_t application = 0, version = 0, objects = 0;
-
     if (read_int(s, "PRAGMA application_id", &application, e) != LM_OK
         || read_int(s, "PRAGMA user_version", &version, e) != LM_OK
         || read_int(s, "SELECT count(*) FROM sqlite_schema", &objects, e) != LM_OK)
@@ -302,7 +294,6 @@ static enum lm_status make_schema(struct lm_store *s, struct lm_err *e)
 static enum lm_status count_trials(struct lm_store *s, struct lm_err *e)
 {
     int64_t bad = 0;
-
     if (read_int(s, "SELECT count(*) FROM trial", &s->count, e) != LM_OK
         || read_int(s, "SELECT count(*) FROM trial WHERE id < 0 "
                     "OR id >= (SELECT count(*) FROM trial)", &bad, e) != LM_OK)
@@ -387,6 +378,12 @@ void lm_store_close(struct lm_store *s)
     lm_release(s);
 }
 
+enum lm_status lm_store_settle(struct lm_store *s, struct lm_err *e)
+{
+    int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    return rc == SQLITE_OK ? LM_OK : fail(s, rc, e, "completing the study");
+}
+
 int64_t lm_store_count(struct lm_store *s)
 {
     return s->count;
@@ -411,7 +408,6 @@ enum lm_status lm_store_put(struct lm_store *s, const char *key, const char *val
 {
     sqlite3_stmt *q = s->statement[PUT];
     int rc = bind_text(q, 1, key);
-
     if (rc == SQLITE_OK)
         rc = bind_text(q, 2, value);
     if (rc == SQLITE_OK)
@@ -427,7 +423,6 @@ enum lm_status lm_store_get(struct lm_store *s, const char *key, char **value,
     sqlite3_stmt *q = s->statement[GET];
     enum lm_status st = LM_OK;
     int rc = bind_text(q, 1, key);
-
     *value = NULL;
     if (rc == SQLITE_OK)
         rc = sqlite3_step(q);
@@ -487,7 +482,6 @@ static int step_trial(sqlite3_stmt *q, const struct lm_record *r)
         && sqlite3_bind_double(q, 8, r->fidelity) == SQLITE_OK
         && sqlite3_bind_double(q, 9, r->seconds) == SQLITE_OK;
     int rc = bound ? sqlite3_step(q) : SQLITE_NOMEM;
-
     finish(q);
     return rc;
 }
@@ -502,7 +496,6 @@ static int step_measure(sqlite3_stmt *q, int64_t trial, size_t place,
         && sqlite3_bind_double(q, 5, m->error) == SQLITE_OK
         && bind_words(q, 6, m->sum, m->n_sum * 2) == SQLITE_OK;
     int rc = bound ? sqlite3_step(q) : SQLITE_NOMEM;
-
     finish(q);
     return rc;
 }
@@ -586,7 +579,6 @@ static enum lm_status take_real(struct lm_store *s, sqlite3_stmt *q, int i, doub
                                 struct lm_err *e)
 {
     int type = sqlite3_column_type(q, i);
-
     if (type != SQLITE_FLOAT && type != SQLITE_NULL)
         return damaged(s, e, "a number of a trial is none");
     *out = type == SQLITE_NULL ? NAN : sqlite3_column_double(q, i);
@@ -628,7 +620,6 @@ static enum lm_status take_measures(struct lm_store *s, struct lm_record *out,
     enum lm_status st = LM_OK;
     size_t n = 0, bytes;
     int rc;
-
     if (!lm_mul_size(out->n_measure + 1, sizeof *m, &bytes) || !(m = hold(s, bytes)))
         return lm_fail_memory(e, 0, "a trial of the study");
     sqlite3_bind_int64(q, 1, out->id);

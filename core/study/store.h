@@ -14,6 +14,9 @@ struct lm_store;
 enum lm_status lm_store_open(const char *path, bool create, struct lm_store **s,
                              struct lm_err *e);
 void lm_store_close(struct lm_store *s);
+/* The file alone holds all that was recorded, on disk: it may be renamed once
+ * the store is closed.                                                      */
+enum lm_status lm_store_settle(struct lm_store *s, struct lm_err *e);
 /* In all calls below e must not be NULL. */
 /* Provenance: "pipeline", "model_hash", "seed", "version", "protocol:...". */
 enum lm_status lm_store_put(struct lm_store *s, const char *key, const char *value,

@@ -76,8 +76,11 @@ enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
 enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
                                struct lm_err *e)
 {
+    struct lm_cost cost = { .struct_size = sizeof cost };
+
     (void)e;
-    lm_plan_cost(s->candidate->plan, s->evaluation->args.dtype, out);
+    lm_plan_cost(s->candidate->plan, s->evaluation->args.dtype, &cost);
+    lm_fill_struct(out, &cost, sizeof cost);
     return LM_OK;
 }
 
@@ -163,6 +166,11 @@ enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w
 {
     enum lm_status st = check_workload(s, w, e);
     struct lm_clocked *c = NULL;
+
+    if (st == LM_OK && w->threads > lm_pool_threads())
+        st = lm_fail(e, LM_ECONFIG, "%d threads are to be timed, but this command runs %d; "
+                     "raise --threads (run.threads in a pipeline)", w->threads,
+                     lm_pool_threads());
 
     if (st != LM_OK)
         return st;

@@ -115,10 +115,11 @@ static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e
     const struct machine_cpu *m = self;
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     (void)e;
-    *out = (struct lm_device){ .driver = "C and BLAS" };
-    snprintf(out->name, sizeof out->name, "cpu, %s", m->kernel->name);
+    struct lm_device full = { .struct_size = sizeof full, .driver = "C and BLAS" };
+    snprintf(full.name, sizeof full.name, "cpu, %s", m->kernel->name);
     if (pages > 0 && size > 0 && pages < INT64_MAX / size)
-        out->memory = (int64_t)pages * size;
+        full.memory = (int64_t)pages * size;
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 

@@ -289,8 +289,9 @@ static void stream_close(void *self, struct lm_stream *s)
 static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e)
 {
     (void)self, (void)e;
-    *out = (struct lm_device){ .name = "reference, double precision", .driver = "C",
-                               .software = true };
+    const struct lm_device full = { .struct_size = sizeof full,
+        .name = "reference, double precision", .driver = "C", .software = true };
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 

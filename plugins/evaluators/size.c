@@ -9,8 +9,9 @@ static const struct lm_metric metrics[] = {
     { "bytes", "bytes", "Weights as they would be exported.", LM_REDUCE_MEAN, false,
       false },
     { "params", "parameters", "All weights.", LM_REDUCE_MEAN, false, false },
-    { "body_params", "parameters", "All weights but embedding and head.", LM_REDUCE_MEAN,
-      false, false },
+    { "body_params", "parameters",
+      "Weights of the layers' matrices: no norms, embedding, head.", LM_REDUCE_MEAN, false,
+      false },
     { NULL, NULL, NULL, 0, false, false }
 };
 

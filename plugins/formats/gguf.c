@@ -23,12 +23,13 @@ static enum lm_status limits(void *self, uint32_t dtype, struct lm_limits *out,
     if (gguf_type_of(dtype) < 0 || !c)
         return f->h->fail(e, LM_EUNSUPPORTED,
                           "format gguf does not write this number format");
-    *out = (struct lm_limits){
-        .struct_size = sizeof *out,
+    const struct lm_limits full = {
+        .struct_size = sizeof full,
         .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN
-                  | LM_SHAPE_NO_MLP | LM_SHAPE_BIAS,
+                  | LM_SHAPE_NO_MLP,
         .multiple = (int32_t)c->block,
     };
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 

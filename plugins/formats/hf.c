@@ -106,8 +106,8 @@ static enum lm_status limits(void *self, uint32_t dtype, struct lm_limits *out,
     if (dtype != LM_F32 && dtype != LM_F16 && dtype != LM_BF16)
         return f->h->fail(e, LM_EUNSUPPORTED,
                           "format hf writes f32, f16 and bf16 only; take gguf");
-    *out = (struct lm_limits){ .struct_size = sizeof *out, .features = LM_SHAPE_BIAS,
-                               .multiple = 1 };
+    const struct lm_limits full = { .struct_size = sizeof full, .multiple = 1 };
+    lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 

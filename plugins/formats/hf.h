@@ -14,15 +14,16 @@
 
 enum {
     HF_MAX_LAYERS = 4096, HF_MAX_WIDTH = 1 << 24, HF_MAX_VOCAB = 1 << 24,
-    HF_MAX_HEADER = 100000000, HF_MAX_JSON = 256 << 20
+    HF_MAX_EOS = 64, HF_MAX_HEADER = 100000000, HF_MAX_JSON = 256 << 20
 };
 
 /* a parsed JSON file; root NULL: there is no such file */
 struct hf_doc { struct lm_json *root; char path[FMT_PATH]; };
 
 struct hf_config {
-    struct lm_arch arch;                /* name and layer point below         */
+    struct lm_arch arch;                /* its pointers point below           */
     struct lm_layer_shape *layer;
+    int32_t eos_more[HF_MAX_EOS];
     char name[256];
     bool tie;                           /* tie_word_embeddings                */
     struct hf_doc doc;
@@ -76,7 +77,7 @@ void hf_weights_close(const struct fmt *f, struct hf_weights *w);
 enum lm_status hf_tokenizer_open(const struct fmt *f, const char *folder,
                                  int32_t vocab, struct hf_tokenizer *t,
                                  struct lm_err *e);
-/* bos, eos, pad and add_bos */
+/* bos, eos, eos_more, pad and add_bos */
 enum lm_status hf_tokenizer_ids(const struct fmt *f, const char *folder,
                                 const struct hf_tokenizer *t, struct hf_config *c,
                                 struct lm_err *e);

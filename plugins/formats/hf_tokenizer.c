@@ -331,6 +331,32 @@ static bool id_named(const struct fmt *f, const struct hf_tokenizer *t, const ch
     return *out >= 0;
 }
 
+/* The ids of a list under eos_token_id that are not known yet. */
+static enum lm_status more_eos(const struct fmt *f, const struct hf_doc *d,
+                               struct hf_config *c, struct lm_err *e)
+{
+    const struct lm_json_api *j = f->h->json;
+    const struct lm_json *list = d->root ? j->get(d->root, "eos_token_id") : NULL;
+    struct lm_arch *a = &c->arch;
+    size_t n = list && j->type(list) == 'a' ? j->size(list) : 0;
+    a->eos_more = c->eos_more;
+    for (size_t i = 0; i < n; i++) {
+        int64_t id;
+        if (!j->integer(j->at(list, i), &id) || id < 0 || id >= a->vocab)
+            return f->h->fail(e, LM_EINPUT, "%s: eos_token_id holds what is no id of a "
+                              "vocabulary of %d", d->path, (int)a->vocab);
+        bool known = id == a->eos;
+        for (uint32_t k = 0; k < a->n_eos_more && !known; k++)
+            known = id == a->eos_more[k];
+        if (!known && a->n_eos_more == HF_MAX_EOS)
+            return f->h->fail(e, LM_EINPUT, "%s: eos_token_id holds more than %d ids",
+                              d->path, HF_MAX_EOS);
+        if (!known)
+            c->eos_more[a->n_eos_more++] = (int32_t)id;
+    }
+    return LM_OK;
+}
+
 enum lm_status hf_tokenizer_ids(const struct fmt *f, const char *folder,
                                 const struct hf_tokenizer *t, struct hf_config *c,
                                 struct lm_err *e)
@@ -353,6 +379,10 @@ enum lm_status hf_tokenizer_ids(const struct fmt *f, const char *folder,
             s = f->h->fail(e, LM_EINPUT, "%s: %s %lld is outside the vocabulary of %d",
                            folder, key[i][0], (long long)id, (int)c->arch.vocab);
     }
+    if (!s && c->arch.eos >= 0)
+        s = more_eos(f, &c->doc, c, e);
+    if (!s && c->arch.eos >= 0)
+        s = more_eos(f, g, c, e);
     hf_doc_close(f, g);
     f->h->release(g);
     if (t->template_bos)

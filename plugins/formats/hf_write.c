@@ -246,6 +246,18 @@ static void id_member(struct fmt_buf *b, const char *key, int32_t id, const char
         fmt_add(b, "  \"%s\": %d%s\n", key, (int)id, end);
 }
 
+static void eos_member(struct fmt_buf *b, const struct lm_arch *a)
+{
+    if (!a->n_eos_more || a->eos < 0) {
+        id_member(b, "eos_token_id", a->eos, ",");
+        return;
+    }
+    fmt_add(b, "  \"eos_token_id\": [%d", (int)a->eos);
+    for (uint32_t i = 0; i < a->n_eos_more; i++)
+        fmt_add(b, ", %d", (int)a->eos_more[i]);
+    fmt_text(b, "],\n");
+}
+
 static const char *yes(bool v)
 {
     return v ? "true" : "false";
@@ -276,7 +288,7 @@ static enum lm_status write_config(const struct writing *w, struct lm_err *e)
     fmt_text(&b, ",\n");
     rope(a, &b);
     id_member(&b, "bos_token_id", a->bos, ",");
-    id_member(&b, "eos_token_id", a->eos, ",");
+    eos_member(&b, a);
     id_member(&b, "pad_token_id", a->pad, ",");
     fmt_add(&b, "  \"torch_dtype\": \"%s\",\n  \"dtype\": \"%s\"\n}\n",
             dtype[w->x->dtype], dtype[w->x->dtype]);
@@ -290,7 +302,7 @@ static enum lm_status write_generation(const struct writing *w, struct lm_err *e
     struct fmt_buf b = { .h = w->f->h };
     fmt_text(&b, "{\n  \"_from_model_config\": true,\n");
     id_member(&b, "bos_token_id", w->a->bos, ",");
-    id_member(&b, "eos_token_id", w->a->eos, ",");
+    eos_member(&b, w->a);
     id_member(&b, "pad_token_id", w->a->pad, "");
     fmt_text(&b, "}\n");
     enum lm_status s = hf_write_text(w->f, w->x->path, "generation_config.json", &b, e);

@@ -93,47 +93,47 @@ static const char *base_name(const char *path)
     return slash && slash[1] ? slash + 1 : path;
 }
 
-static void head(struct page *p, const struct view *v)
+static void head(struct text *p, const struct view *v)
 {
     int64_t failed = 0;
 
     for (int64_t i = 0; i < v->n_trial; i++)
         failed += v->trial[i].status != LM_OK;
-    html_put(p, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    text_raw(p, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
              "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
              "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
              "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">\n"
              "<title>Lamina report: ");
     html_text(p, fact(v, "model"));
-    html_put(p, "</title>\n<style>");
-    html_put(p, html_style);
-    html_put(p, "</style>\n</head>\n<body>\n<header><p class=\"brand\">Lamina</p><h1>");
+    text_raw(p, "</title>\n<style>");
+    text_raw(p, html_style);
+    text_raw(p, "</style>\n</head>\n<body>\n<header><p class=\"brand\">Lamina</p><h1>");
     html_text(p, *fact(v, "model") ? base_name(fact(v, "model")) : "Report");
-    html_add(p, "</h1><p class=\"sub\">%lld of %lld trials on the front",
+    text_add(p, "</h1><p class=\"sub\">%lld of %lld trials on the front",
              (long long)v->n_front, (long long)v->n_trial);
     if (failed)
-        html_add(p, ", %lld could not be built", (long long)failed);
+        text_add(p, ", %lld could not be built", (long long)failed);
     if (*fact(v, "started")) {
-        html_put(p, " &middot; started ");
+        text_raw(p, " &middot; started ");
         html_text(p, fact(v, "started"));
     }
     if (*fact(v, "seed")) {
-        html_put(p, " &middot; seed ");
+        text_raw(p, " &middot; seed ");
         html_text(p, fact(v, "seed"));
     }
-    html_put(p, "</p></header>\n<main>\n");
+    text_raw(p, "</p></header>\n<main>\n");
 }
 
 /* One card for each metric of the best trial, beside the dense model's. */
-static void cards(struct page *p, const struct view *v)
+static void cards(struct text *p, const struct view *v)
 {
     char now[HTML_NUMBER], was[HTML_NUMBER];
 
     if (v->best < 0) {
-        html_put(p, "<p class=\"note\">No trial satisfies all constraints.</p>\n");
+        text_raw(p, "<p class=\"note\">No trial satisfies all constraints.</p>\n");
         return;
     }
-    html_put(p, "<section class=\"cards\">\n");
+    text_raw(p, "<section class=\"cards\">\n");
     for (int64_t m = 0; m < v->n_metric; m++) {
         double b = v->trial[v->best].value[m];
         double d = v->dense >= 0 ? v->trial[v->dense].value[m] : NAN;
@@ -142,33 +142,33 @@ static void cards(struct page *p, const struct view *v)
             continue;
         html_format(now, b, v->unit[m]);
         html_format(was, d, v->unit[m]);
-        html_put(p, "<div class=\"card\"><p>");
+        text_raw(p, "<div class=\"card\"><p>");
         html_text(p, v->metric[m]);
-        html_add(p, "</p><b>%s</b>", now);
+        text_add(p, "</p><b>%s</b>", now);
         if (!isnan(d))
-            html_add(p, "<span>dense %s", was);
+            text_add(p, "<span>dense %s", was);
         if (isfinite(d) && d > 0 && b >= 0 && b <= 10 * d)
-            html_add(p, " &middot; %.1f&nbsp;%%</span>"
+            text_add(p, " &middot; %.1f&nbsp;%%</span>"
                      "<i><u style=\"width:%.1f%%\"></u></i>",
                      100 * b / d, fmin(100, 100 * b / d));
         else if (!isnan(d))
-            html_put(p, "</span>");
-        html_put(p, "</div>\n");
+            text_raw(p, "</span>");
+        text_raw(p, "</div>\n");
     }
-    html_put(p, "</section>\n");
+    text_raw(p, "</section>\n");
 }
 
-static void picture(struct page *p, const struct view *v)
+static void picture(struct text *p, const struct view *v)
 {
     if (v->n_metric == 0)
         return;
-    html_put(p, "<section><h2>Front</h2>\n<div id=\"axes\" hidden><label>across "
+    text_raw(p, "<section><h2>Front</h2>\n<div id=\"axes\" hidden><label>across "
              "<select id=\"x\"></select></label>"
              "<label>up <select id=\"y\"></select></label>"
              "<label><input type=\"checkbox\" id=\"all\"> show outliers</label></div>\n"
              "<div class=\"plot\">");
     html_scatter(p, v);
-    html_put(p, "<div id=\"tip\" hidden></div></div>\n<p class=\"legend\">"
+    text_raw(p, "<div id=\"tip\" hidden></div></div>\n<p class=\"legend\">"
              "<span class=\"k-best\"></span>best <span class=\"k-front\"></span>front "
              "<span class=\"k-dense\"></span>dense <span class=\"k-trial\"></span>other "
              "trial <span class=\"k-out\"></span>violates a constraint or measured in "
@@ -176,66 +176,66 @@ static void picture(struct page *p, const struct view *v)
              "</section>\n");
 }
 
-static void heat(struct page *p, const struct view *v)
+static void heat(struct text *p, const struct view *v)
 {
     if (!v->arch || v->n_front == 0)
         return;
-    html_put(p, "<section><h2>Shape by layer</h2>\n<p class=\"note\">One row for each "
+    text_raw(p, "<section><h2>Shape by layer</h2>\n<p class=\"note\">One row for each "
              "trial of the front, one column for each layer; the paler, the less is "
              "kept.</p>\n"
              "<h3>Attention: KV groups kept</h3>\n");
     html_heat(p, v, true);
-    html_put(p, "<h3>MLP: FFN width kept</h3>\n");
+    text_raw(p, "<h3>MLP: FFN width kept</h3>\n");
     html_heat(p, v, false);
-    html_put(p, "<p class=\"legend\"><span class=\"k-full\"></span>all <span "
+    text_raw(p, "<p class=\"legend\"><span class=\"k-full\"></span>all <span "
              "class=\"k-half\"></span>some <span class=\"k-gone\"></span>block removed"
              "</p></section>\n");
 }
 
-static void table_row(struct page *p, const struct view *v, int64_t i)
+static void table_row(struct text *p, const struct view *v, int64_t i)
 {
     const struct lm_trial *t = &v->trial[i];
     char number[HTML_NUMBER];
 
-    html_add(p, "<tr%s><th>", i == v->best ? " class=\"is-best\"" : "");
+    text_add(p, "<tr%s><th>", i == v->best ? " class=\"is-best\"" : "");
     if (i == v->dense)
-        html_put(p, "dense");
+        text_raw(p, "dense");
     else
-        html_add(p, "%s%lld", i == v->best ? "\xe2\x98\x85 " : "", (long long)t->id);
-    html_put(p, "</th>");
+        text_add(p, "%s%lld", i == v->best ? "\xe2\x98\x85 " : "", (long long)t->id);
+    text_raw(p, "</th>");
     for (int64_t m = 0; m < v->n_metric; m++) {
         html_format(number, t->value[m], v->unit[m]);
-        html_add(p, "<td>%s", number);
+        text_add(p, "<td>%s", number);
         if (isfinite(t->value[m]) && isfinite(t->error[m]) && t->error[m] > 0)
-            html_add(p, "<small> &plusmn;%.2g</small>", t->error[m]);
-        html_put(p, "</td>");
+            text_add(p, "<small> &plusmn;%.2g</small>", t->error[m]);
+        text_raw(p, "</td>");
     }
-    html_put(p, "</tr>\n");
+    text_raw(p, "</tr>\n");
 }
 
-static void table(struct page *p, const struct view *v)
+static void table(struct text *p, const struct view *v)
 {
-    html_put(p, "<section><h2>Trials of the front</h2>\n<div class=\"wide\"><table>\n"
+    text_raw(p, "<section><h2>Trials of the front</h2>\n<div class=\"wide\"><table>\n"
              "<thead><tr><th>trial</th>");
     for (int64_t m = 0; m < v->n_metric; m++) {
-        html_put(p, "<th>");
+        text_raw(p, "<th>");
         html_text(p, v->metric[m]);
-        html_put(p, "</th>");
+        text_raw(p, "</th>");
     }
-    html_put(p, "</tr></thead>\n<tbody>\n");
+    text_raw(p, "</tr></thead>\n<tbody>\n");
     if (v->dense >= 0)
         table_row(p, v, v->dense);
     for (int64_t k = 0; k < v->n_front && k < MAX_ROWS; k++)
         if (v->front[k] != v->dense)
             table_row(p, v, v->front[k]);
-    html_put(p, "</tbody></table></div>\n");
+    text_raw(p, "</tbody></table></div>\n");
     if (v->n_front > MAX_ROWS)
-        html_add(p, "<p class=\"note\">The first %d of %lld.</p>\n", MAX_ROWS,
+        text_add(p, "<p class=\"note\">The first %d of %lld.</p>\n", MAX_ROWS,
                  (long long)v->n_front);
-    html_put(p, "</section>\n");
+    text_raw(p, "</section>\n");
 }
 
-static void samples(struct page *p, const struct view *v)
+static void samples(struct text *p, const struct view *v)
 {
     static const char *const key[2][2] = {
         { "sample_dense", "Dense" }, { "sample_best", "Best" }
@@ -243,22 +243,22 @@ static void samples(struct page *p, const struct view *v)
 
     if (!*fact(v, "sample_dense") && !*fact(v, "sample_best"))
         return;
-    html_put(p, "<section><h2>Sample text</h2>\n");
+    text_raw(p, "<section><h2>Sample text</h2>\n");
     if (*fact(v, "prompt")) {
-        html_put(p, "<p class=\"note\">Prompt</p><blockquote>");
+        text_raw(p, "<p class=\"note\">Prompt</p><blockquote>");
         html_text(p, fact(v, "prompt"));
-        html_put(p, "</blockquote>\n");
+        text_raw(p, "</blockquote>\n");
     }
-    html_put(p, "<div class=\"pair\">");
+    text_raw(p, "<div class=\"pair\">");
     for (int i = 0; i < 2; i++) {
-        html_add(p, "<div><h3>%s</h3><pre class=\"prose\">", key[i][1]);
+        text_add(p, "<div><h3>%s</h3><pre class=\"prose\">", key[i][1]);
         html_text(p, fact(v, key[i][0]));
-        html_put(p, "</pre></div>");
+        text_raw(p, "</pre></div>");
     }
-    html_put(p, "</div></section>\n");
+    text_raw(p, "</div></section>\n");
 }
 
-static void provenance(struct page *p, const struct view *v)
+static void provenance(struct text *p, const struct view *v)
 {
     static const char *const key[][2] = {
         { "model", "Model" }, { "model_hash", "Model hash" }, { "version", "Lamina" },
@@ -266,55 +266,55 @@ static void provenance(struct page *p, const struct view *v)
     };
     char name[160];
 
-    html_put(p, "<section><h2>Provenance</h2>\n<dl>");
+    text_raw(p, "<section><h2>Provenance</h2>\n<dl>");
     for (size_t i = 0; i < sizeof key / sizeof *key; i++) {
         if (!*fact(v, key[i][0]))
             continue;
-        html_add(p, "<dt>%s</dt><dd>", key[i][1]);
+        text_add(p, "<dt>%s</dt><dd>", key[i][1]);
         html_text(p, fact(v, key[i][0]));
-        html_put(p, "</dd>\n");
+        text_raw(p, "</dd>\n");
     }
-    html_put(p, "</dl>\n<h3>What the numbers mean</h3>\n<dl>");
+    text_raw(p, "</dl>\n<h3>What the numbers mean</h3>\n<dl>");
     for (int64_t m = 0; m < v->n_metric; m++) {
         snprintf(name, sizeof name, "protocol:%s", v->metric[m]);
-        html_put(p, "<dt>");
+        text_raw(p, "<dt>");
         html_text(p, v->metric[m]);
-        html_put(p, "</dt><dd>");
+        text_raw(p, "</dt><dd>");
         html_text(p, fact(v, name));
-        html_put(p, "</dd>\n");
+        text_raw(p, "</dd>\n");
     }
-    html_put(p, "</dl>\n<details><summary>Effective configuration</summary><pre>");
+    text_raw(p, "</dl>\n<details><summary>Effective configuration</summary><pre>");
     html_text(p, fact(v, "pipeline"));
-    html_put(p, "</pre></details></section>\n");
+    text_raw(p, "</pre></details></section>\n");
 }
 
 /* What the script draws from. */
-static void data(struct page *p, const struct view *v)
+static void data(struct text *p, const struct view *v)
 {
-    html_put(p, "<script type=\"application/json\" id=\"data\">{\"metrics\":[");
+    text_raw(p, "<script type=\"application/json\" id=\"data\">{\"metrics\":[");
     for (int64_t m = 0; m < v->n_metric; m++) {
-        html_put(p, m ? ",[" : "[");
+        text_raw(p, m ? ",[" : "[");
         html_json_string(p, v->metric[m]);
-        html_put(p, ",");
+        text_raw(p, ",");
         html_json_string(p, v->unit[m]);
-        html_add(p, ",%d]", v->objective[m]);
+        text_add(p, ",%d]", v->objective[m]);
     }
-    html_add(p, "],\"dense\":%lld,\"best\":%lld,\"x\":%lld,\"y\":%lld,\"trials\":[",
+    text_add(p, "],\"dense\":%lld,\"best\":%lld,\"x\":%lld,\"y\":%lld,\"trials\":[",
              (long long)v->dense, (long long)v->best, (long long)v->x, (long long)v->y);
     for (int64_t i = 0; i < v->n_trial; i++) {
         const struct lm_trial *t = &v->trial[i];
 
-        html_add(p, "%s\n{\"id\":%lld,\"k\":%d,\"v\":[", i ? "," : "", (long long)t->id,
+        text_add(p, "%s\n{\"id\":%lld,\"k\":%d,\"v\":[", i ? "," : "", (long long)t->id,
                  t->status != LM_OK ? 3 : t->front ? 2 : t->feasible ? 1 : 0);
         for (int64_t m = 0; m < v->n_metric; m++) {
-            html_put(p, m ? "," : "");
-            html_json_real(p, t->status == LM_OK ? t->value[m] : NAN);
+            text_raw(p, m ? "," : "");
+            text_json_real(p, t->status == LM_OK ? t->value[m] : NAN);
         }
-        html_put(p, "]}");
+        text_raw(p, "]}");
     }
-    html_put(p, "]}</script>\n<script>");
-    html_put(p, html_script);
-    html_put(p, "</script>\n");
+    text_raw(p, "]}</script>\n<script>");
+    text_raw(p, html_script);
+    text_raw(p, "</script>\n");
 }
 
 /* ---- the reporter ------------------------------------------------------------------ */
@@ -323,7 +323,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
                              struct lm_err *e)
 {
     struct view v = { .host = self, .study = s };
-    struct page p = { .host = self };
+    struct text p = { .host = self };
     enum lm_status st = read_study(&v, e);
 
     if (st == LM_OK) {
@@ -334,9 +334,9 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
         table(&p, &v);
         samples(&p, &v);
         provenance(&p, &v);
-        html_put(&p, "</main>\n");
+        text_raw(&p, "</main>\n");
         data(&p, &v);
-        html_put(&p, "</body>\n</html>\n");
+        text_raw(&p, "</body>\n</html>\n");
         if (p.failed)
             st = v.host->fail(e, LM_ENOMEM, "out of memory for report.html");
     }

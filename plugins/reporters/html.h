@@ -1,25 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* html.h -- what the parts of the html reporter share.
  *
- * html.c is the reporter and the sections of the page, html_page.c the text
- * buffer with escaping and number formats, html_plot.c the drawings (SVG) and
- * html_assets.c style and script.  The page is complete without the script,
- * which adds the choice of axes and better tooltips.                        */
+ * html.c is the reporter and the sections of the page, html_page.c escaping
+ * and number formats, html_plot.c the drawings (SVG) and html_assets.c style
+ * and script.  The page is complete without the script, which adds the choice
+ * of axes and better tooltips.                                              */
 #ifndef LM_REPORTERS_HTML_H
 #define LM_REPORTERS_HTML_H
-#include "plugin.h"
+#include "text.h"
 
-struct page {
-    const struct lm_host *host;
-    char  *s;
-    size_t n, cap;
-    bool   failed;                      /* out of memory; further text is dropped */
-};
-LM_PRINTF(2, 3) void html_add(struct page *p, const char *fmt, ...);
-void html_put(struct page *p, const char *s);           /* markup as it is       */
-void html_text(struct page *p, const char *s);          /* escaped; NULL is ""   */
-void html_json_string(struct page *p, const char *s);   /* safe inside <script>  */
-void html_json_real(struct page *p, double v);          /* not finite: null      */
+void html_text(struct text *p, const char *s);          /* escaped; NULL is ""   */
+void html_json_string(struct text *p, const char *s);   /* safe inside <script>  */
 /* "215.3 MB", "134.5 M", "24.02"; "-" for NaN */
 enum { HTML_NUMBER = 48 };
 void html_format(char out[HTML_NUMBER], double v, const char *unit);
@@ -39,9 +30,9 @@ struct view {                           /* the study, read once                 
     int64_t x, y;                       /* metrics of the picture                */
 };
 
-void html_scatter(struct page *p, const struct view *v);
+void html_scatter(struct text *p, const struct view *v);
 /* Share of each layer's KV groups (attn) or FFN channels that front members keep. */
-void html_heat(struct page *p, const struct view *v, bool attn);
+void html_heat(struct text *p, const struct view *v, bool attn);
 
 extern const char html_style[], html_script[];
 #endif

@@ -78,7 +78,7 @@ static double tick_step(const struct axis *a)
          : raw / base < 7.5 ? 5 * base : 10 * base;
 }
 
-static void draw_axis(struct page *p, const struct view *v, const struct axis *a,
+static void draw_axis(struct text *p, const struct view *v, const struct axis *a,
                       bool is_x)
 {
     double step = tick_step(a);
@@ -90,77 +90,77 @@ static void draw_axis(struct page *p, const struct view *v, const struct axis *a
 
         html_format(number, k == 0 ? 0 : k * step, v->unit[a->metric]);
         if (is_x)
-            html_add(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" "
+            text_add(p, "<line class=\"grid\" x1=\"%.1f\" x2=\"%.1f\" "
                      "y1=\"%d\" y2=\"%d\"/>"
                      "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", at, at,
                      TOP, HEIGHT - BOTTOM, at, HEIGHT - BOTTOM + 18, number);
         else
-            html_add(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" "
+            text_add(p, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" "
                      "y1=\"%.1f\" y2=\"%.1f\"/>"
                      "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>", LEFT,
                      WIDTH - RIGHT, at, at, LEFT - 8, at + 4, number);
     }
     if (is_x)
-        html_add(p, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
+        text_add(p, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">",
                  (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10);
     else
-        html_add(p, "<text class=\"label\" text-anchor=\"middle\" "
+        text_add(p, "<text class=\"label\" text-anchor=\"middle\" "
                  "transform=\"translate(16 %d) rotate(-90)\">",
                  (TOP + HEIGHT - BOTTOM) / 2);
     html_text(p, v->metric[a->metric]);
-    html_put(p, "</text>\n");
+    text_raw(p, "</text>\n");
 }
 
 /* What hovering over a point says. */
-static void title(struct page *p, const struct view *v, int64_t i)
+static void title(struct text *p, const struct view *v, int64_t i)
 {
     char number[HTML_NUMBER];
 
-    html_put(p, "<title>");
-    html_add(p, i == v->dense ? "dense (trial %lld)" : "trial %lld",
+    text_raw(p, "<title>");
+    text_add(p, i == v->dense ? "dense (trial %lld)" : "trial %lld",
              (long long)v->trial[i].id);
     for (int64_t m = 0; m < v->n_metric; m++) {
         html_format(number, v->trial[i].value[m], v->unit[m]);
-        html_put(p, "\n");
+        text_raw(p, "\n");
         html_text(p, v->metric[m]);
-        html_add(p, " %s", number);
+        text_add(p, " %s", number);
     }
-    html_put(p, "</title>");
+    text_raw(p, "</title>");
 }
 
-static void point(struct page *p, const struct view *v, const struct axis *x,
+static void point(struct text *p, const struct view *v, const struct axis *x,
                   const struct axis *y, int64_t i)
 {
     const struct lm_trial *t = &v->trial[i];
     double cx = at_x(x, t->value[v->x]), cy = at_y(y, t->value[v->y]);
 
     if (i == v->dense)
-        html_add(p, "<path class=\"dense\" d=\"M%.1f %.1fl7 7-7 7-7-7z\">", cx, cy - 7);
+        text_add(p, "<path class=\"dense\" d=\"M%.1f %.1fl7 7-7 7-7-7z\">", cx, cy - 7);
     else
-        html_add(p, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\">",
+        text_add(p, "<circle class=\"%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"%s\">",
                  i == v->best ? "best" : t->front ? "front"
                  : t->feasible ? "trial" : "out",
                  cx, cy, i == v->best ? "7" : t->front ? "5" : "3.5");
     title(p, v, i);
-    html_put(p, i == v->dense ? "</path>\n" : "</circle>\n");
+    text_raw(p, i == v->dense ? "</path>\n" : "</circle>\n");
 }
 
-void html_scatter(struct page *p, const struct view *v)
+void html_scatter(struct text *p, const struct view *v)
 {
     struct axis x = range(v, v->x), y = range(v, v->y);
 
-    html_add(p, "<svg id=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" "
+    text_add(p, "<svg id=\"plot\" viewBox=\"0 0 %d %d\" role=\"img\" "
              "aria-label=\"trials and front\">\n", WIDTH, HEIGHT);
     draw_axis(p, v, &x, true);
     draw_axis(p, v, &y, false);
     if (v->objective[v->x] && v->objective[v->y] && v->n_front > 1) {
-        html_put(p, "<polyline class=\"line\" points=\"");
+        text_raw(p, "<polyline class=\"line\" points=\"");
         for (int64_t k = 0; k < v->n_front; k++) {
             const struct lm_trial *t = &v->trial[v->front[k]];
 
-            html_add(p, "%.1f,%.1f ", at_x(&x, t->value[v->x]), at_y(&y, t->value[v->y]));
+            text_add(p, "%.1f,%.1f ", at_x(&x, t->value[v->x]), at_y(&y, t->value[v->y]));
         }
-        html_put(p, "\"/>\n");
+        text_raw(p, "\"/>\n");
     }
     for (int pass = 0; pass < 3; pass++)        /* the rest, front, dense and best */
         for (int64_t i = 0; i < v->n_trial; i++) {
@@ -169,12 +169,12 @@ void html_scatter(struct page *p, const struct view *v)
             if (level == pass && is_shown(v, i))
                 point(p, v, &x, &y, i);
         }
-    html_put(p, "</svg>\n");
+    text_raw(p, "</svg>\n");
 }
 
 /* ---- heat map ---------------------------------------------------------------------- */
 
-static void heat_cell(struct page *p, const struct view *v, const struct lm_trial *t,
+static void heat_cell(struct text *p, const struct view *v, const struct lm_trial *t,
                       int32_t layer, bool attn, double x, double y, double w)
 {
     const struct lm_layer_shape *now = &t->layer[layer], *full = &v->arch->layer[layer];
@@ -184,45 +184,45 @@ static void heat_cell(struct page *p, const struct view *v, const struct lm_tria
     if (of == 0)
         return;
     if (kept == 0)
-        html_add(p, "<rect class=\"gone\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
+        text_add(p, "<rect class=\"gone\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
                  "height=\"15\">", x, y, w - 1);
     else
-        html_add(p, "<rect class=\"kept\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
+        text_add(p, "<rect class=\"kept\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" "
                  "height=\"15\" fill-opacity=\"%.3f\">", x, y, w - 1,
                  0.12 + 0.88 * share);
-    html_add(p, "<title>trial %lld, layer %d: ", (long long)t->id, (int)layer);
+    text_add(p, "<title>trial %lld, layer %d: ", (long long)t->id, (int)layer);
     if (kept == 0)
-        html_add(p, "no %s block", attn ? "attention" : "MLP");
+        text_add(p, "no %s block", attn ? "attention" : "MLP");
     else if (attn)
-        html_add(p, "%d of %d KV groups, %d of %d heads", (int)kept, (int)of,
+        text_add(p, "%d of %d KV groups, %d of %d heads", (int)kept, (int)of,
                  (int)now->n_head, (int)full->n_head);
     else
-        html_add(p, "FFN width %d of %d (%.0f %%)", (int)kept, (int)of, 100 * share);
-    html_put(p, "</title></rect>");
+        text_add(p, "FFN width %d of %d (%.0f %%)", (int)kept, (int)of, 100 * share);
+    text_raw(p, "</title></rect>");
 }
 
-void html_heat(struct page *p, const struct view *v, bool attn)
+void html_heat(struct text *p, const struct view *v, bool attn)
 {
     int64_t rows = v->n_front < HEAT_ROWS ? v->n_front : HEAT_ROWS;
     int32_t n = v->arch->n_layer;
     double w = n > 0 ? fmin(48, (double)(WIDTH - LEFT) / n) : 1;
 
-    html_add(p, "<svg class=\"heat\" viewBox=\"0 0 %d %d\" role=\"img\" "
+    text_add(p, "<svg class=\"heat\" viewBox=\"0 0 %d %d\" role=\"img\" "
              "aria-label=\"shape by layer\">\n", WIDTH, (int)rows * 16 + 22);
     for (int64_t r = 0; r < rows; r++) {
         const struct lm_trial *t = &v->trial[v->front[r]];
 
-        html_add(p, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\"%s>%s%lld</text>",
+        text_add(p, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\"%s>%s%lld</text>",
                  LEFT - 8, (int)r * 16 + 12,
                  v->front[r] == v->best ? " class=\"label\"" : "",
                  v->front[r] == v->best ? "\xe2\x98\x85 " : "", (long long)t->id);
         for (int32_t i = 0; i < n; i++)
             heat_cell(p, v, t, i, attn, LEFT + i * w, (double)r * 16, w);
-        html_put(p, "\n");
+        text_raw(p, "\n");
     }
     for (int32_t i = 0; i < n; i++)
         if (i % (w < 20 ? 5 : 1) == 0)
-            html_add(p, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%d</text>",
+            text_add(p, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%d</text>",
                      LEFT + i * w + w / 2, (int)rows * 16 + 15, (int)i);
-    html_put(p, "</svg>\n");
+    text_raw(p, "</svg>\n");
 }

@@ -1,54 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table -- the front as aligned text: the dense model first, then the front's
  * trials by their first objective, the best one marked with a star.         */
-#include "plugin.h"
-
-#include <math.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <string.h>
+#include "text.h"
 
 enum { CELL = 48, MAX_METRICS = 64 };
-
-struct text {
-    const struct lm_host *host;
-    char  *s;
-    size_t n, cap;
-    bool   failed;
-};
-
-static void put(struct text *t, const char *s, size_t n)
-{
-    if (t->failed)
-        return;
-    if (t->cap - t->n < n + 1) {
-        size_t cap = (t->cap + n + 1) * 2;
-        char *p = t->host->resize(t->s, cap);
-
-        if (!p) {
-            t->failed = true;
-            return;
-        }
-        t->s = p;
-        t->cap = cap;
-    }
-    memcpy(t->s + t->n, s, n);
-    t->n += n;
-    t->s[t->n] = 0;
-}
-
-LM_PRINTF(2, 3)
-static void add(struct text *t, const char *fmt, ...)
-{
-    char line[512];
-    va_list ap;
-
-    va_start(ap, fmt);
-    int n = vsnprintf(line, sizeof line, fmt, ap);
-    va_end(ap);
-    if (n > 0)
-        put(t, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
-}
 
 /* 215300000 "bytes" is "215.3 MB"; powers of 1000, four digits */
 static void format(char out[CELL], double v, const char *unit)
@@ -187,22 +142,23 @@ static void write_rows(struct table *t, struct text *out)
             if (strlen(cell) > t->width[m])
                 t->width[m] = strlen(cell);
         }
-    add(out, "   trial");
+    text_add(out, "   trial");
     for (int64_t m = 0; m < t->n_metric; m++)
-        add(out, "  %*s", (int)t->width[m], t->name[m]);
-    add(out, "\n");
+        text_add(out, "  %*s", (int)t->width[m], t->name[m]);
+    text_add(out, "\n");
     for (size_t r = 0; r < t->n_row; r++) {
         const struct lm_trial *trial = &t->row[r];
 
         if (t->has_dense && r == 0)
-            add(out, "%c  dense", trial->id == t->best ? '*' : ' ');
+            text_add(out, "%c  dense", trial->id == t->best ? '*' : ' ');
         else
-            add(out, "%c %6lld", trial->id == t->best ? '*' : ' ', (long long)trial->id);
+            text_add(out, "%c %6lld", trial->id == t->best ? '*' : ' ',
+                     (long long)trial->id);
         for (int64_t m = 0; m < t->n_metric; m++) {
             format_measured(cell, trial->value[m], trial->error[m], t->unit[m]);
-            add(out, "  %*s", (int)t->width[m], cell);
+            text_add(out, "  %*s", (int)t->width[m], cell);
         }
-        add(out, "\n");
+        text_add(out, "\n");
     }
 }
 
@@ -217,13 +173,13 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
     read_metrics(&t);
     enum lm_status st = collect(&t, counts, e);
     if (st == LM_OK) {
-        add(&out, "Front: %lld of %lld trials", (long long)counts[0],
-            (long long)t.host->study_n_trials(s));
+        text_add(&out, "Front: %lld of %lld trials", (long long)counts[0],
+                 (long long)t.host->study_n_trials(s));
         if (counts[1])
-            add(&out, " (%lld could not be built)", (long long)counts[1]);
+            text_add(&out, " (%lld could not be built)", (long long)counts[1]);
         if (t.n_metric)
-            add(&out, ", by %s", t.name[t.first]);
-        add(&out, t.best >= 0 ? "; * is the best\n\n" : "\n\n");
+            text_add(&out, ", by %s", t.name[t.first]);
+        text_add(&out, t.best >= 0 ? "; * is the best\n\n" : "\n\n");
         write_rows(&t, &out);
         if (out.failed)
             st = t.host->fail(e, LM_ENOMEM, "out of memory for the table");

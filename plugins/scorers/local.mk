@@ -13,3 +13,7 @@ plugins_scorers_wanda_la_LDFLAGS = $(PLUGIN_LINK)
 scorers_LTLIBRARIES += %D%/block_influence.la
 plugins_scorers_block_influence_la_SOURCES = %D%/block_influence.c
 plugins_scorers_block_influence_la_LDFLAGS = $(PLUGIN_LINK)
+
+scorers_LTLIBRARIES += %D%/obs.la
+plugins_scorers_obs_la_SOURCES = %D%/obs.c
+plugins_scorers_obs_la_LDFLAGS = $(PLUGIN_LINK)
