@@ -21,8 +21,8 @@
  *   bounded a share `exchange` of the pairs of children is made so, without
  *   crossover.
  *
- * The first population is the problem's start, then half mutants of it, half
- * random genomes; without a start it is the uncompressed genome and random ones.  Outcomes of fidelity below 1 are
+ * The first population is the problem's start and mutants of it; without a start it
+ * is the uncompressed genome and random ones.  Outcomes of fidelity below 1 are
  * not taken in.  Whole generations are made at once, so the result does not
  * depend on how many proposals the host asks for at a time.
  *
@@ -281,7 +281,7 @@ static void first_generation(struct search *s)
     }
     n_start = s->n_queue;
     if (s->p->n_start)
-        fill_mutants(s, n_start, n_start + (s->n_pop - n_start + 1) / 2);
+        fill_mutants(s, n_start, s->n_pop);
     fill_random(s);
 }
 
