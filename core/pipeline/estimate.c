@@ -4,6 +4,7 @@
  * Predictions, and labelled so.                                              */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -72,7 +73,7 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
     const struct lm_conf *data = lm_conf_get(p->conf, "data");
     for (size_t i = 0; data && i < data->n; i++)
         if (data->child[i]->key && p->has_calibration &&
-            !lm_distance(data->child[i]->key, "calibration"))
+            !strcmp(data->child[i]->key, "calibration"))
             calibration = *(const struct lm_text_options *)p->data_opt[i].config;
     double t_cal = needs ? (double)(calibration.sequences * calibration.length) * per_token
                            * 1.5 / lm_pool_threads() : 0;

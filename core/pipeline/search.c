@@ -99,15 +99,7 @@ static enum lm_status replay(struct loop *l, struct item *it, int64_t id, struct
         return lm_fail(e, LM_EINPUT, "the study's trial %lld is not what this search "
                        "proposes; it was made with another version, seed or pipeline: "
                        "start a new run", (long long)id);
-    if ((st = lm_view_add(l->view, &r, &t, e)))
-        return st;
-    for (size_t i = 0; i < r.n_measure; i++)
-        for (size_t m = 0; m < l->n_metric; m++)
-            if (!strcmp(l->view->metric[m].name, r.measure[i].metric)) {
-                t->value[m] = r.measure[i].value;
-                t->error[m] = r.measure[i].error;
-            }
-    return LM_OK;
+    return lm_view_add(l->view, &r, &t, e);
 }
 
 /* result: of this item's candidate, or NULL: take the values of `known`. */

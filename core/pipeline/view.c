@@ -74,6 +74,12 @@ enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
         return lm_fail_memory(e, sizeof *t, "a trial");
     for (int i = 0; i < s->n_metric; i++)
         t->value[i] = t->error[i] = NAN;
+    for (size_t i = 0; i < r->n_measure; i++)
+        for (int m = 0; m < s->n_metric; m++)
+            if (!strcmp(s->metric[m].name, r->measure[i].metric)) {
+                t->value[m] = r->measure[i].value;
+                t->error[m] = r->measure[i].error;
+            }
     *out = t;
     return shapes_of(s, t->plan_text, t->layer, e);
 }

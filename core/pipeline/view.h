@@ -44,7 +44,7 @@ enum lm_status lm_view_load(struct lm_store *store, struct lm_study **s, struct 
 void lm_view_free(struct lm_study *s);
 /* Resolves `share` bounds once the dense model is measured (trial 0). */
 enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p, struct lm_err *e);
-/* Adds a recorded trial with NAN metrics; fill value[] in. */
+/* Adds a trial with the measures of its record; other metrics are NAN. */
 enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
                            struct lm_view_trial **t, struct lm_err *e);
 /* Marks feasible and front; needed after the last lm_view_add. */

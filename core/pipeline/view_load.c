@@ -218,12 +218,6 @@ static enum lm_status load_trial(struct lm_study *s, const struct lm_record *r,
     enum lm_status st = lm_view_add(s, r, &t, e);
     if (st)
         return st;
-    for (size_t i = 0; i < r->n_measure; i++)
-        for (int m = 0; m < s->n_metric; m++)
-            if (!strcmp(s->metric[m].name, r->measure[i].metric)) {
-                t->value[m] = r->measure[i].value;
-                t->error[m] = r->measure[i].error;
-            }
     for (int m = s->n_search; m < s->n_metric; m++) {
         char key[160], *text;
         final_key(key, sizeof key, t->id, s->metric[m].name);
