@@ -244,7 +244,9 @@ struct lm_export {
     /* Number format of the weight matrices.  A format may store vectors (norms,
      * biases) otherwise, tables (embedding, head) with more bits, and a matrix
      * whose rows are no whole number of blocks in f16.  hf: all tensors take
-     * it.  gguf: vectors are f32; for q4_0 and q4_1 tables are q8_0.           */
+     * it.  gguf: vectors are f32; for q4_0 and q4_1 tables are q8_0.
+     * 0: each tensor keeps its own, bit for bit; LM_EUNSUPPORTED names a tensor
+     * whose number format this one cannot hold.                                */
     uint32_t    dtype;
     const char *card;                   /* model card: parent, hash, plan       */
     const struct lm_model *parent;
@@ -261,7 +263,8 @@ struct lm_format {
      * it.  After a failure the host frees what b has.                   [main] */
     enum lm_status (*read)(void *self, const char *path, struct lm_builder *b,
                            struct lm_err *e);
-    /* What can be written with this dtype; LM_EUNSUPPORTED: nothing.    [main] */
+    /* What can be written with this dtype (0: each tensor's own, see struct
+     * lm_export); LM_EUNSUPPORTED: nothing.                             [main] */
     enum lm_status (*limits)(void *self, uint32_t dtype, struct lm_limits *out,
                              struct lm_err *e);
     /* Writes a model within limits(), through out_open(): a failure leaves no

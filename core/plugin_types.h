@@ -97,6 +97,14 @@ struct lm_arch {
     const int32_t *eos_more;            /* [n_eos_more] further ids that end a
                                            text; none of them is eos          */
     uint32_t    n_eos_more;
+    int32_t     window;                 /* sliding attention: a token sees this
+                                           many, itself included; 0: all      */
+    /* LM_ROPE_YARN: rotations between which frequencies are blended, and what
+     * cosines and sines are multiplied by.  rope_exact: the range of blended
+     * pairs is not widened to whole numbers.                                 */
+    double      rope_fast, rope_slow, rope_attention;
+    bool        rope_exact;
+    const char *generation;             /* generation_config.json; NULL: none */
 };
 
 /* ---- sites ------------------------------------------------------------------- */

@@ -375,7 +375,7 @@ START_TEST(rope_scaling)
     ck_assert(f[0] == 1 && fabs((double)f[1] - 0.1) < 1e-8);
     ck_assert(fabs((double)f[2] - 0.01 * ((1 - t) / 8 + t)) < 1e-8);
     ck_assert(fabs((double)f[3] - 0.001 / 8) < 1e-9);
-    a.rope = LM_ROPE_YARN;
+    a.rope = LM_ROPE_YARN + 1;
     ck_assert_int_eq(lm_rope_frequencies(&a, f, &err), LM_EUNSUPPORTED);
     a.rope = LM_ROPE_LINEAR;
     a.rope_factor = 0;

@@ -163,7 +163,14 @@ static enum lm_status with(const char *path, const char *a, const char *b,
 }
 
 static const struct { int file; const char *from, *to, *says; } refused[] = {
-    { 0, "\"llama\"", "\"mistral\"", "mistral" },
+    { 0, "\"llama\"", "\"mistral\"", "'LlamaForCausalLM' is not supported for model_type "
+      "'mistral'" },
+    { 0, "\"llama\"", "\"gemma2\"", "'gemma2' is not supported, only llama, mistral, qwen2 "
+      "and qwen3" },
+    { 0, "\"llama\"", "\"mixtral\"", "mixtral" },
+    { 0, "\"use_cache\"", "\"partial_rotary_factor\": 0.5, \"x\"", "partial_rotary_factor" },
+    { 0, "\"attention_bias\": false", "\"attention_bias\": true", "q_proj.bias', but it is "
+      "missing" },
     { 0, "\"LlamaForCausalLM\"", "\"FooForCausalLM\"", "FooForCausalLM" },
     { 0, "\"silu\"", "\"gelu\"", "gelu" },
     { 0, "\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2", "missing" },
@@ -177,7 +184,7 @@ static const struct { int file; const char *from, *to, *says; } refused[] = {
          "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 64},\n"
          "  \"rope_p", "\"rope_type\": \"llama3\"},\n  \"rope_x", "factor" },
     { 0, "{\"rope_theta\": 10000.0, \"rope_type\": \"llama3\"",
-         "{\"rope_theta\": 10000.0, \"rope_type\": \"yarn\"", "yarn" },
+         "{\"rope_theta\": 10000.0, \"rope_type\": \"dynamic\"", "dynamic" },
     { 0, "\"use_cache\"", "\"quantization_config\": {}, \"x\"", "quantization_config" },
     { 0, "\"bos_token_id\": 0", "\"bos_token_id\": 12", "bos_token_id 12" },
     { 1, "\"F32\"", "\"F8_E4M3\"", "F8_E4M3" },

@@ -88,6 +88,23 @@ static enum lm_status check_layer(const struct lm_model *m, int32_t i,
     return st;
 }
 
+static enum lm_status check_yarn(const struct lm_model *m, const struct lm_arch *a,
+                                 struct lm_err *e)
+{
+    enum lm_status st = real_in_range(m, "beta_slow of RoPE scaling", a->rope_slow, 1e-6,
+                                      1e6, e);
+    if (!st)
+        st = real_in_range(m, "beta_fast of RoPE scaling", a->rope_fast, a->rope_slow,
+                           1e6, e);
+    if (!st)
+        st = real_in_range(m, "the attention factor of RoPE scaling", a->rope_attention,
+                           1e-6, 1e6, e);
+    if (!st && a->rope_theta <= 1)
+        st = lm_fail(e, LM_EINPUT, "%s: rope_theta is %g; yarn scaling needs one above 1",
+                     m->source, a->rope_theta);
+    return st;
+}
+
 static enum lm_status check_rope(const struct lm_model *m, const struct lm_arch *a,
                                  struct lm_err *e)
 {
@@ -101,6 +118,8 @@ static enum lm_status check_rope(const struct lm_model *m, const struct lm_arch 
         return st;
     st = real_in_range(m, "the original context of RoPE scaling", a->rope_context, 1,
                        MAX_CONTEXT, e);
+    if (!st && a->rope == LM_ROPE_YARN)
+        st = check_yarn(m, a, e);
     if (!st && a->rope == LM_ROPE_LLAMA3
         && !(a->rope_low > 0 && a->rope_high > a->rope_low && a->rope_high < 1e9))
         st = lm_fail(e, LM_EINPUT, "%s: the RoPE frequency factors are %g (low) and %g "
@@ -121,6 +140,7 @@ static enum lm_status check_arch(const struct lm_model *m, const struct lm_arch 
         { "the BOS token", a->bos, -1, (int64_t)a->vocab - 1 },
         { "the EOS token", a->eos, -1, (int64_t)a->vocab - 1 },
         { "the padding token", a->pad, -1, (int64_t)a->vocab - 1 },
+        { "the sliding window", a->window, 0, MAX_CONTEXT },
     };
     enum lm_status st = LM_OK;
     for (size_t i = 0; i < sizeof whole / sizeof *whole && !st; i++)
@@ -159,7 +179,9 @@ static bool copy_arch(struct lm_model *m, const struct lm_arch *a)
     m->arch.name = lm_strdup(a->name ? a->name : "", "model");
     m->arch.layer = layer;
     m->arch.eos_more = more;
-    if (!layer || !m->arch.family || !m->arch.name || (a->n_eos_more && !more))
+    m->arch.generation = a->generation ? lm_strdup(a->generation, "model") : NULL;
+    if (!layer || !m->arch.family || !m->arch.name || (a->n_eos_more && !more)
+        || !m->arch.generation != !a->generation)
         return false;
     if (more)
         memcpy(more, a->eos_more, a->n_eos_more * sizeof *more);

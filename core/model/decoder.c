@@ -126,6 +126,8 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
                      "%d more tokens do not fit a context of %lld (%lld are "
                      "in use)", n, (long long)d->capacity, (long long)d->pos);
     if (!st)
+        st = lm_length_check(g->arch, d->pos + n, e);
+    if (!st)
         st = reserve(d, n < CHUNK ? n : CHUNK, e);
     double total = 0;
     for (int32_t at = 0; at < n && !st;) {

@@ -218,11 +218,11 @@ static uint64_t hash_arch(const struct lm_arch *a)
     const int64_t whole[] = {
         a->n_layer, a->hidden, a->head_dim, a->vocab, a->context, a->rope, a->tied,
         a->bos, a->eos, a->pad, a->add_bos
-    };
+    }, newer[] = { a->window, a->rope_exact };
     const double real[] = {
         a->rms_eps, a->rope_theta, a->rope_factor, a->rope_low, a->rope_high,
         a->rope_context
-    };
+    }, yarn[] = { a->rope_fast, a->rope_slow, a->rope_attention };
     uint64_t h = lm_hash_str(a->family, 1);
     for (uint32_t i = 0; i < a->n_eos_more; i++)
         h = lm_hash_u64((uint64_t)a->eos_more[i], h);
@@ -230,6 +230,10 @@ static uint64_t hash_arch(const struct lm_arch *a)
         h = lm_hash_u64((uint64_t)whole[i], h);
     for (size_t i = 0; i < sizeof real / sizeof *real; i++)
         h = hash_real(real[i], h);
+    for (size_t i = 0; i < 2 && newer[i]; i++)      /* older hashes stay what they were */
+        h = lm_hash_u64((uint64_t)newer[i] << 1 | (i & 1), h);
+    for (size_t i = 0; i < 3 && a->rope == LM_ROPE_YARN; i++)
+        h = hash_real(yarn[i], h);
     for (int32_t i = 0; i < a->n_layer; i++) {
         h = lm_hash_u64((uint64_t)a->layer[i].n_head, h);
         h = lm_hash_u64((uint64_t)a->layer[i].n_kv, h);
@@ -338,6 +342,7 @@ void lm_model_free(struct lm_model *m)
     lm_release((void *)m->arch.name);
     lm_release((void *)m->arch.layer);
     lm_release((void *)m->arch.eos_more);
+    lm_release((void *)m->arch.generation);
     if (m->vocabulary) {
         lm_release((void *)m->vocabulary->token);
         lm_release((void *)m->vocabulary->merge);

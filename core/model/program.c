@@ -10,7 +10,11 @@
  * RoPE frequencies are theta^(-2i/d), changed by the scaling rules that
  * checkpoints name: linear divides all by the factor (Chen et al. 2023);
  * llama3 divides those of wavelengths beyond context / low, keeps those below
- * context / high and blends linearly between (Llama 3 model card).           */
+ * context / high and blends linearly between (Llama 3 model card); yarn does so
+ * over the pairs of dimensions that turn `slow` to `fast` times within the
+ * context, linearly in the pair's number, and multiplies cosines and sines, and
+ * so the square root of what softmax sees (Peng et al. 2023, section 3.2 to 3.4;
+ * pair of r turns: d ln(context / (2 pi r)) / (2 ln theta)).                  */
 #include <math.h>
 #include <string.h>
 
@@ -95,7 +99,8 @@ static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segm
         o[n++] = norm_op(s, REG_K, REG_K, SW_K_NORM, d, kv);
     struct lm_op heads = { .code = LM_OP_ROPE_KV, .y = -1, .a = REG_Q, .b = REG_K,
                            .c = REG_V, .w = s->g->rope, .n_head = c->n_head,
-                           .n_kv = c->n_kv, .head_dim = d, .slot = slot, .f = 1 };
+                           .n_kv = c->n_kv, .head_dim = d, .slot = slot,
+                           .f = a->rope == LM_ROPE_YARN ? (float)a->rope_attention : 1 };
     o[n++] = heads;
     heads.code = LM_OP_ATTENTION;
     heads.y = REG_MIX;
@@ -193,15 +198,45 @@ static double llama3(const struct lm_arch *a, double f)
     return (1 - t) * f / a->rope_factor + t * f;
 }
 
+/* The pair that turns r times within the context. */
+static double yarn_pair(const struct lm_arch *a, double r)
+{
+    return a->head_dim * log(a->rope_context / (r * 2 * 3.14159265358979323846))
+         / (2 * log(a->rope_theta));
+}
+
+static double yarn(const struct lm_arch *a, int32_t i, double f)
+{
+    double low = yarn_pair(a, a->rope_fast), high = yarn_pair(a, a->rope_slow);
+    if (!a->rope_exact) {
+        low = floor(low);
+        high = ceil(high);
+    }
+    low = fmax(low, 0);
+    high = fmin(high, a->head_dim - 1);
+    if (low == high)
+        high += 0.001;
+    double t = fmin(fmax((i - low) / (high - low), 0), 1);
+    return (1 - t) * f + t * f / a->rope_factor;
+}
+
+static bool rope_possible(const struct lm_arch *a)
+{
+    if (!(a->rope_theta > 0) || (a->rope != LM_ROPE_PLAIN && !(a->rope_factor > 0)))
+        return false;
+    if (a->rope == LM_ROPE_LLAMA3)
+        return a->rope_low > 0 && a->rope_high > a->rope_low && a->rope_context > 0;
+    return a->rope != LM_ROPE_YARN
+        || (a->rope_theta > 1 && a->rope_slow > 0 && a->rope_fast >= a->rope_slow
+            && a->rope_context > 0 && a->rope_attention > 0);
+}
+
 enum lm_status lm_rope_frequencies(const struct lm_arch *a, float *out, struct lm_err *e)
 {
-    bool scaled = a->rope == LM_ROPE_LINEAR || a->rope == LM_ROPE_LLAMA3;
-    if (!scaled && a->rope != LM_ROPE_PLAIN)
+    if (a->rope < LM_ROPE_PLAIN || a->rope > LM_ROPE_YARN)
         return lm_fail(e, LM_EUNSUPPORTED, "this kind of RoPE scaling is not supported; "
-                       "plain, linear and llama3 are");
-    if (!(a->rope_theta > 0) || (scaled && !(a->rope_factor > 0))
-        || (a->rope == LM_ROPE_LLAMA3
-            && !(a->rope_low > 0 && a->rope_high > a->rope_low && a->rope_context > 0)))
+                       "plain, linear, llama3 and yarn are");
+    if (!rope_possible(a))
         return lm_fail(e, LM_EINPUT, "the model's RoPE parameters are impossible");
     for (int32_t i = 0; i < a->head_dim / 2; i++) {
         double f = pow(a->rope_theta, -2.0 * i / a->head_dim);
@@ -209,6 +244,8 @@ enum lm_status lm_rope_frequencies(const struct lm_arch *a, float *out, struct l
             f /= a->rope_factor;
         else if (a->rope == LM_ROPE_LLAMA3)
             f = llama3(a, f);
+        else if (a->rope == LM_ROPE_YARN)
+            f = yarn(a, i, f);
         out[i] = (float)f;
     }
     return LM_OK;

@@ -192,6 +192,8 @@ static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net
     if (!st)
         st = lm_ids_check(r->g->arch, ids, n, e);
     if (!st)
+        st = lm_length_check(r->g->arch, (int64_t)n, e);
+    if (!st)
         st = ids_set(r, ids, n, e);
     if (!st)
         st = states_reserve(r, net->n, e);

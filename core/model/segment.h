@@ -55,6 +55,9 @@ int32_t lm_network_kv_width(const struct lm_network *net, int32_t head_dim);
 enum lm_status lm_network_check(const struct lm_network *net, struct lm_err *e);
 enum lm_status lm_ids_check(const struct lm_arch *a, const int32_t *ids, size_t n,
                             struct lm_err *e);
+/* Sliding attention equals full attention as long as all n tokens of a sequence
+ * fit into the window; longer ones are refused (LM_EUNSUPPORTED).             */
+enum lm_status lm_length_check(const struct lm_arch *a, int64_t n, struct lm_err *e);
 
 /* teacher.c needs the dense final hidden states; runner.c has them.  Writes
  * e_t [n][hidden] and sum p ln p [n].                                        */

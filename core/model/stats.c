@@ -501,6 +501,8 @@ enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t
         return lm_fail(e, LM_ECONFIG, "a calibration sample of %lld sequences of %lld "
                        "tokens is not possible", (long long)n_seq, (long long)length);
     enum lm_status st = lm_ids_check(g->arch, ids, (size_t)(n_seq * length), e);
+    if (!st)
+        st = lm_length_check(g->arch, length, e);
     if (st)
         return st;
     int64_t most = n_seq / LEAST_GROUPS;

@@ -95,6 +95,7 @@ enum lm_status lm_view_new(struct lm_pipeline *p, const struct lm_arch *arch,
     s->arch.family = s->arch.name = "";
     s->arch.eos_more = NULL;
     s->arch.n_eos_more = 0;
+    s->arch.generation = NULL;
     add_metrics(s, p->evaluate, p->n_evaluate);
     s->n_search = s->n_metric;
     add_metrics(s, p->final, p->n_final);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* gguf -- reads and writes the single-file models of llama.cpp.  Models of
- * equal layers are written as architecture llama, others as deci, whose
+/* gguf -- reads and writes the single-file models of llama.cpp.  Models of equal
+ * layers are written as architecture llama, qwen2 or qwen3, others as deci, whose
  * numbers of heads and FFN widths stock llama.cpp reads layer by layer.        */
 #include "gguf.h"
 
@@ -20,14 +20,14 @@ static enum lm_status limits(void *self, uint32_t dtype, struct lm_limits *out,
 {
     const struct fmt *f = self;
     const struct lm_codec *c = f->h->codec(dtype);
-    if (gguf_type_of(dtype) < 0 || !c)
+    if (dtype && (gguf_type_of(dtype) < 0 || !c))
         return f->h->fail(e, LM_EUNSUPPORTED,
                           "format gguf does not write this number format");
     const struct lm_limits full = {
         .struct_size = sizeof full,
         .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN
                   | LM_SHAPE_NO_MLP,
-        .multiple = (int32_t)c->block,
+        .multiple = c ? (int32_t)c->block : 1,
     };
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;

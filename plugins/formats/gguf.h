@@ -7,6 +7,8 @@
  *   gguf_vocab.c  tokenizer.ggml.* -> vocabulary
  *   gguf_write.c  layers and tensors of the file to write, and their data
  *   gguf_meta.c   its key-value pairs
+ *   gguf_rope.c   the rotary embedding in them, read and written
+ *   gguf_own.c    keys of ours for what the form has no place for
  *
  * Layout of a file: "GGUF", version, number of tensors, number of pairs; the
  * pairs; the tensors' names, sizes, types and offsets; padding; the data, each
@@ -22,7 +24,7 @@ enum gguf_type {
 };
 enum { GGUF_ALIGNMENT = 32, GGUF_MAX_PAIRS = 8192, GGUF_MAX_TENSORS = 1 << 20,
        GGUF_MAX_LAYERS = 4096, GGUF_MAX_WIDTH = 1 << 24, GGUF_MAX_VOCAB = 1 << 24,
-       GGUF_ZERO_FFN = 32, GGUF_NAME = 80 };
+       GGUF_ZERO_FFN = 32, GGUF_NAME = 80, GGUF_MAX_EOS = 64 };
 
 struct gguf_slice { const char *s; size_t n; };     /* not NUL-terminated     */
 
@@ -38,6 +40,7 @@ struct gguf_info {                      /* one tensor                         */
     char name[GGUF_NAME];
     struct lm_tensor tensor;
     bool flat;                          /* one dimension                      */
+    uint32_t stored;                    /* dtype it had before; 0: as it is   */
 };
 
 struct gguf_file {
@@ -82,9 +85,27 @@ enum lm_status gguf_write(void *self, const struct lm_model *m,
 /* "blk.3.ffn_up.weight"; false: no name */
 bool gguf_role_name(uint32_t role, int32_t layer, char *out, size_t n);
 
+bool gguf_is_matrix(uint32_t role);
+
+/* number under "FAMILY.KEY"; def <= 0: must be there */
+enum lm_status gguf_family_real(const struct gguf_file *g, const char *family,
+                                const char *key, double def, double *out,
+                                struct lm_err *e);
+enum lm_status gguf_rope_read(const struct gguf_file *g, const char *family,
+                              struct lm_arch *a, struct lm_err *e);
 /* RoPE scaling of the llama3 kind is stored as one divisor for each pair of
  * dimensions: out [head_dim/2]                                               */
 void gguf_llama3(const struct lm_arch *a, double *out);
+
+/* what keys of ours say, and further ids that end a text: into a, whose
+ * pointers then are to o.  Marks tensors for gguf_narrow().                   */
+struct gguf_own { int32_t more[GGUF_MAX_EOS]; char *generation; };
+enum lm_status gguf_own_read(struct gguf_file *g, struct lm_arch *a, struct gguf_own *o,
+                             struct lm_err *e);
+/* a marked vector back into the number format it had, where that is exact */
+enum lm_status gguf_narrow(const struct gguf_file *g, struct lm_builder *b,
+                           const struct gguf_info *i, struct lm_tensor *t,
+                           struct lm_err *e);
 
 /* ---- writing: one layer of the file */
 struct gguf_layer {
@@ -95,12 +116,19 @@ struct gguf_layer {
 struct gguf_shape {
     struct gguf_layer *layer;
     int32_t n;
-    bool uneven;                        /* architecture deci, else llama      */
+    bool uneven;
+    const char *family;                 /* architecture in the file           */
+    uint32_t dtype;                     /* most telling one of the matrices   */
+    bool neighbours;                    /* RoPE turns neighbours, not halves  */
 };
 /* appends the pairs to b; returns how many */
 uint64_t gguf_meta(const struct fmt *f, const struct lm_model *m,
                    const struct lm_export *x, const struct gguf_shape *g,
                    struct fmt_buf *b);
+uint64_t gguf_own_write(const struct fmt *f, const struct lm_model *m,
+                        const struct lm_export *x, const struct gguf_shape *g,
+                        struct fmt_buf *b);
+uint64_t gguf_rope_write(const struct lm_arch *a, const char *family, struct fmt_buf *b);
 void gguf_put_string(struct fmt_buf *b, const char *s, size_t n);
 void gguf_put_u32(struct fmt_buf *b, uint32_t v);
 void gguf_put_u64(struct fmt_buf *b, uint64_t v);

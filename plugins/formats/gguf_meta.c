@@ -61,14 +61,6 @@ static void f32(struct meta *m, const char *name, double v)
     gguf_put_u32(m->b, u);
 }
 
-static void f64(struct meta *m, const char *name, double v)
-{
-    uint64_t u;
-    memcpy(&u, &v, sizeof u);
-    key(m, name, GGUF_F64);
-    gguf_put_u64(m->b, u);
-}
-
 static void boolean(struct meta *m, const char *name, bool v)
 {
     char c = v;
@@ -100,7 +92,9 @@ static void layers(struct meta *m, const char *name, const struct gguf_shape *g,
 static void shape(struct meta *m, const struct lm_arch *a, const struct gguf_shape *g)
 {
     u32(m, ".block_count", g->n);
-    u32(m, ".context_length", a->context);
+    u32(m, ".context_length", a->window && a->window < a->context ? a->window : a->context);
+    if (a->window)
+        u32(m, ".attention.sliding_window", a->window);
     u32(m, ".embedding_length", a->hidden);
     u32(m, ".vocab_size", a->vocab);
     layers(m, ".feed_forward_length", g, offsetof(struct lm_layer_shape, n_ff));
@@ -109,16 +103,7 @@ static void shape(struct meta *m, const struct lm_arch *a, const struct gguf_sha
     u32(m, ".attention.key_length", a->head_dim);
     u32(m, ".attention.value_length", a->head_dim);
     f32(m, ".attention.layer_norm_rms_epsilon", a->rms_eps);
-    u32(m, ".rope.dimension_count", a->head_dim);
-    f32(m, ".rope.freq_base", a->rope_theta);
-    if (a->rope == LM_ROPE_LINEAR) {
-        string(m, ".rope.scaling.type", "linear");
-        f32(m, ".rope.scaling.factor", a->rope_factor);
-    } else if (a->rope == LM_ROPE_LLAMA3) {
-        f64(m, "lamina.rope.low_freq_factor", a->rope_low);
-        f64(m, "lamina.rope.high_freq_factor", a->rope_high);
-        f64(m, "lamina.rope.original_context", a->rope_context);
-    }
+    m->n += gguf_rope_write(a, m->family, m->b);
 }
 
 static void token_list(struct meta *m, const struct lm_vocabulary *v, size_t n)
@@ -168,6 +153,10 @@ static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
         u32(m, "tokenizer.ggml.bos_token_id", a->bos);
     if (a->eos >= 0)
         u32(m, "tokenizer.ggml.eos_token_id", a->eos);
+    if (a->eos >= 0 && a->n_eos_more)
+        u32(m, "tokenizer.ggml.eot_token_id", a->eos_more[0]);
+    if (a->eos >= 0 && a->n_eos_more > 1)
+        u32(m, "tokenizer.ggml.eom_token_id", a->eos_more[1]);
     if (a->pad >= 0)
         u32(m, "tokenizer.ggml.padding_token_id", a->pad);
 }
@@ -180,16 +169,16 @@ uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
     static const int32_t file_type[LM_N_DTYPES] = { [LM_F32] = 0, [LM_F16] = 1,
         [LM_BF16] = 32, [LM_Q8_0] = 7, [LM_Q4_0] = 2, [LM_Q4_1] = 3 };
     const struct lm_arch *a = f->h->arch(model);
-    struct meta m = { b, g->uneven ? "deci" : "llama", 0 };
+    struct meta m = { b, g->family, 0 };
     string(&m, "general.architecture", m.family);
     string(&m, "general.type", "model");
     string(&m, "general.name", a->name && *a->name ? a->name : "model");
-    u32(&m, "general.file_type", file_type[x->dtype]);
+    u32(&m, "general.file_type", file_type[x->dtype ? x->dtype : g->dtype]);
     u32(&m, "general.alignment", GGUF_ALIGNMENT);
     u32(&m, "general.quantization_version", 2);
     if (x->card && *x->card)
         string(&m, "general.description", x->card);
     shape(&m, a, g);
     tokenizer(&m, f->h->vocabulary(model), a);
-    return m.n;
+    return m.n + gguf_own_write(f, model, x, g, b);
 }

@@ -124,12 +124,14 @@ const struct gguf_pair *gguf_find(const struct gguf_file *g, const char *key)
     return NULL;
 }
 
+static int name_is(const void *name, const void *info)
+{
+    return strcmp(name, ((const struct gguf_info *)info)->name);
+}
+
 const struct gguf_info *gguf_tensor(const struct gguf_file *g, const char *name)
 {
-    for (size_t i = 0; i < g->n_info; i++)
-        if (!strcmp(g->info[i].name, name))
-            return &g->info[i];
-    return NULL;
+    return g->n_info ? bsearch(name, g->info, g->n_info, sizeof *g->info, name_is) : NULL;
 }
 
 bool gguf_integer(const struct gguf_pair *p, uint64_t i, int64_t *out)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gguf_read.c -- key-value pairs and tensors of a GGUF file -> a model.
  *
- * The rows of q and k stand in the order of interleaved RoPE and are put into
- * rotate-half order (common.h); rows of any number format can be moved as
- * bytes, so nothing is decoded.  All other tensors stay mapped.
+ * In files of architecture llama and deci the rows of q and k stand in the order
+ * of interleaved RoPE and are put into rotate-half order (common.h); rows of any
+ * number format can be moved as bytes, so nothing is decoded.  All other tensors
+ * stay mapped.
  *
  * A layer of deci without heads has no attention.  One with heads but without
  * key-value heads ("linear attention") is refused.                             */
@@ -17,7 +18,8 @@ static const struct { const char *name; uint32_t role; } part[] = {
     { "ffn_down.weight", LM_W_DOWN }, { "attn_q.bias", LM_B_Q },
     { "attn_k.bias", LM_B_K }, { "attn_v.bias", LM_B_V }, { "attn_output.bias", LM_B_O },
     { "ffn_gate.bias", LM_B_GATE }, { "ffn_up.bias", LM_B_UP },
-    { "ffn_down.bias", LM_B_DOWN },
+    { "ffn_down.bias", LM_B_DOWN }, { "attn_q_norm.weight", LM_W_Q_NORM },
+    { "attn_k_norm.weight", LM_W_K_NORM },
 };
 static const struct { const char *name; uint32_t role; } whole[] = {
     { "token_embd.weight", LM_W_EMBED }, { "output.weight", LM_W_HEAD },
@@ -25,12 +27,19 @@ static const struct { const char *name; uint32_t role; } whole[] = {
 };
 enum { N_PART = sizeof part / sizeof *part, N_WHOLE = sizeof whole / sizeof *whole };
 
+/* general.architecture, and what we call its models */
+static const struct { const char *name, *family; } known[] = {
+    { "llama", "llama" }, { "deci", "llama" }, { "qwen2", "qwen2" }, { "qwen3", "qwen3" },
+};
+enum { N_KNOWN = sizeof known / sizeof *known };
+
 struct cx {
     struct gguf_file file;
     struct lm_arch arch;
     struct lm_layer_shape *layer;
     struct gguf_vocab vocab;
     char name[256], family[16];
+    struct gguf_own own;
     struct lm_err *e;
 };
 
@@ -94,17 +103,6 @@ static enum lm_status whole_at(const struct cx *c, const char *key, int32_t i, i
     return LM_OK;
 }
 
-static enum lm_status real(const struct cx *c, const char *key, double def, double *out)
-{
-    char full[96];
-    const struct gguf_pair *p = get(c, key, full);
-    *out = def;
-    if ((!p && def > 0) || (p && gguf_real(p, out) && *out > 0))
-        return LM_OK;
-    return c->file.f->h->fail(c->e, LM_EINPUT, "%s: key %s is missing or not above 0",
-                              c->file.path, full);
-}
-
 static enum lm_status family(struct cx *c)
 {
     const struct lm_host *h = c->file.f->h;
@@ -114,10 +112,15 @@ static enum lm_status family(struct cx *c)
     if (!p || !gguf_string(p, &s))
         return h->fail(c->e, LM_EINPUT, "%s: general.architecture is missing",
                        c->file.path);
-    if (!(s.n == 5 && !memcmp(s.s, "llama", 5)) && !(s.n == 4 && !memcmp(s.s, "deci", 4)))
+    for (size_t i = 0; i < N_KNOWN; i++)
+        if (s.n == strlen(known[i].name) && !memcmp(s.s, known[i].name, s.n)) {
+            c->arch.family = known[i].family;
+            memcpy(c->family, s.s, s.n);
+        }
+    if (!*c->family)
         return h->fail(c->e, LM_EINPUT, "%s: architecture '%.*s' is not supported, only "
-                       "llama and deci", c->file.path, (int)(s.n < 40 ? s.n : 40), s.s);
-    memcpy(c->family, s.s, s.n);
+                       "llama, deci, qwen2 and qwen3", c->file.path,
+                       (int)(s.n < 40 ? s.n : 40), s.s);
     p = gguf_find(&c->file, "split.count");
     if (p && (!gguf_integer(p, 0, &n) || n > 1))
         return h->fail(c->e, LM_EINPUT, "%s: is one of several parts; merge them first",
@@ -165,12 +168,15 @@ static enum lm_status head_dim(struct cx *c)
         if (c->layer[i].n_head > most)
             most = c->layer[i].n_head;
     }
-    int32_t def = heads ? a->hidden / heads : 0;
-    enum lm_status s = whole_at(c, "rope.dimension_count", -1, 0, GGUF_MAX_WIDTH, def,
-                                &rope);
+    enum lm_status s = LM_OK;
+    if (!heads)
+        s = whole_at(c, "rope.dimension_count", -1, 0, GGUF_MAX_WIDTH, 0, &rope);
     if (!s)
-        s = whole_at(c, "attention.key_length", -1, 0, GGUF_MAX_WIDTH, heads ? def : rope,
-                     &a->head_dim);
+        s = whole_at(c, "attention.key_length", -1, 0, GGUF_MAX_WIDTH,
+                     heads ? a->hidden / heads : rope, &a->head_dim);
+    if (!s)
+        s = whole_at(c, "rope.dimension_count", -1, 0, GGUF_MAX_WIDTH, a->head_dim,
+                     &rope);
     if (!s)
         s = whole_at(c, "attention.value_length", -1, 0, GGUF_MAX_WIDTH, a->head_dim,
                      &value);
@@ -192,6 +198,8 @@ static enum lm_status shapes(struct cx *c)
         s = whole_at(c, "embedding_length", -1, 1, GGUF_MAX_WIDTH, -1, &a->hidden);
     if (!s)
         s = whole_at(c, "context_length", -1, 1, 1 << 30, 2048, &a->context);
+    if (!s)
+        s = whole_at(c, "attention.sliding_window", -1, 0, 1 << 30, 0, &a->window);
     if (!s && (!embed || embed->tensor.rows > GGUF_MAX_VOCAB))
         s = c->file.f->h->fail(c->e, LM_EINPUT, "%s: tensor token_embd.weight is missing "
                                "or too large", c->file.path);
@@ -206,90 +214,6 @@ static enum lm_status shapes(struct cx *c)
     for (int32_t i = 0; i < a->n_layer && !s; i++)
         s = layer_shape(c, i);
     return s ? s : head_dim(c);
-}
-
-void gguf_llama3(const struct lm_arch *a, double *out)
-{
-    for (int32_t i = 0; i < a->head_dim / 2; i++) {
-        double f = pow(a->rope_theta, -2.0 * i / a->head_dim);
-        double turns = a->rope_context * f / 6.283185307179586;
-        double s = (turns - a->rope_low) / (a->rope_high - a->rope_low);
-        out[i] = turns > a->rope_high ? 1 : turns < a->rope_low ? a->rope_factor
-               : 1 / ((1 - s) / a->rope_factor + s);
-    }
-}
-
-/* The divisors of rope_freqs.weight must be those of llama3 scaling with the
- * parameters that we write beside them, or with its usual ones.              */
-static enum lm_status rope_llama3(struct cx *c, const struct gguf_info *t)
-{
-    static const char *const key[] = { "lamina.rope.low_freq_factor",
-        "lamina.rope.high_freq_factor", "lamina.rope.original_context" };
-    const struct lm_host *h = c->file.f->h;
-    struct lm_arch *a = &c->arch;
-    double *out[] = { &a->rope_low, &a->rope_high, &a->rope_context };
-    int64_t n = a->head_dim / 2;
-    if (t->tensor.dtype != LM_F32 || t->tensor.cols != n || t->tensor.rows != 1)
-        return h->fail(c->e, LM_EINPUT, "%s: tensor rope_freqs.weight is damaged",
-                       c->file.path);
-    float *have = h->alloc((size_t)n * sizeof *have, "gguf");
-    double *want = h->alloc((size_t)n * sizeof *want, "gguf");
-    enum lm_status s = LM_OK;
-    if (!have || !want) {
-        s = h->fail(c->e, LM_ENOMEM, "out of memory for reading %s", c->file.path);
-    } else {
-        memcpy(have, t->tensor.data, (size_t)n * sizeof *have);
-        a->rope = LM_ROPE_LLAMA3;
-        a->rope_factor = fmt_widen(isfinite(have[n - 1]) ? have[n - 1] : 0);
-        a->rope_low = 1;
-        a->rope_high = 4;
-        a->rope_context = 8192;
-        for (size_t i = 0; i < 3; i++) {
-            const struct gguf_pair *p = gguf_find(&c->file, key[i]);
-            double v;
-            if (p && gguf_real(p, &v) && v > 0)
-                *out[i] = v;
-        }
-        gguf_llama3(a, want);
-        for (int64_t i = 0; i < n && !s; i++)
-            if (!(fabs(have[i] - want[i]) <= 1e-4 * want[i]))
-                s = h->fail(c->e, LM_EINPUT, "%s: the RoPE scaling in rope_freqs.weight "
-                            "is not of the llama3 kind", c->file.path);
-    }
-    h->release(have);
-    h->release(want);
-    return s;
-}
-
-static enum lm_status rope(struct cx *c)
-{
-    struct lm_arch *a = &c->arch;
-    char full[96];
-    struct gguf_slice type = { "linear", 6 };
-    enum lm_status s = real(c, "attention.layer_norm_rms_epsilon", 0, &a->rms_eps);
-    if (!s)
-        s = real(c, "rope.freq_base", 10000, &a->rope_theta);
-    const struct gguf_pair *p = get(c, "rope.scaling.type", full);
-    if (!s && p && !gguf_string(p, &type))
-        s = c->file.f->h->fail(c->e, LM_EINPUT, "%s: key %s must be a string",
-                               c->file.path, full);
-    if (s)
-        return s;
-    bool none = type.n == 4 && !memcmp(type.s, "none", 4);
-    if (!none && (type.n != 6 || memcmp(type.s, "linear", 6)))
-        return c->file.f->h->fail(c->e, LM_EINPUT, "%s: RoPE scaling '%.*s' is not "
-                                  "supported", c->file.path,
-                                  (int)(type.n < 40 ? type.n : 40), type.s);
-    s = real(c, get(c, "rope.scaling.factor", full) ? "rope.scaling.factor"
-                                                    : "rope.scale_linear", 1,
-             &a->rope_factor);
-    if (!s && !none && a->rope_factor != 1)
-        a->rope = LM_ROPE_LINEAR;
-    const struct gguf_info *t = gguf_tensor(&c->file, "rope_freqs.weight");
-    if (!s && t && a->rope == LM_ROPE_LINEAR)
-        s = c->file.f->h->fail(c->e, LM_EINPUT, "%s: linear RoPE scaling together with "
-                               "rope_freqs.weight is not supported", c->file.path);
-    return s || !t ? s : rope_llama3(c, t);
 }
 
 static enum lm_status ids(struct cx *c)
@@ -314,6 +238,12 @@ static enum lm_status ids(struct cx *c)
     v = 0;
     c->arch.add_bos = p && gguf_integer(p, 0, &v) && v && c->arch.bos >= 0;
     return LM_OK;
+}
+
+/* does RoPE turn neighbours? */
+static bool neighbours(const struct cx *c)
+{
+    return !strcmp(c->family, "llama") || !strcmp(c->family, "deci");
 }
 
 /* rows of q or k, or elements of their biases, into rotate-half order */
@@ -348,14 +278,38 @@ static enum lm_status add(const struct cx *c, struct lm_builder *b,
     if (!strcmp(i->name, "rope_freqs.weight") || strstr(i->name, ".attn_rot_embd."))
         return LM_OK;                       /* the second: of old converters */
     if (!role)
-        return h->fail(c->e, LM_EINPUT, "%s: tensor '%s' belongs to no part of a llama "
-                       "model of %d layers", c->file.path, i->name, c->arch.n_layer);
+        return h->fail(c->e, LM_EINPUT, "%s: tensor '%s' belongs to no part of a %s "
+                       "model of %d layers", c->file.path, i->name, c->family,
+                       c->arch.n_layer);
     enum lm_status s = LM_OK;
-    if (role == LM_W_Q || role == LM_W_K)
+    if (!gguf_is_matrix(role))
+        s = gguf_narrow(&c->file, b, i, &t, c->e);
+    if (!s && neighbours(c) && (role == LM_W_Q || role == LM_W_K))
         s = reorder(c, b, &t, false, i->name);
-    else if (role == LM_B_Q || role == LM_B_K)
+    else if (!s && neighbours(c) && (role == LM_B_Q || role == LM_B_K))
         s = reorder(c, b, &t, true, i->name);
     return s ? s : h->add_tensor(b, role, layer, &t, i->name, c->e);
+}
+
+/* What llama.cpp would miss, or not use. */
+static enum lm_status extra(struct cx *c)
+{
+    bool norms = !strcmp(c->family, "qwen3"), qkv = !strcmp(c->family, "qwen2");
+    for (int32_t l = 0; l < c->arch.n_layer; l++)
+        for (uint32_t r = LM_B_Q; r <= LM_W_K_NORM; r++) {
+            char name[GGUF_NAME];
+            bool norm = r == LM_W_Q_NORM || r == LM_W_K_NORM;
+            gguf_role_name(r, l, name, sizeof name);
+            bool have = gguf_tensor(&c->file, name) != NULL;
+            bool must = norm ? norms : qkv && r <= LM_B_V;
+            bool may = must || (!norm && neighbours(c));
+            if (have ? !may : must)
+                return c->file.f->h->fail(c->e, LM_EINPUT, have ? "%s: a model of "
+                    "architecture %s has no tensor '%s', but it is there" : "%s: a model "
+                    "of architecture %s has a tensor '%s', but it is missing",
+                    c->file.path, c->family, name);
+        }
+    return LM_OK;
 }
 
 static enum lm_status build(struct cx *c, struct lm_builder *b)
@@ -365,9 +319,16 @@ static enum lm_status build(struct cx *c, struct lm_builder *b)
     if (!s)
         s = shapes(c);
     if (!s)
-        s = rope(c);
+        s = gguf_family_real(&c->file, c->family, "attention.layer_norm_rms_epsilon", 0,
+                             &c->arch.rms_eps, c->e);
+    if (!s)
+        s = gguf_rope_read(&c->file, c->family, &c->arch, c->e);
     if (!s)
         s = ids(c);
+    if (!s)
+        s = gguf_own_read(&c->file, &c->arch, &c->own, c->e);
+    if (!s)
+        s = extra(c);
     if (!s)
         s = gguf_vocab_open(&c->file, c->arch.vocab, &c->vocab, c->e);
     c->arch.tied = !gguf_tensor(&c->file, "output.weight");
@@ -401,6 +362,7 @@ enum lm_status gguf_read(void *self, const char *path, struct lm_builder *b,
     gguf_vocab_close(&c->file, &c->vocab);
     gguf_close(&c->file);
     f->h->release(c->layer);
+    f->h->release(c->own.generation);
     f->h->release(c);
     return s;
 }

@@ -3,7 +3,12 @@
  * their data.  Offsets are known before the first byte of data, so the file is
  * written in one pass, a few rows at a time.
  *
- * Layers.  Equal ones make architecture llama.  Else it is deci, with the
+ * Architecture.  With norms of q and k it is qwen3; qwen2 if that is what the
+ * model was and it has the biases of q, k, v and no others; else llama, which may
+ * have any bias.  Of these only llama turns neighbours in RoPE, so that the rows
+ * of q and k are reordered, and has divisors of RoPE frequencies (llama3).
+ *
+ * Layers.  Unequal ones make a llama (or qwen2) architecture deci, with the
  * numbers of heads and the FFN width of each layer.  What llama.cpp's graph of
  * deci does decides the rest:
  *  - a layer with neither block is left out and the others are renumbered;
@@ -14,7 +19,7 @@
  *    that has none: a first layer without attention gets one head of zeros.
  *
  * Number formats.  Matrices take the one asked for, or f16 where their rows are
- * no multiple of its block; vectors are f32.                                   */
+ * no multiple of its block, or keep their own; vectors are f32.                */
 #include "gguf.h"
 
 enum source { FROM_MODEL, ZEROS, ONES, ROPE };
@@ -49,20 +54,17 @@ static enum lm_status suitable(const struct writing *w)
 {
     const struct lm_host *h = w->f->h;
     const struct lm_vocabulary *v = h->vocabulary(w->m);
-    if (gguf_type_of(w->x->dtype) < 0)
+    if (w->x->dtype && gguf_type_of(w->x->dtype) < 0)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write this number "
                        "format");
-    if (w->a->rope != LM_ROPE_PLAIN && w->a->rope != LM_ROPE_LINEAR
-        && w->a->rope != LM_ROPE_LLAMA3)
+    if (w->a->rope < LM_ROPE_PLAIN || w->a->rope > LM_ROPE_YARN
+        || (w->a->rope == LM_ROPE_YARN && w->a->rope_exact))
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE "
-                       "scaling");
+                       "scaling%s; take hf", w->a->rope == LM_ROPE_YARN
+                       ? ", yarn without truncate" : "");
     if (v && v->ignore_merges)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer "
                        "with ignore_merges");
-    for (int32_t l = 0; l < w->a->n_layer; l++)
-        if (h->tensor(w->m, LM_W_Q_NORM, l) || h->tensor(w->m, LM_W_K_NORM, l))
-            return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes no norms of q "
-                           "and k");
     const char *source = h->source(w->m);
     if (source && !strcmp(source, w->x->path))
         return h->fail(w->e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
@@ -97,7 +99,43 @@ static enum lm_status choose_layers(struct writing *w)
     return LM_OK;
 }
 
-static bool is_matrix(uint32_t role)
+/* how many layers have a tensor of a role from first to last, all added up */
+static int32_t count(const struct writing *w, uint32_t first, uint32_t last)
+{
+    int32_t n = 0;
+    for (int32_t l = 0; l < w->a->n_layer; l++)
+        for (uint32_t r = first; r <= last; r++)
+            n += w->f->h->tensor(w->m, r, l) != NULL;
+    return n;
+}
+
+static enum lm_status choose_family(struct writing *w)
+{
+    const struct lm_host *h = w->f->h;
+    struct gguf_shape *g = &w->shape;
+    int32_t norms = count(w, LM_W_Q_NORM, LM_W_K_NORM), layers = w->a->n_layer;
+    bool divisors = w->a->rope == LM_ROPE_LLAMA3;
+    g->family = g->uneven ? "deci" : "llama";
+    if (norms) {
+        g->family = "qwen3";
+        if (norms < 2 * layers || g->uneven || divisors || count(w, LM_B_Q, LM_B_DOWN))
+            return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in "
+                           "all of a model's equal layers, without biases and without "
+                           "llama3 RoPE scaling only (as qwen3); take hf");
+    } else if (!strcmp(w->a->family, "qwen2") && !g->uneven && !divisors
+               && count(w, LM_B_Q, LM_B_V) == 3 * layers
+               && !count(w, LM_B_O, LM_B_DOWN)) {
+        g->family = "qwen2";
+    }
+    g->neighbours = *g->family != 'q';
+    for (int32_t l = 0; l < layers && !g->dtype; l++)
+        for (uint32_t r = LM_W_Q; r <= LM_W_DOWN && !g->dtype; r++)
+            if (gguf_is_matrix(r) && h->tensor(w->m, r, l))
+                g->dtype = h->tensor(w->m, r, l)->dtype;
+    return LM_OK;
+}
+
+bool gguf_is_matrix(uint32_t role)
 {
     return role == LM_W_EMBED || role == LM_W_HEAD || (role >= LM_W_Q && role <= LM_W_O)
         || (role >= LM_W_GATE && role <= LM_W_DOWN);
@@ -112,12 +150,16 @@ static void add_item(struct writing *w, uint32_t role, int32_t layer, int32_t ou
         return;
     struct item *i = &w->item[w->n++];
     *i = (struct item){ .role = role, .layer = layer, .source = source, .rows = rows,
-                        .cols = cols, .vector = !is_matrix(role) };
+                        .cols = cols, .vector = !gguf_is_matrix(role) };
     if (source == FROM_MODEL) {
         i->rows = t->rows;
         i->cols = t->cols;
     }
     gguf_role_name(role, out, i->name, sizeof i->name);
+    if (!w->x->dtype && !i->vector) {
+        i->dtype = source == FROM_MODEL ? t->dtype : LM_F16;
+        return;
+    }
     i->dtype = i->vector ? LM_F32 : w->x->dtype;
     if ((role == LM_W_EMBED || role == LM_W_HEAD)       /* they suffer most from 4 bits */
         && (i->dtype == LM_Q4_0 || i->dtype == LM_Q4_1))
@@ -143,7 +185,7 @@ static void add_layer(struct writing *w, int32_t out)
                       : norm ? ONES : ZEROS;
         add_item(w, part[i].role, l->from, out, s, part[i].rows, part[i].cols);
     }
-    for (uint32_t r = LM_B_Q; r <= LM_B_DOWN; r++)
+    for (uint32_t r = LM_B_Q; r <= LM_W_K_NORM; r++)
         add_item(w, r, l->from, out, FROM_MODEL, 0, 0);
 }
 
@@ -246,9 +288,9 @@ static enum lm_status write_item(const struct writing *w, const struct item *t,
         return write_made(w, t, o);
     struct lm_tensor v = *w->f->h->tensor(w->m, t->role, t->layer);
     struct fmt_job j = { &v, t->name, t->dtype, 0 };
-    if (t->role == LM_W_Q || t->role == LM_W_K)
+    if (w->shape.neighbours && (t->role == LM_W_Q || t->role == LM_W_K))
         j.head_dim = w->a->head_dim;
-    if (t->role == LM_B_Q || t->role == LM_B_K) {
+    if (w->shape.neighbours && (t->role == LM_B_Q || t->role == LM_B_K)) {
         j.head_dim = w->a->head_dim;
         v.rows = v.cols;
         v.cols = 1;
@@ -280,6 +322,8 @@ enum lm_status gguf_write(void *self, const struct lm_model *m,
     enum lm_status s = suitable(&w);
     if (!s)
         s = choose_layers(&w);
+    if (!s)
+        s = choose_family(&w);
     if (!s)
         s = list_items(&w);
     if (!s)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hf -- reads and writes model folders in the form of Hugging Face:
  * config.json, model.safetensors (or shards with an index), tokenizer.json and
- * its companions.  Llama models with equal layers; the weights stay mapped.
+ * its companions.  Models of the families llama, mistral, qwen2 and qwen3 with equal
+ * layers; the weights stay mapped.
  *
  * Nothing in a folder is ever executed; auto_map is ignored.                   */
 #include "hf.h"
@@ -56,6 +57,19 @@ bool hf_number(const struct lm_host *h, const struct lm_json *node, double *out)
     return h->json->real(node, out) && isfinite(*out);
 }
 
+/* The ids in it were read by hf_tokenizer_ids(), so it is JSON. */
+static enum lm_status generation(const struct fmt *f, const char *folder,
+                                 struct hf_config *c, struct lm_err *e)
+{
+    char path[FMT_PATH];
+    size_t n;
+    if (!fmt_path(path, folder, "generation_config.json") || !f->h->file_exists(path))
+        return LM_OK;
+    enum lm_status s = f->h->read_file(path, HF_MAX_GENERATION, &c->generation, &n, e);
+    c->arch.generation = c->generation;
+    return s;
+}
+
 static enum lm_status give(const struct fmt *f, const char *path, struct hf_config *c,
                            const struct hf_weights *w, const struct hf_tokenizer *t,
                            struct lm_builder *b, struct lm_err *e)
@@ -63,9 +77,11 @@ static enum lm_status give(const struct fmt *f, const char *path, struct hf_conf
     c->arch.tied = c->tie || !hf_weights_have(w, "lm_head.weight");
     enum lm_status s = hf_tokenizer_ids(f, path, t, c, e);
     if (!s)
+        s = generation(f, path, c, e);
+    if (!s)
         s = f->h->set_arch(b, &c->arch, e);
     if (!s)
-        s = hf_weights_add(f, w, &c->arch, b, e);
+        s = hf_weights_add(f, w, c, b, e);
     if (!s && t->vocabulary.n_token)
         s = f->h->set_vocabulary(b, &t->vocabulary, e);
     return s;
@@ -103,7 +119,7 @@ static enum lm_status limits(void *self, uint32_t dtype, struct lm_limits *out,
                              struct lm_err *e)
 {
     const struct fmt *f = self;
-    if (dtype != LM_F32 && dtype != LM_F16 && dtype != LM_BF16)
+    if (dtype && dtype != LM_F32 && dtype != LM_F16 && dtype != LM_BF16)
         return f->h->fail(e, LM_EUNSUPPORTED,
                           "format hf writes f32, f16 and bf16 only; take gguf");
     const struct lm_limits full = { .struct_size = sizeof full, .multiple = 1 };

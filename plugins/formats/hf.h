@@ -3,6 +3,7 @@
  *
  *   hf.c            descriptor, what it can write, the order of reading
  *   hf_config.c     config.json -> architecture
+ *   hf_rope.c       its part about the rotary embedding, read and written
  *   hf_weights.c    *.safetensors -> list of tensors -> builder
  *   hf_tokenizer.c  tokenizer*.json -> vocabulary and special ids
  *   hf_write.c      config, weights and the files carried over
@@ -14,11 +15,33 @@
 
 enum {
     HF_MAX_LAYERS = 4096, HF_MAX_WIDTH = 1 << 24, HF_MAX_VOCAB = 1 << 24,
-    HF_MAX_EOS = 64, HF_MAX_HEADER = 100000000, HF_MAX_JSON = 256 << 20
+    HF_MAX_EOS = 64, HF_MAX_HEADER = 100000000, HF_MAX_JSON = 256 << 20,
+    HF_MAX_GENERATION = 1 << 20
 };
+
+enum hf_family { HF_LLAMA, HF_MISTRAL, HF_QWEN2, HF_QWEN3, HF_N_FAMILIES };
+/* "qwen2", and "Qwen2" as classes of transformers begin */
+const char *hf_family_name(enum hf_family f);
+const char *hf_family_class(enum hf_family f);
 
 /* a parsed JSON file; root NULL: there is no such file */
 struct hf_doc { struct lm_json *root; char path[FMT_PATH]; };
+
+struct hf_cx {                          /* config.json while it is read       */
+    const struct lm_host *h;
+    const char *path;
+    const struct lm_json *root;
+    struct lm_err *e;
+};
+/* a member; NULL: absent or null */
+const struct lm_json *hf_get(const struct hf_cx *c, const char *key);
+/* a number above 0 of an object; def <= 0: must be there */
+enum lm_status hf_real(const struct hf_cx *c, const struct lm_json *object,
+                       const char *key, double def, double *out);
+enum lm_status hf_rope_read(const struct hf_cx *c, struct lm_arch *a);
+/* rope_theta, rope_scaling and rope_parameters as lines of config.json */
+void hf_rope_write(const struct lm_arch *a, struct fmt_buf *b);
+bool hf_rope_known(const struct lm_arch *a);
 
 struct hf_config {
     struct lm_arch arch;                /* its pointers point below           */
@@ -26,6 +49,9 @@ struct hf_config {
     int32_t eos_more[HF_MAX_EOS];
     char name[256];
     bool tie;                           /* tie_word_embeddings                */
+    enum hf_family family;
+    uint64_t extra;                     /* LM_BIT(role): its biases and norms */
+    char *generation;                   /* generation_config.json, or NULL    */
     struct hf_doc doc;
 };
 
@@ -70,7 +96,7 @@ enum lm_status hf_weights_open(const struct fmt *f, const char *folder,
                                struct lm_err *e);
 bool hf_weights_have(const struct hf_weights *w, const char *name);
 enum lm_status hf_weights_add(const struct fmt *f, const struct hf_weights *w,
-                              const struct lm_arch *a, struct lm_builder *b,
+                              const struct hf_config *c, struct lm_builder *b,
                               struct lm_err *e);
 void hf_weights_close(const struct fmt *f, struct hf_weights *w);
 

@@ -27,6 +27,8 @@ static const struct { const char *name; uint32_t role; } suffix[] = {
     { "self_attn.v_proj.bias", LM_B_V }, { "self_attn.o_proj.bias", LM_B_O },
     { "mlp.gate_proj.bias", LM_B_GATE }, { "mlp.up_proj.bias", LM_B_UP },
     { "mlp.down_proj.bias", LM_B_DOWN },
+    { "self_attn.q_norm.weight", LM_W_Q_NORM },
+    { "self_attn.k_norm.weight", LM_W_K_NORM },
 };
 static const struct { const char *name; uint32_t role; } whole[] = {
     { "model.embed_tokens.weight", LM_W_EMBED }, { "lm_head.weight", LM_W_HEAD },
@@ -317,21 +319,51 @@ bool hf_weights_have(const struct hf_weights *w, const char *name)
     return false;
 }
 
+/* Biases and norms of q and k are there just where config.json says so: else
+ * transformers would pass over them, or make some up.  have: LM_BIT(role) of each
+ * layer.                                                                       */
+static enum lm_status check_extra(const struct fmt *f, const struct hf_config *c,
+                                  const uint64_t *have, struct lm_err *e)
+{
+    for (int32_t l = 0; l < c->arch.n_layer; l++)
+        for (uint32_t r = LM_B_Q; r <= LM_W_K_NORM; r++) {
+            char name[128];
+            if (!((have[l] ^ c->extra) & LM_BIT(r)))
+                continue;
+            hf_role_name(r, l, name, sizeof name);
+            return f->h->fail(e, LM_EINPUT, c->extra & LM_BIT(r) ? "%s: a %s model of "
+                              "these settings has a tensor '%s', but it is missing"
+                              : "%s: a %s model of these settings has no tensor '%s', "
+                              "but it is there", c->doc.path, c->arch.family, name);
+        }
+    return LM_OK;
+}
+
 enum lm_status hf_weights_add(const struct fmt *f, const struct hf_weights *w,
-                              const struct lm_arch *a, struct lm_builder *b,
+                              const struct hf_config *c, struct lm_builder *b,
                               struct lm_err *e)
 {
+    const struct lm_arch *a = &c->arch;
+    uint64_t *have = f->h->alloc((size_t)a->n_layer * sizeof *have, "hf");
+    if (!have)
+        return f->h->fail(e, LM_ENOMEM, "out of memory for a list of tensors");
     enum lm_status s = LM_OK;
     for (size_t i = 0; i < w->n && !s; i++) {
         const struct hf_entry *t = &w->entry[i];
         int32_t layer;
         uint32_t role = role_of(t->name, a->n_layer, &layer);
+        if (layer >= 0)
+            have[layer] |= LM_BIT(role);
         if (!role)
-            s = f->h->fail(e, LM_EINPUT, "%s: tensor '%s' belongs to no part of a llama "
-                           "model of %d layers", t->file, t->name, (int)a->n_layer);
+            s = f->h->fail(e, LM_EINPUT, "%s: tensor '%s' belongs to no part of a %s "
+                           "model of %d layers", t->file, t->name, a->family,
+                           (int)a->n_layer);
         else if (role != LM_W_HEAD || !a->tied)
             s = f->h->add_tensor(b, role, layer, &t->tensor, t->name, e);
     }
+    if (!s)
+        s = check_extra(f, c, have, e);
+    f->h->release(have);
     return s;
 }
 

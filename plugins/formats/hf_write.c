@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hf_write.c -- a model of equal layers as a folder of Hugging Face.
  *
- * One number format for all tensors: readers cast to the dtype of config.json
- * anyway.  config.json carries the keys of the older and of the newer form, so
- * that old and new versions of transformers read the same model.  It is
- * written last: a folder without it is recognised as unfinished.
+ * One number format for all tensors, or each in its own (then config.json names
+ * that of the matrices, or float32 where they differ); readers cast to the dtype
+ * of config.json anyway.  config.json carries the keys of the older and of the
+ * newer form, so that old and new versions of transformers read the same model.
+ * It is written last: a folder without it is recognised as unfinished.
  *
- * transformers has biases for all of q, k, v, o or for none (attention_bias),
- * and likewise for the MLP (mlp_bias); where a model has only some of them the
- * others are written as zeros.                                                 */
+ * Families.  A model is written as what it was read from where that family has
+ * all of its parts.  Else it is a llama, which may have any bias: mistral and
+ * qwen2 without their peculiarities are llamas.  Only qwen3 has norms of q and k.
+ * transformers has biases for all of q, k, v, o or for none (attention_bias; q,
+ * k, v in qwen2), and likewise for the MLP (mlp_bias); where a model has only
+ * some of them the others are written as zeros.                                */
 #include "hf.h"
 
 struct item {
     uint32_t role;
     int32_t  layer;
     int64_t  rows, cols;
+    uint32_t dtype;                     /* in the file                        */
     bool     zero;                      /* a bias that the model lacks        */
 };
 
@@ -23,7 +28,9 @@ struct writing {
     const struct lm_model *m;
     const struct lm_arch *a;
     const struct lm_export *x;
-    bool attention_bias, mlp_bias;
+    enum hf_family family;
+    uint64_t extra;                     /* LM_BIT(role): biases and norms     */
+    uint32_t dtype;                     /* for config.json                    */
     struct item *item;
     size_t n;
 };
@@ -37,11 +44,16 @@ static bool any(const struct writing *w, uint32_t first, uint32_t last)
     return false;
 }
 
+static bool held(uint32_t dtype)
+{
+    return dtype == LM_F32 || dtype == LM_F16 || dtype == LM_BF16;
+}
+
 static enum lm_status suitable(const struct writing *w, struct lm_err *e)
 {
     const struct lm_layer_shape *p = w->a->layer;
     const struct lm_host *h = w->f->h;
-    if (w->x->dtype != LM_F32 && w->x->dtype != LM_F16 && w->x->dtype != LM_BF16)
+    if (w->x->dtype && !held(w->x->dtype))
         return h->fail(e, LM_EUNSUPPORTED, "format hf writes f32, f16 and bf16 only");
     for (int32_t l = 0; l < w->a->n_layer; l++)
         if (!p[l].n_head || !p[l].n_ff || p[l].n_head != p->n_head
@@ -49,11 +61,8 @@ static enum lm_status suitable(const struct writing *w, struct lm_err *e)
             return h->fail(e, LM_EUNSUPPORTED, "format hf needs equal layers, but layer "
                            "%d has %d heads, %d key-value heads, FFN width %d; take gguf",
                            (int)l, p[l].n_head, p[l].n_kv, p[l].n_ff);
-    if (w->a->rope != LM_ROPE_PLAIN && w->a->rope != LM_ROPE_LINEAR
-        && w->a->rope != LM_ROPE_LLAMA3)
+    if (!hf_rope_known(w->a))
         return h->fail(e, LM_EUNSUPPORTED, "format hf cannot write this RoPE scaling");
-    if (any(w, LM_W_Q_NORM, LM_W_K_NORM))
-        return h->fail(e, LM_EUNSUPPORTED, "format hf writes no norms of q and k");
     const char *source = h->source(w->m);
     if (source && !strcmp(source, w->x->path))
         return h->fail(e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
@@ -61,13 +70,77 @@ static enum lm_status suitable(const struct writing *w, struct lm_err *e)
     return LM_OK;
 }
 
+static bool family_is(const struct writing *w, enum hf_family f)
+{
+    return !strcmp(w->a->family, hf_family_name(f));
+}
+
+static enum lm_status choose_family(struct writing *w, struct lm_err *e)
+{
+    const struct lm_host *h = w->f->h;
+    const uint64_t o = LM_BIT(LM_B_O), qkv = LM_BIT(LM_B_Q) | LM_BIT(LM_B_K)
+        | LM_BIT(LM_B_V), norms = LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
+    const uint64_t mlp = LM_BIT(LM_B_GATE) | LM_BIT(LM_B_UP) | LM_BIT(LM_B_DOWN);
+    bool attention = any(w, LM_B_Q, LM_B_O), ffn = any(w, LM_B_GATE, LM_B_DOWN);
+    for (int32_t l = 0; any(w, LM_W_Q_NORM, LM_W_K_NORM) && l < w->a->n_layer; l++) {
+        if (!h->tensor(w->m, LM_W_Q_NORM, l) || !h->tensor(w->m, LM_W_K_NORM, l) || ffn)
+            return h->fail(e, LM_EUNSUPPORTED, "format hf writes norms of q and k in all "
+                           "layers and without biases of the MLP only (as qwen3)");
+        w->family = HF_QWEN3;
+        w->extra = norms | (attention ? qkv | o : 0);
+    }
+    if (w->family == HF_QWEN3)
+        return LM_OK;
+    w->family = HF_LLAMA;
+    w->extra = (attention ? qkv | o : 0) | (ffn ? mlp : 0);
+    if (family_is(w, HF_QWEN2) && !any(w, LM_B_O, LM_B_DOWN)) {
+        w->family = HF_QWEN2;
+        w->extra = qkv;
+    } else if (family_is(w, HF_MISTRAL) && !w->extra) {
+        w->family = HF_MISTRAL;
+    }
+    return LM_OK;
+}
+
 static void add_item(struct writing *w, uint32_t role, int32_t layer, int64_t width)
 {
     const struct lm_tensor *t = w->f->h->tensor(w->m, role, layer);
+    uint32_t dtype = w->x->dtype ? w->x->dtype : t ? t->dtype : w->dtype;
     if (t)
-        w->item[w->n++] = (struct item){ role, layer, t->rows, t->cols, false };
+        w->item[w->n++] = (struct item){ role, layer, t->rows, t->cols, dtype, false };
     else if (width)
-        w->item[w->n++] = (struct item){ role, layer, 1, width, true };
+        w->item[w->n++] = (struct item){ role, layer, 1, width, dtype, true };
+}
+
+/* Where each tensor keeps its number format: that of the matrices if they agree. */
+static uint32_t common_dtype(const struct writing *w)
+{
+    uint32_t dtype = 0;
+    for (int32_t l = 0; l < w->a->n_layer && !w->x->dtype; l++)
+        for (uint32_t r = LM_W_Q; r <= LM_W_DOWN; r++) {
+            const struct lm_tensor *t = w->f->h->tensor(w->m, r, l);
+            if (!t || r == LM_W_MLP_NORM || t->dtype == dtype)
+                continue;
+            if (dtype)
+                return LM_F32;
+            dtype = t->dtype;
+        }
+    return w->x->dtype ? w->x->dtype : held(dtype) ? dtype : LM_F32;
+}
+
+static enum lm_status all_held(const struct writing *w, struct lm_err *e)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        const struct item *t = &w->item[i];
+        const struct lm_codec *c = w->f->h->codec(t->dtype);
+        char name[128];
+        hf_role_name(t->role, t->layer, name, sizeof name);
+        if (!held(t->dtype))
+            return w->f->h->fail(e, LM_EUNSUPPORTED, "%s is stored as %s, which format hf "
+                                 "cannot hold; choose f32, f16 or bf16 for all tensors",
+                                 name, c ? c->name : "another number format");
+    }
+    return LM_OK;
 }
 
 static enum lm_status list_items(struct writing *w, struct lm_err *e)
@@ -81,25 +154,31 @@ static enum lm_status list_items(struct writing *w, struct lm_err *e)
     for (int32_t l = 0; l < a->n_layer; l++) {
         const struct lm_layer_shape *p = &a->layer[l];
         int64_t q = (int64_t)p->n_head * a->head_dim, kv = (int64_t)p->n_kv * a->head_dim;
-        int64_t width[7] = { q, kv, kv, a->hidden, p->n_ff, p->n_ff, a->hidden };
+        int64_t width[] = { q, kv, kv, a->hidden, p->n_ff, p->n_ff, a->hidden };
         for (uint32_t r = LM_W_ATTN_NORM; r <= LM_W_DOWN; r++)
             add_item(w, r, l, 0);
         for (uint32_t r = LM_B_Q; r <= LM_B_DOWN; r++) {
-            bool have = r <= LM_B_O ? w->attention_bias : w->mlp_bias;
-            add_item(w, r, l, have ? width[r - LM_B_Q] : 0);
+            add_item(w, r, l, w->extra & LM_BIT(r) ? width[r - LM_B_Q] : 0);
         }
+        add_item(w, LM_W_Q_NORM, l, 0);
+        add_item(w, LM_W_K_NORM, l, 0);
     }
     add_item(w, LM_W_FINAL_NORM, -1, 0);
     if (!a->tied)
         add_item(w, LM_W_HEAD, -1, 0);
-    return LM_OK;
+    return all_held(w, e);
 }
 
 /* A vector is 1-D, whatever its length. */
 static bool is_vector(uint32_t role)
 {
     return role == LM_W_FINAL_NORM || role == LM_W_ATTN_NORM || role == LM_W_MLP_NORM
-        || (role >= LM_B_Q && role <= LM_B_DOWN);
+        || role >= LM_B_Q;
+}
+
+static int64_t item_bytes(const struct item *t)
+{
+    return t->rows * t->cols * (t->dtype == LM_F32 ? 4 : 2);
 }
 
 static void safetensors_header(const struct writing *w, struct fmt_buf *b)
@@ -111,9 +190,9 @@ static void safetensors_header(const struct writing *w, struct fmt_buf *b)
     for (size_t i = 0; i < w->n; i++) {
         const struct item *t = &w->item[i];
         char key[128];
-        int64_t bytes = t->rows * t->cols * (w->x->dtype == LM_F32 ? 4 : 2);
+        int64_t bytes = item_bytes(t);
         hf_role_name(t->role, t->layer, key, sizeof key);
-        fmt_add(b, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", key, name[w->x->dtype]);
+        fmt_add(b, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[", key, name[t->dtype]);
         if (!is_vector(t->role))
             fmt_add(b, "%lld,", (long long)t->rows);
         fmt_add(b, "%lld],\"data_offsets\":[%lld,%lld]}", (long long)t->cols,
@@ -128,7 +207,7 @@ static void safetensors_header(const struct writing *w, struct fmt_buf *b)
 static enum lm_status write_zeros(const struct writing *w, const struct item *t,
                                   struct lm_out *o, struct lm_err *e)
 {
-    size_t n = (size_t)t->cols * (w->x->dtype == LM_F32 ? 4 : 2);
+    size_t n = (size_t)item_bytes(t);
     void *zero = w->f->h->alloc(n, "hf");
     if (!zero)
         return w->f->h->fail(e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
@@ -146,7 +225,7 @@ static enum lm_status write_items(const struct writing *w, struct lm_out *o,
         char key[128];
         hf_role_name(t->role, t->layer, key, sizeof key);
         struct fmt_job job = { w->f->h->tensor(w->m, t->role, t->layer), key,
-                               w->x->dtype, 0 };
+                               t->dtype, 0 };
         w->f->h->progress(w->f->run, (double)i / (double)w->n, "writing weights");
         s = t->zero ? write_zeros(w, t, o, e) : fmt_tensor(w->f, &job, o, e);
     }
@@ -201,43 +280,6 @@ enum lm_status hf_write_text(const struct fmt *f, const char *folder, const char
     return s;
 }
 
-static void rope_members(const struct lm_arch *a, struct fmt_buf *b)
-{
-    static const char *const name[] = { "default", "linear", "llama3" };
-    fmt_add(b, "\"rope_type\": \"%s\"", name[a->rope]);
-    if (a->rope == LM_ROPE_PLAIN)
-        return;
-    fmt_text(b, ", \"factor\": ");
-    fmt_json_real(b, a->rope_factor);
-    if (a->rope == LM_ROPE_LINEAR)
-        return;
-    fmt_text(b, ", \"low_freq_factor\": ");
-    fmt_json_real(b, a->rope_low);
-    fmt_text(b, ", \"high_freq_factor\": ");
-    fmt_json_real(b, a->rope_high);
-    fmt_add(b, ", \"original_max_position_embeddings\": %.0f", a->rope_context);
-}
-
-static void rope(const struct lm_arch *a, struct fmt_buf *b)
-{
-    fmt_text(b, "  \"rope_theta\": ");
-    fmt_json_real(b, a->rope_theta);
-    fmt_text(b, ",\n  \"rope_scaling\": ");
-    if (a->rope == LM_ROPE_PLAIN) {
-        fmt_text(b, "null");
-    } else {
-        fmt_add(b, "{\"type\": \"%s\", ",
-                a->rope == LM_ROPE_LINEAR ? "linear" : "llama3");
-        rope_members(a, b);
-        fmt_text(b, "}");
-    }
-    fmt_text(b, ",\n  \"rope_parameters\": {\"rope_theta\": ");
-    fmt_json_real(b, a->rope_theta);
-    fmt_text(b, ", ");
-    rope_members(a, b);
-    fmt_text(b, "},\n");
-}
-
 static void id_member(struct fmt_buf *b, const char *key, int32_t id, const char *end)
 {
     if (id < 0)
@@ -263,35 +305,55 @@ static const char *yes(bool v)
     return v ? "true" : "false";
 }
 
+/* what one family has and another has not */
+static void family_members(const struct writing *w, struct fmt_buf *b)
+{
+    bool attention = w->extra & LM_BIT(LM_B_O);
+    if (w->family == HF_LLAMA || w->family == HF_QWEN3)
+        fmt_add(b, "  \"attention_bias\": %s,\n", yes(attention));
+    if (w->family == HF_LLAMA)
+        fmt_add(b, "  \"mlp_bias\": %s,\n  \"pretraining_tp\": 1,\n",
+                yes(w->extra & LM_BIT(LM_B_DOWN)));
+    else if (w->family == HF_MISTRAL && w->a->window)
+        fmt_add(b, "  \"sliding_window\": %d,\n", (int)w->a->window);
+    else
+        fmt_text(b, "  \"sliding_window\": null,\n");
+    if (w->family == HF_QWEN2 || w->family == HF_QWEN3)
+        fmt_add(b, "  \"use_sliding_window\": false,\n  \"max_window_layers\": %d,\n",
+                (int)w->a->n_layer);
+}
+
 static enum lm_status write_config(const struct writing *w, struct lm_err *e)
 {
     static const char *const dtype[] = { [LM_F32] = "float32", [LM_F16] = "float16",
                                          [LM_BF16] = "bfloat16" };
     const struct lm_arch *a = w->a;
+    bool whole = w->family == HF_MISTRAL || !a->window || a->window > a->context;
+    int32_t context = whole ? a->context : a->window;       /* it sees no further */
     struct fmt_buf b = { .h = w->f->h };
-    fmt_text(&b, "{\n  \"architectures\": [\"LlamaForCausalLM\"],\n"
-             "  \"model_type\": \"llama\",\n  \"hidden_act\": \"silu\",\n");
-    fmt_add(&b, "  \"attention_bias\": %s,\n  \"mlp_bias\": %s,\n"
-            "  \"attention_dropout\": 0.0,\n  \"pretraining_tp\": 1,\n",
-            yes(w->attention_bias), yes(w->mlp_bias));
+    fmt_add(&b, "{\n  \"architectures\": [\"%sForCausalLM\"],\n"
+            "  \"model_type\": \"%s\",\n  \"hidden_act\": \"silu\",\n"
+            "  \"attention_dropout\": 0.0,\n", hf_family_class(w->family),
+            hf_family_name(w->family));
+    family_members(w, &b);
     fmt_add(&b, "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
             "  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n"
             "  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n", (int)a->hidden,
             a->layer->n_ff, (int)a->n_layer, a->layer->n_head, a->layer->n_kv,
             (int)a->head_dim);
     fmt_add(&b, "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n"
-            "  \"tie_word_embeddings\": %s,\n", (int)a->vocab, (int)a->context,
+            "  \"tie_word_embeddings\": %s,\n", (int)a->vocab, (int)context,
             yes(a->tied));
     fmt_text(&b, "  \"initializer_range\": 0.02,\n  \"use_cache\": true,\n"
              "  \"rms_norm_eps\": ");
     fmt_json_real(&b, a->rms_eps);
     fmt_text(&b, ",\n");
-    rope(a, &b);
+    hf_rope_write(a, &b);
     id_member(&b, "bos_token_id", a->bos, ",");
     eos_member(&b, a);
     id_member(&b, "pad_token_id", a->pad, ",");
     fmt_add(&b, "  \"torch_dtype\": \"%s\",\n  \"dtype\": \"%s\"\n}\n",
-            dtype[w->x->dtype], dtype[w->x->dtype]);
+            dtype[w->dtype], dtype[w->dtype]);
     enum lm_status s = hf_write_text(w->f, w->x->path, "config.json", &b, e);
     fmt_buf_free(&b);
     return s;
@@ -300,11 +362,15 @@ static enum lm_status write_config(const struct writing *w, struct lm_err *e)
 static enum lm_status write_generation(const struct writing *w, struct lm_err *e)
 {
     struct fmt_buf b = { .h = w->f->h };
-    fmt_text(&b, "{\n  \"_from_model_config\": true,\n");
-    id_member(&b, "bos_token_id", w->a->bos, ",");
-    eos_member(&b, w->a);
-    id_member(&b, "pad_token_id", w->a->pad, "");
-    fmt_text(&b, "}\n");
+    if (w->a->generation) {
+        fmt_text(&b, w->a->generation);
+    } else {
+        fmt_text(&b, "{\n  \"_from_model_config\": true,\n");
+        id_member(&b, "bos_token_id", w->a->bos, ",");
+        eos_member(&b, w->a);
+        id_member(&b, "pad_token_id", w->a->pad, "");
+        fmt_text(&b, "}\n");
+    }
     enum lm_status s = hf_write_text(w->f, w->x->path, "generation_config.json", &b, e);
     fmt_buf_free(&b);
     return s;
@@ -369,9 +435,10 @@ enum lm_status hf_write(void *self, const struct lm_model *m, const struct lm_ex
     enum lm_status s = suitable(&w, e);
     if (s)
         return s;
-    w.attention_bias = any(&w, LM_B_Q, LM_B_O);
-    w.mlp_bias = any(&w, LM_B_GATE, LM_B_DOWN);
-    s = list_items(&w, e);
+    s = choose_family(&w, e);
+    w.dtype = common_dtype(&w);
+    if (!s)
+        s = list_items(&w, e);
     if (!s)
         s = f->h->make_folder(x->path, e);
     if (!s)

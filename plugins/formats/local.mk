@@ -4,12 +4,13 @@ formats_LTLIBRARIES =
 
 formats_LTLIBRARIES += %D%/hf.la
 plugins_formats_hf_la_SOURCES = %D%/hf.c %D%/hf.h %D%/common.h %D%/hf_config.c \
-    %D%/hf_tokenizer.c %D%/hf_vocab.c %D%/hf_weights.c %D%/hf_write.c
+    %D%/hf_rope.c %D%/hf_tokenizer.c %D%/hf_vocab.c %D%/hf_weights.c %D%/hf_write.c
 plugins_formats_hf_la_LDFLAGS = $(PLUGIN_LINK)
 plugins_formats_hf_la_LIBADD = -lm
 
 formats_LTLIBRARIES += %D%/gguf.la
 plugins_formats_gguf_la_SOURCES = %D%/gguf.c %D%/gguf.h %D%/common.h %D%/gguf_meta.c \
+    %D%/gguf_own.c %D%/gguf_rope.c \
     %D%/gguf_parse.c %D%/gguf_read.c %D%/gguf_vocab.c %D%/gguf_write.c
 plugins_formats_gguf_la_LDFLAGS = $(PLUGIN_LINK)
 plugins_formats_gguf_la_LIBADD = -lm

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* gguf_rope.c -- the rotary embedding in a GGUF file, read and written.
+ *
+ * linear   rope.scaling.type and .factor
+ * llama3   one divisor for each pair of dimensions in tensor rope_freqs.weight;
+ *          its parameters stand beside it in keys of ours
+ * yarn     .original_context_length, .yarn_beta_fast, .yarn_beta_slow; cosines and
+ *          sines are multiplied by (0.1 ln(factor) + 1) attn_factor.  That product
+ *          stands beside it in a key of ours, in 64 bits                        */
+#include "gguf.h"
+
+static const char *const llama3_key[] = { "lamina.rope.low_freq_factor",
+    "lamina.rope.high_freq_factor", "lamina.rope.original_context" };
+static const char attention_key[] = "lamina.rope.attention_factor";
+
+/* ---- reading -------------------------------------------------------------------- */
+
+static const struct gguf_pair *get(const struct gguf_file *g, const char *family,
+                                   const char *key, char full[96])
+{
+    snprintf(full, 96, "%s.%s", family, key);
+    return gguf_find(g, full);
+}
+
+enum lm_status gguf_family_real(const struct gguf_file *g, const char *family,
+                                const char *key, double def, double *out,
+                                struct lm_err *e)
+{
+    char full[96];
+    const struct gguf_pair *p = get(g, family, key, full);
+    *out = def;
+    if ((!p && def > 0) || (p && gguf_real(p, out) && *out > 0))
+        return LM_OK;
+    return g->f->h->fail(e, LM_EINPUT, "%s: key %s is missing or not above 0", g->path,
+                         full);
+}
+
+void gguf_llama3(const struct lm_arch *a, double *out)
+{
+    for (int32_t i = 0; i < a->head_dim / 2; i++) {
+        double f = pow(a->rope_theta, -2.0 * i / a->head_dim);
+        double turns = a->rope_context * f / 6.283185307179586;
+        double s = (turns - a->rope_low) / (a->rope_high - a->rope_low);
+        out[i] = turns > a->rope_high ? 1 : turns < a->rope_low ? a->rope_factor
+               : 1 / ((1 - s) / a->rope_factor + s);
+    }
+}
+
+/* The divisors of rope_freqs.weight must be those of llama3 scaling with the
+ * parameters that we write beside them, or with its usual ones.              */
+static enum lm_status llama3(const struct gguf_file *g, const struct gguf_info *t,
+                             struct lm_arch *a, struct lm_err *e)
+{
+    const struct lm_host *h = g->f->h;
+    double *out[] = { &a->rope_low, &a->rope_high, &a->rope_context };
+    int64_t n = a->head_dim / 2;
+    if (t->tensor.dtype != LM_F32 || t->tensor.cols != n || t->tensor.rows != 1)
+        return h->fail(e, LM_EINPUT, "%s: tensor rope_freqs.weight is damaged", g->path);
+    float *have = h->alloc((size_t)n * sizeof *have, "gguf");
+    double *want = h->alloc((size_t)n * sizeof *want, "gguf");
+    enum lm_status s = LM_OK;
+    if (!have || !want) {
+        s = h->fail(e, LM_ENOMEM, "out of memory for reading %s", g->path);
+    } else {
+        memcpy(have, t->tensor.data, (size_t)n * sizeof *have);
+        a->rope = LM_ROPE_LLAMA3;
+        a->rope_factor = fmt_widen(isfinite(have[n - 1]) ? have[n - 1] : 0);
+        a->rope_low = 1;
+        a->rope_high = 4;
+        a->rope_context = 8192;
+        for (size_t i = 0; i < 3; i++) {
+            const struct gguf_pair *p = gguf_find(g, llama3_key[i]);
+            double v;
+            if (p && gguf_real(p, &v) && v > 0)
+                *out[i] = v;
+        }
+        gguf_llama3(a, want);
+        for (int64_t i = 0; i < n && !s; i++)
+            if (!(fabs(have[i] - want[i]) <= 1e-4 * want[i]))
+                s = h->fail(e, LM_EINPUT, "%s: the RoPE scaling in rope_freqs.weight is "
+                            "not of the llama3 kind", g->path);
+    }
+    h->release(have);
+    h->release(want);
+    return s;
+}
+
+static double magnitude(double factor)
+{
+    return factor > 1 ? 0.1 * log(factor) + 1 : 1;
+}
+
+static enum lm_status yarn(const struct gguf_file *g, const char *family,
+                           struct lm_arch *a, struct lm_err *e)
+{
+    const struct { const char *key; double def, *out; } part[] = {
+        { "rope.scaling.factor", 0, &a->rope_factor },
+        { "rope.scaling.original_context_length", a->context, &a->rope_context },
+        { "rope.scaling.yarn_beta_fast", 32, &a->rope_fast },
+        { "rope.scaling.yarn_beta_slow", 1, &a->rope_slow },
+        { "rope.scaling.attn_factor", 1, &a->rope_attention },
+    };
+    char full[96];
+    double mix = 1, exact;
+    enum lm_status s = LM_OK;
+    for (size_t i = 0; i < sizeof part / sizeof *part && !s; i++)
+        s = gguf_family_real(g, family, part[i].key, part[i].def, part[i].out, e);
+    const struct gguf_pair *p = get(g, family, "rope.scaling.yarn_ext_factor", full);
+    if (!s && ((p && (!gguf_real(p, &mix) || mix != 1))
+               || get(g, family, "rope.scaling.yarn_log_multiplier", full)))
+        return g->f->h->fail(e, LM_EINPUT, "%s: yarn RoPE scaling with yarn_ext_factor or "
+                             "yarn_log_multiplier is not supported", g->path);
+    if (s)
+        return s;
+    a->rope = LM_ROPE_YARN;
+    a->rope_attention *= magnitude(a->rope_factor);
+    p = gguf_find(g, attention_key);
+    if (p && gguf_real(p, &exact)
+        && fabs(exact - a->rope_attention) <= 1e-6 * a->rope_attention)
+        a->rope_attention = exact;
+    return LM_OK;
+}
+
+static bool is(struct gguf_slice s, const char *text)
+{
+    return s.n == strlen(text) && !memcmp(s.s, text, s.n);
+}
+
+static enum lm_status linear(const struct gguf_file *g, const char *family,
+                             struct lm_arch *a, struct lm_err *e)
+{
+    char full[96];
+    bool now = get(g, family, "rope.scaling.factor", full) != NULL;
+    enum lm_status s = gguf_family_real(g, family, now ? "rope.scaling.factor"
+                                        : "rope.scale_linear", 1, &a->rope_factor, e);
+    if (!s && a->rope_factor != 1)
+        a->rope = LM_ROPE_LINEAR;
+    return s;
+}
+
+enum lm_status gguf_rope_read(const struct gguf_file *g, const char *family,
+                              struct lm_arch *a, struct lm_err *e)
+{
+    const struct lm_host *h = g->f->h;
+    const struct gguf_info *t = gguf_tensor(g, "rope_freqs.weight");
+    char full[96];
+    double attention = 1;
+    struct gguf_slice type = { "linear", 6 };
+    enum lm_status s = gguf_family_real(g, family, "rope.freq_base", 10000,
+                                        &a->rope_theta, e);
+    const struct gguf_pair *p = get(g, family, "rope.scaling.type", full);
+    if (!s && p && !gguf_string(p, &type))
+        return h->fail(e, LM_EINPUT, "%s: key %s must be a string", g->path, full);
+    bool scaled = is(type, "yarn");
+    if (!s && scaled)
+        s = yarn(g, family, a, e);
+    else if (!s)
+        s = gguf_family_real(g, family, "rope.scaling.attn_factor", 1, &attention, e);
+    if (s)
+        return s;
+    if (!scaled && !is(type, "none") && !is(type, "linear"))
+        return h->fail(e, LM_EINPUT, "%s: RoPE scaling '%.*s' is not supported, only "
+                       "linear and yarn, and llama3 in rope_freqs.weight", g->path,
+                       (int)(type.n < 40 ? type.n : 40), type.s);
+    if (!scaled && attention != 1)
+        return h->fail(e, LM_EINPUT, "%s: an attn_factor of RoPE scaling is supported "
+                       "with type yarn only", g->path);
+    if (is(type, "linear"))
+        s = linear(g, family, a, e);
+    if (!s && t && a->rope != LM_ROPE_PLAIN)
+        s = h->fail(e, LM_EINPUT, "%s: linear or yarn RoPE scaling together with "
+                    "rope_freqs.weight is not supported", g->path);
+    return s || !t ? s : llama3(g, t, a, e);
+}
+
+/* ---- writing -------------------------------------------------------------------- */
+
+struct keys { struct fmt_buf *b; const char *family; uint64_t n; };
+
+static void key(struct keys *k, const char *name, uint32_t type)
+{
+    char full[96];
+    snprintf(full, sizeof full, "%s%s", *name == '.' ? k->family : "", name);
+    gguf_put_string(k->b, full, strlen(full));
+    gguf_put_u32(k->b, type);
+    k->n++;
+}
+
+static void f32(struct keys *k, const char *name, double v)
+{
+    float f = (float)v;
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    key(k, name, GGUF_F32);
+    gguf_put_u32(k->b, u);
+}
+
+static void f64(struct keys *k, const char *name, double v)
+{
+    uint64_t u;
+    memcpy(&u, &v, sizeof u);
+    key(k, name, GGUF_F64);
+    gguf_put_u64(k->b, u);
+}
+
+static void scaling(struct keys *k, const char *type, double factor)
+{
+    key(k, ".rope.scaling.type", GGUF_STRING);
+    gguf_put_string(k->b, type, strlen(type));
+    f32(k, ".rope.scaling.factor", factor);
+}
+
+uint64_t gguf_rope_write(const struct lm_arch *a, const char *family, struct fmt_buf *b)
+{
+    struct keys k = { b, family, 0 };
+    const double llama3_value[] = { a->rope_low, a->rope_high, a->rope_context };
+    key(&k, ".rope.dimension_count", GGUF_U32);
+    gguf_put_u32(b, (uint32_t)a->head_dim);
+    f32(&k, ".rope.freq_base", a->rope_theta);
+    if (a->rope == LM_ROPE_LINEAR)
+        scaling(&k, "linear", a->rope_factor);
+    for (size_t i = 0; i < 3 && a->rope == LM_ROPE_LLAMA3; i++)
+        f64(&k, llama3_key[i], llama3_value[i]);
+    if (a->rope != LM_ROPE_YARN)
+        return k.n;
+    scaling(&k, "yarn", a->rope_factor);
+    key(&k, ".rope.scaling.original_context_length", GGUF_U32);
+    gguf_put_u32(b, (uint32_t)a->rope_context);
+    f32(&k, ".rope.scaling.yarn_beta_fast", a->rope_fast);
+    f32(&k, ".rope.scaling.yarn_beta_slow", a->rope_slow);
+    if (a->rope_attention != magnitude(a->rope_factor)) {
+        f32(&k, ".rope.scaling.attn_factor", a->rope_attention / magnitude(a->rope_factor));
+        f64(&k, attention_key, a->rope_attention);
+    }
+    return k.n;
+}
