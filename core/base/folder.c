@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "base/mem.h"
 
@@ -183,4 +184,83 @@ enum lm_status lm_cache_folder(char *out, size_t n, struct lm_err *e)
     }
     return fits ? LM_OK : lm_fail(e, LM_ECONFIG, "the path of the cache folder is too "
                                   "long");
+}
+
+/* ---- folders of files ---------------------------------------------------------- */
+
+bool lm_folder_is_empty(const char *path)
+{
+    DIR *d = opendir(path);
+    bool empty = d != NULL;
+    for (struct dirent *entry; empty && (entry = readdir(d)) != NULL;)
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+    if (d != NULL)
+        closedir(d);
+    return empty;
+}
+
+enum lm_status lm_remove_file(const char *path, struct lm_err *e)
+{
+    if (lm_file_fault() || unlink(path) != 0)
+        return lm_fail(e, LM_EIO, "cannot remove '%s': %s", path, strerror(errno));
+    return LM_OK;
+}
+
+/* Names of the files in a folder; a folder in it is an error. */
+static enum lm_status list_files(const char *path, char ***names, size_t *n,
+                                 struct lm_err *e)
+{
+    enum lm_status s = lm_list_folder(path, names, n, e);
+    char inner[PATH_MAX];
+    for (size_t i = 0; s == LM_OK && i < *n; i++)
+        if (!lm_path_join(inner, sizeof inner, path, (*names)[i])
+            || (lm_is_folder(inner) && !lm_is_link(inner)))
+            s = lm_fail(e, LM_ECONFIG, "%s: has a folder '%s' in it, so it is not removed; "
+                        "remove it yourself", path, (*names)[i]);
+    return s;
+}
+
+static void free_names(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        lm_release(names[i]);
+    lm_release(names);
+}
+
+enum lm_status lm_remove_folder(const char *path, struct lm_err *e)
+{
+    char **names = NULL, inner[PATH_MAX];
+    size_t n = 0;
+    enum lm_status s = list_files(path, &names, &n, e);
+    for (size_t i = 0; s == LM_OK && i < n; i++)
+        if (lm_path_join(inner, sizeof inner, path, names[i]))
+            s = lm_remove_file(inner, e);
+    free_names(names, n);
+    if (s == LM_OK && (lm_file_fault() || rmdir(path) != 0))
+        s = lm_fail(e, LM_EIO, "cannot remove '%s': %s", path, strerror(errno));
+    return s;
+}
+
+enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e)
+{
+    char **names = NULL, old[PATH_MAX];
+    size_t n = 0;
+    if (!lm_file_exists(to) || lm_folder_is_empty(to))
+        return lm_move_file(from, to, e);
+    int w = snprintf(old, sizeof old, "%s.old", to);
+    if (w < 0 || (size_t)w >= sizeof old || lm_file_exists(old))
+        return lm_fail(e, LM_EIO, "cannot replace '%s': '%s' is in the way", to, old);
+    enum lm_status s = list_files(to, &names, &n, e);
+    free_names(names, n);
+    if (s == LM_OK)
+        s = lm_move_file(to, old, e);
+    if (s != LM_OK)
+        return s;
+    s = lm_move_file(from, to, e);
+    if (s != LM_OK) {
+        struct lm_err ignored = { LM_OK, "" };
+        lm_move_file(old, to, &ignored);
+        return s;
+    }
+    return lm_remove_folder(old, e);
 }

@@ -63,6 +63,8 @@ static enum lm_status inspect_model(const char *path, struct lm_err *e)
     struct lm_run *run = NULL;
     struct lm_model *m = NULL;
     struct lm_str out = { 0 };
+    static const char *const rope[] = { "", " scaled (linear)", " scaled (llama3)",
+                                        " scaled (yarn)" };
     enum lm_status s = lm_run_open(0, &run, e);
     if (s || (s = lm_load_model(path, NULL, run, &m, e)) || (s = lm_model_check(m, e)) ||
         (s = lm_run_model(run, m, e)))
@@ -72,8 +74,13 @@ static enum lm_status inspect_model(const char *path, struct lm_err *e)
     lm_str_add(&out, "%s\n  %s, %d layers, hidden %d, head dimension %d, vocabulary %d, "
                "context %d, %s head\n", path, a->family, a->n_layer, a->hidden, a->head_dim,
                a->vocab, a->context, a->tied ? "tied" : "untied");
-    lm_str_add(&out, "  RoPE base %g, RMSNorm eps %g, BOS %d, EOS %d\n", a->rope_theta,
-               a->rms_eps, a->bos, a->eos);
+    lm_str_add(&out, "  RoPE base %g%s", a->rope_theta, rope[a->rope]);
+    if (a->rope)
+        lm_str_add(&out, " by %g", a->rope_factor);
+    lm_str_add(&out, ", RMSNorm eps %g, BOS %d, EOS %d", a->rms_eps, a->bos, a->eos);
+    if (a->window)
+        lm_str_add(&out, ", sliding window %d", a->window);
+    lm_str_add(&out, "\n");
     add_shapes(a, &out);
     add_dtypes(m, &out);
     if (v)

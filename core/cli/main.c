@@ -31,6 +31,8 @@ const struct lm_command lm_commands[] = {
       lm_cmd_tokenize },
     { "export", "RUN TRIAL|best|knee|smallest OUT [--format hf|gguf] [--dtype ...]",
       "write a trial as a model", lm_cmd_export },
+    { "convert", "IN OUT [--format hf|gguf] [--dtype ...] [--force]",
+      "write a model in another format or number format", lm_cmd_convert },
     { "report", "RUN", "write a run's reports again", lm_cmd_report },
     { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)", lm_cmd_cache },
     { NULL, NULL, NULL, NULL }

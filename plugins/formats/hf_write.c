@@ -137,7 +137,7 @@ static enum lm_status all_held(const struct writing *w, struct lm_err *e)
         hf_role_name(t->role, t->layer, name, sizeof name);
         if (!held(t->dtype))
             return w->f->h->fail(e, LM_EUNSUPPORTED, "%s is stored as %s, which format hf "
-                                 "cannot hold; choose f32, f16 or bf16 for all tensors",
+                                 "cannot hold; choose dtype f32, f16 or bf16 for all",
                                  name, c ? c->name : "another number format");
     }
     return LM_OK;
@@ -416,10 +416,13 @@ static enum lm_status companions(const struct writing *w, struct lm_err *e)
     return s;
 }
 
+/* the one given, else the parent's own */
 static enum lm_status write_card(const struct writing *w, struct lm_err *e)
 {
+    const char *from = w->f->h->source(w->x->parent ? w->x->parent : w->m);
+    bool done;
     if (!w->x->card || !*w->x->card)
-        return LM_OK;
+        return from && *from ? carry(w, from, "README.md", &done, e) : LM_OK;
     struct fmt_buf b = { .h = w->f->h };
     fmt_text(&b, w->x->card);
     enum lm_status s = hf_write_text(w->f, w->x->path, "README.md", &b, e);
