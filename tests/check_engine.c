@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_engine.c -- golden models (values of Hugging Face transformers) through
- * decoder and runner on both backends; prefix sharing, removed and cut blocks,
- * KL against logits, RoPE scaling in closed form, failing allocations.          */
+/* check_engine.c -- decoder and runner on golden models: prefix sharing, removed
+ * and cut blocks, KL against logits, RoPE scaling in closed form, sliding windows,
+ * failing allocations.  That they compute the golden values: check_families.c.  */
 #include "engine_kit.h"
 #include "model/segment.h"
 #include "pipeline/finish.h"
@@ -56,100 +56,6 @@ static void stage_close(struct stage *s)
 static const char *const golden[] = { "tests/golden/llama-mha",
                                       "tests/golden/llama-gqa-tied-bf16" };
 static const char *const backends[] = { "cpu", "reference" };
-
-static void golden_logits(struct stage *s)
-{
-    const float *want = shelf_get(&s->expected, "logits", NULL);
-    float got[128];
-    for (int threads = 1; threads <= 2; threads++)
-        for (int row = 0; row < 2; row++) {
-            struct lm_decoder *d = NULL;
-            ck_assert_ok(lm_decoder_open(s->engine, &s->net, LENGTH, threads, &d, &err),
-                         err);
-            for (int i = 0; i < LENGTH; i++) {      /* one by one, but some at once */
-                int n = i == 7 ? 11 : 1;
-                double seconds = -1;
-                ck_assert_ok(lm_decoder_feed(d, s->ids + row * LENGTH + i, n, got,
-                                             &seconds, &err), err);
-                ck_assert(seconds >= 0);
-                i += n - 1;
-                for (int v = 0; v < s->vocab; v++) {
-                    float w;
-                    memcpy(&w, want + ((int64_t)row * LENGTH + i) * s->vocab + v, 4);
-                    ck_assert_msg(fabsf(got[v] - w) < 2e-4f, "row %d, %d, %d: %g, not %g",
-                                  row, i, v, (double)got[v], (double)w);
-                }
-            }
-            ck_assert_int_eq(lm_decoder_feed(d, s->ids, 1, got, NULL, &err), LM_EINPUT);
-            lm_decoder_close(d);
-        }
-}
-
-static void golden_greedy(struct stage *s)
-{
-    const char *want = shelf_get(&s->expected, "generated", NULL);
-    struct lm_decoder *d = NULL;
-    float logits[128];
-    int64_t id;
-    ck_assert_ok(lm_decoder_open(s->engine, &s->net, LENGTH, 1, &d, &err), err);
-    ck_assert_ok(lm_decoder_feed(d, s->ids, 16, logits, NULL, &err), err);
-    for (int i = 16; i < LENGTH; i++) {
-        int32_t best = 0;
-        for (int32_t v = 1; v < s->vocab; v++)
-            best = logits[v] > logits[best] ? v : best;
-        memcpy(&id, want + 8 * i, sizeof id);
-        ck_assert_int_eq(best, id);
-        ck_assert_ok(lm_decoder_feed(d, &best, 1, logits, NULL, &err), err);
-    }
-    lm_decoder_close(d);
-}
-
-static void golden_loss(struct stage *s)
-{
-    struct lm_runner *r = NULL;
-    float nll[LENGTH], want;
-    double sum = 0;
-    ck_assert_ok(lm_runner_open(s->engine, &r, &err), err);
-    for (int row = 0; row < 2; row++) {
-        ck_assert_ok(lm_runner_losses(r, &s->net, s->ids + row * LENGTH, LENGTH, nll,
-                                      &err),
-                     err);
-        for (int i = 0; i < LENGTH - 1; i++)
-            sum += (double)nll[i];
-    }
-    memcpy(&want, shelf_get(&s->expected, "loss", NULL), sizeof want);
-    ck_assert_msg(fabs(sum / (2 * LENGTH - 2) - (double)want) < 1e-5, "%.9g, not %.9g",
-                  sum / (2 * LENGTH - 2), (double)want);
-    lm_runner_close(r);
-}
-
-/* The values for the bf16 checkpoint were computed with RoPE frequencies that a
- * cast of the whole module had rounded to bf16.  Neither transformers' loader nor
- * llama.cpp does that, so neither does the engine, only this test.              */
-static void round_frequencies(struct stage *s)
-{
-    for (int i = 0; i < lm_model_arch(s->model)->head_dim / 2; i++) {
-        const struct lm_codec *bf16 = lm_codec(LM_BF16);
-        uint16_t rounded;
-        bf16->encode(s->engine->frequency + i, &rounded, 1);
-        bf16->decode(&rounded, s->engine->frequency + i, 1);
-    }
-}
-
-START_TEST(golden_values)
-{
-    struct stage s;
-    stage_open(&s, golden[_i / 2], backends[_i % 2]);
-    if (_i / 2 == 1)
-        round_frequencies(&s);
-    lm_pool_start(2, NULL);
-    golden_logits(&s);
-    lm_pool_stop();
-    golden_greedy(&s);
-    golden_loss(&s);
-    stage_close(&s);
-}
-END_TEST
 
 /* What is shared must not change results: every network below, run by one runner
  * that shares, gives bit for bit what a fresh runner gives.                     */
@@ -375,11 +281,51 @@ START_TEST(rope_scaling)
     ck_assert(f[0] == 1 && fabs((double)f[1] - 0.1) < 1e-8);
     ck_assert(fabs((double)f[2] - 0.01 * ((1 - t) / 8 + t)) < 1e-8);
     ck_assert(fabs((double)f[3] - 0.001 / 8) < 1e-9);
+    /* pairs that turn 4 and 1/4 times in 64 tokens: 8 ln(64 / 8 pi) / 2 ln 100 =
+     * 0.81 and 8 ln(128 / pi) / 2 ln 100 = 3.22, so blended from pair 0 to 4, or
+     * between just these numbers                                               */
+    a = (struct lm_arch){ .head_dim = 8, .rope_theta = 100, .rope = LM_ROPE_YARN,
+                          .rope_factor = 2, .rope_fast = 4, .rope_slow = 0.25,
+                          .rope_context = 64, .rope_attention = 1 };
+    ck_assert_ok(lm_rope_frequencies(&a, f, &err), err);
+    for (int i = 0; i < 4; i++)
+        ck_assert(fabs((double)f[i] - pow(100, -i / 4.0) * (1 - i / 8.0)) < 1e-7);
+    a.rope_exact = true;
+    ck_assert_ok(lm_rope_frequencies(&a, f, &err), err);
+    double low = 4 * log(8 / M_PI) / log(100), high = 4 * log(128 / M_PI) / log(100);
+    ck_assert(f[0] == 1);
+    ck_assert(fabs((double)f[2] - 0.1 * (1 - (2 - low) / (high - low) / 2)) < 1e-7);
+    a.rope_attention = 0;
+    ck_assert_int_eq(lm_rope_frequencies(&a, f, &err), LM_EINPUT);
     a.rope = LM_ROPE_YARN + 1;
     ck_assert_int_eq(lm_rope_frequencies(&a, f, &err), LM_EUNSUPPORTED);
     a.rope = LM_ROPE_LINEAR;
     a.rope_factor = 0;
     ck_assert_int_eq(lm_rope_frequencies(&a, f, &err), LM_EINPUT);
+}
+END_TEST
+
+/* Within the window nothing changes, beyond it nothing runs. */
+START_TEST(windows_are_kept)
+{
+    struct stage s;
+    struct lm_decoder *d = NULL;
+    struct lm_runner *r = NULL;
+    float nll[LENGTH], logits[MOST * 2];
+    stage_open(&s, golden[0], "cpu");
+    struct lm_arch a = *lm_model_arch(s.model);
+    a.window = 20;
+    s.engine->arch = &a;
+    ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+    ck_assert_ok(lm_runner_losses(r, &s.net, s.ids, 20, nll, &err), err);
+    ck_assert_int_eq(lm_runner_losses(r, &s.net, s.ids, 21, nll, &err), LM_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "sliding window of 20"));
+    lm_runner_close(r);
+    ck_assert_ok(lm_decoder_open(s.engine, &s.net, LENGTH, 1, &d, &err), err);
+    ck_assert_ok(lm_decoder_feed(d, s.ids, 20, logits, NULL, &err), err);
+    ck_assert_int_eq(lm_decoder_feed(d, s.ids, 1, logits, NULL, &err), LM_EUNSUPPORTED);
+    lm_decoder_close(d);
+    stage_close(&s);
 }
 END_TEST
 
@@ -430,13 +376,13 @@ int main(void)
     Suite *s = suite_create("engine");
     TCase *c = tcase_create("engine");
     tcase_set_timeout(c, 60);
-    tcase_add_loop_test(c, golden_values, 0, 4);
     tcase_add_test(c, prefixes_are_shared);
     tcase_add_test(c, slices_are_views);
     tcase_add_loop_test(c, kl_is_that_of_the_logits, 0, 4);
     tcase_add_test(c, seeking_and_refusals);
     tcase_add_test(c, text_ends);
     tcase_add_test(c, rope_scaling);
+    tcase_add_test(c, windows_are_kept);
     tcase_add_loop_test(c, allocations_fail, 0, 2);
     suite_add_tcase(s, c);
     return run_suites(&s, 1);

@@ -93,9 +93,10 @@ enum lm_status gguf_family_real(const struct gguf_file *g, const char *family,
                                 struct lm_err *e);
 enum lm_status gguf_rope_read(const struct gguf_file *g, const char *family,
                               struct lm_arch *a, struct lm_err *e);
-/* RoPE scaling of the llama3 kind is stored as one divisor for each pair of
- * dimensions: out [head_dim/2]                                               */
-void gguf_llama3(const struct lm_arch *a, double *out);
+/* Some RoPE scaling is stored as one divisor for each pair of dimensions:
+ * out [head_dim/2]                                                            */
+bool gguf_divided(const struct lm_arch *a);
+void gguf_divisors(const struct lm_arch *a, double *out);
 
 /* what keys of ours say, and further ids that end a text: into a, whose
  * pointers then are to o.  Marks tensors for gguf_narrow().                   */

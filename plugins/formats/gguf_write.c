@@ -4,9 +4,10 @@
  * written in one pass, a few rows at a time.
  *
  * Architecture.  With norms of q and k it is qwen3; qwen2 if that is what the
- * model was and it has the biases of q, k, v and no others; else llama, which may
- * have any bias.  Of these only llama turns neighbours in RoPE, so that the rows
- * of q and k are reordered, and has divisors of RoPE frequencies (llama3).
+ * model was, it has the biases of q, k, v and no others, and its heads together
+ * are as wide as the model; else llama, which may have any bias.  Of these only
+ * llama turns neighbours in RoPE, so that the rows of q and k are reordered, and
+ * has divisors of RoPE frequencies (gguf_rope.c).
  *
  * Layers.  Unequal ones make a llama (or qwen2) architecture deci, with the
  * numbers of heads and the FFN width of each layer.  What llama.cpp's graph of
@@ -57,11 +58,9 @@ static enum lm_status suitable(const struct writing *w)
     if (w->x->dtype && gguf_type_of(w->x->dtype) < 0)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write this number "
                        "format");
-    if (w->a->rope < LM_ROPE_PLAIN || w->a->rope > LM_ROPE_YARN
-        || (w->a->rope == LM_ROPE_YARN && w->a->rope_exact))
+    if (w->a->rope < LM_ROPE_PLAIN || w->a->rope > LM_ROPE_YARN)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE "
-                       "scaling%s; take hf", w->a->rope == LM_ROPE_YARN
-                       ? ", yarn without truncate" : "");
+                       "scaling");
     if (v && v->ignore_merges)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer "
                        "with ignore_merges");
@@ -114,15 +113,16 @@ static enum lm_status choose_family(struct writing *w)
     const struct lm_host *h = w->f->h;
     struct gguf_shape *g = &w->shape;
     int32_t norms = count(w, LM_W_Q_NORM, LM_W_K_NORM), layers = w->a->n_layer;
-    bool divisors = w->a->rope == LM_ROPE_LLAMA3;
+    bool divisors = gguf_divided(w->a);
+    bool square = (int64_t)g->layer->shape.n_head * w->a->head_dim == w->a->hidden;
     g->family = g->uneven ? "deci" : "llama";
     if (norms) {
         g->family = "qwen3";
         if (norms < 2 * layers || g->uneven || divisors || count(w, LM_B_Q, LM_B_DOWN))
             return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in "
-                           "all of a model's equal layers, without biases and without "
-                           "llama3 RoPE scaling only (as qwen3); take hf");
-    } else if (!strcmp(w->a->family, "qwen2") && !g->uneven && !divisors
+                           "all of a model's equal layers, without biases and with no "
+                           "RoPE scaling but linear and usual yarn (as qwen3); take hf");
+    } else if (!strcmp(w->a->family, "qwen2") && !g->uneven && !divisors && square
                && count(w, LM_B_Q, LM_B_V) == 3 * layers
                && !count(w, LM_B_O, LM_B_DOWN)) {
         g->family = "qwen2";
@@ -197,7 +197,7 @@ static enum lm_status list_items(struct writing *w)
     if (!w->item)
         return no_memory(w);
     add_item(w, LM_W_EMBED, -1, -1, FROM_MODEL, 0, 0);
-    if (w->a->rope == LM_ROPE_LLAMA3) {
+    if (gguf_divided(w->a)) {
         struct item *i = &w->item[w->n++];
         *i = (struct item){ .name = "rope_freqs.weight", .dtype = LM_F32, .layer = -1,
                             .rows = 1, .cols = w->a->head_dim / 2, .source = ROPE,
@@ -267,7 +267,7 @@ static enum lm_status write_made(const struct writing *w, const struct item *t,
     char *out = h->alloc(bytes, "gguf");
     enum lm_status s = row && wide && out ? LM_OK : no_memory(w);
     if (!s && t->source == ROPE)
-        gguf_llama3(w->a, wide);
+        gguf_divisors(w->a, wide);
     for (int64_t i = 0; i < t->cols && !s; i++)
         row[i] = t->source == ROPE ? (float)wide[i] : t->source == ONES;
     if (!s)
