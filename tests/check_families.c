@@ -20,6 +20,8 @@ static const char *const family[] = { "llama", "llama", "llama", "llama", "mistr
     "qwen2", "qwen3", "llama" };
 enum { N_GOLDEN = sizeof golden / sizeof *golden, BF16 = 1 };
 
+static const struct lm_layer_shape equal[2] = { { 4, 2, 64, 0 }, { 4, 2, 64, 0 } };
+
 static const char *golden_path(int i)
 {
     static char path[2][1200];
@@ -307,7 +309,6 @@ END_TEST
  * blocks and says so, and takes them when it may decode them.                  */
 START_TEST(mixed_number_formats)
 {
-    static const struct lm_layer_shape equal[2] = { { 4, 2, 64, 0 }, { 4, 2, 64, 0 } };
     const struct toy t = { 2, 32, 8, 12, equal, 0, 0, false };
     struct lm_model *m = toy_model(&t), *mixed, *back;
     struct lm_arch arch = *lm_model_arch(m);
@@ -378,6 +379,171 @@ START_TEST(changed_vectors_stay)
 }
 END_TEST
 
+static const uint64_t norms = LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
+static const uint64_t qkv = LM_BIT(LM_B_Q) | LM_BIT(LM_B_K) | LM_BIT(LM_B_V);
+
+/* through both formats; what family and which architecture it then has */
+static void round_trip(const struct lm_model *m, const char *hf_family,
+                       const char *gguf_family)
+{
+    struct lm_model *a, *b;
+    char *file, key[64];
+    size_t n;
+    ck_assert_ok(formats_write("hf", m, in_scratch("hf"), 0, &err), err);
+    ck_assert_ok(formats_read("hf", in_scratch("hf"), &a, &err), err);
+    ck_assert_str_eq(lm_model_arch(a)->family, hf_family);
+    same_model(m, a);
+    ck_assert_ok(formats_write("gguf", a, in_scratch("m.gguf"), 0, &err), err);
+    ck_assert_ok(formats_read("gguf", in_scratch("m.gguf"), &b, &err), err);
+    same_model(m, b);
+    ck_assert_str_eq(lm_model_arch(b)->family, hf_family);
+    ck_assert_ok(lm_read_file(in_scratch("m.gguf"), 1 << 24, &file, &n, &err), err);
+    snprintf(key, sizeof key, "%s.block_count", gguf_family);
+    ck_assert_ptr_nonnull(memmem(file, n, key, strlen(key)));
+    lm_release(file);
+    lm_model_free(a);
+    lm_model_free(b);
+    drop_folder(scratch, "hf");
+}
+
+/* What a family does not have makes a model a llama. */
+START_TEST(families_are_chosen)
+{
+    const struct { uint64_t extra; int32_t rope; const char *hf, *gguf; } one[] = {
+        { 0, LM_ROPE_YARN, "llama", "llama" },
+        { norms, LM_ROPE_LINEAR, "qwen3", "qwen3" },
+        { qkv | LM_BIT(LM_B_O), LM_ROPE_LLAMA3, "llama", "llama" },
+    };
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        const struct toy t = { 2, 32, 8, 12, equal, one[i].extra, one[i].rope, false };
+        struct lm_model *m = toy_model(&t);
+        round_trip(m, one[i].hf, one[i].gguf);
+        lm_model_free(m);
+    }
+}
+END_TEST
+
+START_TEST(own_keys_return)
+{
+    const struct toy t = { 2, 32, 8, 12, equal, 0, LM_ROPE_YARN, true };
+    toy_eos_more = 2;
+    toy_generation = "{\"eos_token_id\": [1, 2, 3], \"temperature\": 0.6, \"top_k\": 20}";
+    struct lm_model *m = toy_model(&t);
+    round_trip(m, "llama", "llama");
+    lm_model_free(m);
+}
+END_TEST
+
+/* A mistral keeps its window; a llama that was one has no longer context. */
+START_TEST(window_returns)
+{
+    struct lm_model *m, *a;
+    char *text;
+    size_t n;
+    const struct toy t = { 2, 32, 8, 12, equal, 0, 0, false };
+    toy_window = 40;
+    m = toy_model(&t);
+    ck_assert_ok(formats_write("gguf", m, in_scratch("m.gguf"), 0, &err), err);
+    ck_assert_ok(formats_read("gguf", in_scratch("m.gguf"), &a, &err), err);
+    same_model(m, a);
+    lm_model_free(a);
+    ck_assert_ok(formats_write("hf", m, in_scratch("hf"), 0, &err), err);
+    ck_assert_ok(lm_read_file(in_scratch("hf/config.json"), 1 << 16, &text, &n, &err), err);
+    ck_assert_ptr_nonnull(strstr(text, "\"max_position_embeddings\": 40,"));
+    lm_release(text);
+    lm_model_free(m);
+    drop_folder(scratch, "hf");
+}
+END_TEST
+
+START_TEST(refused_for_gguf)
+{
+    static const struct lm_layer_shape uneven[2] = { { 4, 2, 64, 0 }, { 4, 2, 32, 0 } };
+    const struct toy bad[] = {
+        { 2, 32, 8, 12, uneven, norms, 0, false },
+        { 2, 32, 8, 12, equal, norms, LM_ROPE_YARN, false },
+        { 2, 32, 8, 12, equal, norms | LM_BIT(LM_B_Q), 0, false },
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct lm_model *m = toy_model(&bad[i]);
+        ck_assert_int_eq(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &err),
+                         LM_EUNSUPPORTED);
+        ck_assert_ptr_nonnull(strstr(err.text, "norms of q and k"));
+        lm_model_free(m);
+    }
+}
+END_TEST
+
+/* Each byte of our keys changed: read as something else or refused by LM_EINPUT. */
+static void flip_keys(const char *end)
+{
+    struct lm_model *m = NULL;
+    char *file;
+    size_t n;
+    int bad = 0;
+    ck_assert_ok(lm_read_file(in_scratch("m.gguf"), 1 << 24, &file, &n, &err), err);
+    char *from = memmem(file, n, "lamina.", 7), *to = memmem(file, n, end, strlen(end));
+    ck_assert(from && to && from < to);
+    for (char *p = from - 8; p < to; p++)
+        for (int mask = 1; mask < 256; mask += 254) {
+            *p ^= (char)mask;
+            put_file(in_scratch("m.gguf"), file, n);
+            enum lm_status s = formats_read("gguf", in_scratch("m.gguf"), &m, &err);
+            ck_assert_msg(s == LM_OK || s == LM_EINPUT, "%d: %s", (int)(p - from),
+                          err.text);
+            if (!s)
+                lm_model_free(m);
+            bad += s != LM_OK;
+            *p ^= (char)mask;
+        }
+    ck_assert_int_gt(bad, 50);
+    lm_release(file);
+}
+
+START_TEST(damaged_keys)
+{
+    const struct toy t = { 1, 8, 4, 12, (const struct lm_layer_shape[]){ { 2, 1, 6, 0 } }, 0,
+                           LM_ROPE_YARN, false };
+    struct lm_model *m;
+    toy_eos_more = 2;
+    toy_window = 9;
+    toy_generation = "{\"a\": 1}";
+    m = toy_model(&t);
+    ck_assert_ok(formats_write("gguf", m, in_scratch("m.gguf"), 0, &err), err);
+    lm_model_free(m);
+    flip_keys("blk.0.");
+    ck_assert_ok(formats_read("hf", golden_path(BF16), &m, &err), err);
+    ck_assert_ok(formats_write("gguf", m, in_scratch("m.gguf"), 0, &err), err);
+    lm_model_free(m);
+    flip_keys("blk.1.");
+}
+END_TEST
+
+static struct lm_model *shared;
+
+static enum lm_status work(void *format)
+{
+    struct lm_model *m = NULL;
+    const char *path = in_scratch(strcmp(format, "hf") ? "m.gguf" : "hf");
+    enum lm_status s = formats_write(format, shared, path, 0, &err);
+    if (!s)
+        s = formats_read(format, path, &m, &err);
+    if (!s)
+        lm_model_free(m);
+    return s;
+}
+
+START_TEST(every_allocation_may_fail)
+{
+    static char hf[] = "hf", gguf[] = "gguf";
+    ck_assert_ok(formats_read("hf", golden_path(BF16), &shared, &err), err);
+    ck_assert_int_gt(fail_every_allocation(work, gguf), 10);
+    ck_assert_int_gt(fail_every_allocation(work, hf), 10);
+    lm_model_free(shared);
+    drop_folder(scratch, "hf");
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("families");
@@ -388,6 +554,12 @@ int main(void)
     tcase_add_loop_test(c, golden_round_trip, 0, N_GOLDEN);
     tcase_add_test(c, mixed_number_formats);
     tcase_add_test(c, changed_vectors_stay);
+    tcase_add_test(c, families_are_chosen);
+    tcase_add_test(c, own_keys_return);
+    tcase_add_test(c, window_returns);
+    tcase_add_test(c, refused_for_gguf);
+    tcase_add_test(c, damaged_keys);
+    tcase_add_test(c, every_allocation_may_fail);
     suite_add_tcase(s, c);
     return run_suites(&s, 1);
 }

@@ -115,6 +115,8 @@ static inline void toy_vocabulary(struct lm_builder *b)
 struct toy { int32_t n_layer, hidden, head_dim, vocab; const struct lm_layer_shape *layer;
              uint64_t biases;       /* LM_BIT(role) */ int32_t rope; bool words; };
 static uint32_t toy_eos_more;           /* how many of the ids 2, 3 end a text as well */
+static int32_t toy_window;
+static const char *toy_generation;
 
 /* f32 weights that f16 and bf16 hold exactly: k/64 with |k| < 128 */
 static inline struct lm_model *toy_model(const struct toy *t)
@@ -125,7 +127,8 @@ static inline struct lm_model *toy_model(const struct toy *t)
         .rope = t->rope, .rope_factor = t->rope ? 4 : 1, .rope_low = 1, .rope_high = 4,
         .rope_context = 64, .bos = 0, .eos = 1, .pad = -1, .add_bos = t->words,
         .layer = t->layer, .eos_more = (const int32_t[]){ 2, 3 },
-        .n_eos_more = toy_eos_more };
+        .n_eos_more = toy_eos_more, .window = toy_window, .rope_fast = 8,
+        .rope_slow = 0.5, .rope_attention = 1.25, .generation = toy_generation };
     struct lm_rng r = lm_rng(1, "toy", 0);
     struct lm_builder *b;
     struct lm_model *m;
@@ -222,6 +225,19 @@ static inline void same_model(const struct lm_model *a, const struct lm_model *b
         ck_assert_double_eq(p->rope_high, q->rope_high);
         ck_assert_double_eq(p->rope_context, q->rope_context);
     }
+    if (p->rope == LM_ROPE_YARN) {
+        ck_assert_double_eq(p->rope_fast, q->rope_fast);
+        ck_assert_double_eq(p->rope_slow, q->rope_slow);
+        ck_assert_double_eq(p->rope_context, q->rope_context);
+        ck_assert_double_eq(p->rope_attention, q->rope_attention);
+        ck_assert(p->rope_exact == q->rope_exact);
+    }
+    ck_assert_int_eq(p->window, q->window);
+    if (p->generation)              /* hf makes one where there is none */
+        ck_assert_str_eq(p->generation, q->generation ? q->generation : "none");
+    ck_assert_uint_eq(p->n_eos_more, q->n_eos_more);
+    for (uint32_t i = 0; i < p->n_eos_more; i++)
+        ck_assert_int_eq(p->eos_more[i], q->eos_more[i]);
     ck_assert(p->tied == q->tied && p->add_bos == q->add_bos);
     ck_assert(p->bos == q->bos && p->eos == q->eos && p->pad == q->pad);
     for (int32_t l = -1; l < p->n_layer; l++) {

@@ -162,12 +162,30 @@ static enum lm_status with(const char *path, const char *a, const char *b,
     return s;
 }
 
+#define LLAMA "[\"LlamaForCausalLM\"],\n  \"model_type\": \"llama\""
+#define NEWER "\"rope_type\": \"llama3\", \"factor\": 4.0, \"low_freq_factor\": 1.0, " \
+    "\"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 64},\n  \"bos"
 static const struct { int file; const char *from, *to, *says; } refused[] = {
     { 0, "\"llama\"", "\"mistral\"", "'LlamaForCausalLM' is not supported for model_type "
       "'mistral'" },
     { 0, "\"llama\"", "\"gemma2\"", "'gemma2' is not supported, only llama, mistral, qwen2 "
       "and qwen3" },
     { 0, "\"llama\"", "\"mixtral\"", "mixtral" },
+    { 0, LLAMA, "[\"Qwen2ForCausalLM\"],\n \"use_sliding_window\": true, "
+      "\"sliding_window\": 16, \"max_window_layers\": 0, \"model_type\": \"qwen2\"",
+      "a sliding window of 16 in some of the layers" },
+    { 0, LLAMA, "[\"Qwen2ForCausalLM\"],\n \"model_type\": \"qwen2\"",
+      "q_proj.bias', but it is missing" },
+    { 0, LLAMA, "[\"Qwen3ForCausalLM\"],\n \"model_type\": \"qwen3\"",
+      "q_norm.weight', but it is missing" },
+    { 0, LLAMA, "[\"MistralForCausalLM\"],\n \"sliding_window\": -4, \"model_type\": "
+      "\"mistral\"", "'sliding_window' must be" },
+    { 0, NEWER, "\"rope_type\": \"yarn\", \"beta_fast\": \"x\", \"factor\": 4},\n  \"bos", "'beta_fast' must be a number" },
+    { 0, NEWER, "\"rope_type\": \"yarn\", \"truncate\": 2, \"factor\": 4},\n  \"bos", "'truncate' must be true or false" },
+    { 0, NEWER, "\"rope_type\": \"yarn\", \"beta_slow\": 33, \"factor\": 4},\n  \"bos", "beta_fast" },
+    { 0, "\"rope_parameters\": {\"rope_theta\": 10000.0, \"rope_type\": \"llama3\"",
+      "\"rope_parameters\": {\"rope_theta\": 1, \"rope_type\": \"yarn\"",
+      "rope_theta is 1" },
     { 0, "\"use_cache\"", "\"partial_rotary_factor\": 0.5, \"x\"", "partial_rotary_factor" },
     { 0, "\"attention_bias\": false", "\"attention_bias\": true", "q_proj.bias', but it is "
       "missing" },
@@ -227,6 +245,8 @@ static const struct { int file; const char *from, *to; } accepted[] = {
     { 0, "\"rope_p", "\"rope_x" },              /* only the older keys */
     { 0, "\"rope_sc", "\"rope_x" },             /* only the newer ones */
     { 0, "\"rms_norm_eps\": 1e-05", "\"rms_norm_eps\": 1" },
+    { 0, LLAMA, "[\"MistralForCausalLM\"],\n \"model_type\": \"mistral\"" },
+    { 0, "10000.0, \"rope_type\": \"llama3\"", "10000.0, \"rope_type\": \"yarn\"" },
     { 0, "\"pad_token_id\": null", "\"pad_token_id\": -1" },
     { 0, "\"eos_token_id\": 1", "\"eos_token_id\": [1, 2]" },
     { 2, "\"a b\"", "[\"a\", \"b\"]" },

@@ -109,6 +109,8 @@ static enum lm_status write_model(struct lm_stage *f, const struct lm_model *m,
     lm_progress_end();
     if (s)
         lm_stage_fail(f, e);
+    if (s == LM_EUNSUPPORTED)           /* what was asked for, not the model */
+        return e->code = LM_ECONFIG;
     return s ? s : read_back(x->path, f->plugin->module.name, m, f->run, e);
 }
 
