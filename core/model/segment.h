@@ -56,7 +56,7 @@ enum lm_status lm_network_check(const struct lm_network *net, struct lm_err *e);
 enum lm_status lm_ids_check(const struct lm_arch *a, const int32_t *ids, size_t n,
                             struct lm_err *e);
 /* Sliding attention equals full attention as long as all n tokens of a sequence
- * fit into the window; longer ones are refused (LM_EUNSUPPORTED).             */
+ * fit into the window; longer ones are refused (LM_EINPUT).                   */
 enum lm_status lm_length_check(const struct lm_arch *a, int64_t n, struct lm_err *e);
 
 /* teacher.c needs the dense final hidden states; runner.c has them.  Writes
