@@ -193,7 +193,7 @@ START_TEST(golden_values)
 }
 END_TEST
 
-/* ---- what returns from GGUF --------------------------------------------------------- */
+/* ---- what returns from GGUF ------------------------------------------------------ */
 
 /* each tensor's number format and bytes */
 static void same_bytes(const struct lm_model *a, const struct lm_model *b)
@@ -341,8 +341,9 @@ START_TEST(mixed_number_formats)
     same_bytes(mixed, back);
     ck_assert_int_eq(formats_write("hf", back, in_scratch("hf"), 0, &err),
                      LM_EUNSUPPORTED);
-    ck_assert_str_eq(err.text, "model.layers.1.self_attn.q_proj.weight is stored as q8_0, "
-                     "which format hf cannot hold; choose dtype f32, f16 or bf16 for all");
+    ck_assert_str_eq(err.text, "model.layers.1.self_attn.q_proj.weight is stored as "
+                     "q8_0, which format hf cannot hold; choose dtype f32, f16 or bf16 "
+                     "for all");
     lm_model_free(back);
     ck_assert_ok(formats_write("hf", mixed, in_scratch("hf"), LM_F32, &err), err);
     ck_assert_ok(formats_read("hf", in_scratch("hf"), &back, &err), err);
@@ -448,7 +449,8 @@ START_TEST(window_returns)
     same_model(m, a);
     lm_model_free(a);
     ck_assert_ok(formats_write("hf", m, in_scratch("hf"), 0, &err), err);
-    ck_assert_ok(lm_read_file(in_scratch("hf/config.json"), 1 << 16, &text, &n, &err), err);
+    ck_assert_ok(lm_read_file(in_scratch("hf/config.json"), 1 << 16, &text, &n, &err),
+                 err);
     ck_assert_ptr_nonnull(strstr(text, "\"max_position_embeddings\": 40,"));
     lm_release(text);
     lm_model_free(m);
@@ -502,8 +504,8 @@ static void flip_keys(const char *end)
 
 START_TEST(damaged_keys)
 {
-    const struct toy t = { 1, 8, 4, 12, (const struct lm_layer_shape[]){ { 2, 1, 6, 0 } }, 0,
-                           LM_ROPE_YARN, false };
+    static const struct lm_layer_shape small = { 2, 1, 6, 0 };
+    const struct toy t = { 1, 8, 4, 12, &small, 0, LM_ROPE_YARN, false };
     struct lm_model *m;
     toy_eos_more = 2;
     toy_window = 9;

@@ -168,8 +168,8 @@ static enum lm_status with(const char *path, const char *a, const char *b,
 static const struct { int file; const char *from, *to, *says; } refused[] = {
     { 0, "\"llama\"", "\"mistral\"", "'LlamaForCausalLM' is not supported for model_type "
       "'mistral'" },
-    { 0, "\"llama\"", "\"gemma2\"", "'gemma2' is not supported, only llama, mistral, qwen2 "
-      "and qwen3" },
+    { 0, "\"llama\"", "\"gemma2\"", "'gemma2' is not supported, only llama, mistral, "
+      "qwen2 and qwen3" },
     { 0, "\"llama\"", "\"mixtral\"", "mixtral" },
     { 0, LLAMA, "[\"Qwen2ForCausalLM\"],\n \"use_sliding_window\": true, "
       "\"sliding_window\": 16, \"max_window_layers\": 0, \"model_type\": \"qwen2\"",
@@ -180,15 +180,19 @@ static const struct { int file; const char *from, *to, *says; } refused[] = {
       "q_norm.weight', but it is missing" },
     { 0, LLAMA, "[\"MistralForCausalLM\"],\n \"sliding_window\": -4, \"model_type\": "
       "\"mistral\"", "'sliding_window' must be" },
-    { 0, NEWER, "\"rope_type\": \"yarn\", \"beta_fast\": \"x\", \"factor\": 4},\n  \"bos", "'beta_fast' must be a number" },
-    { 0, NEWER, "\"rope_type\": \"yarn\", \"truncate\": 2, \"factor\": 4},\n  \"bos", "'truncate' must be true or false" },
-    { 0, NEWER, "\"rope_type\": \"yarn\", \"beta_slow\": 33, \"factor\": 4},\n  \"bos", "beta_fast" },
+    { 0, NEWER, "\"rope_type\": \"yarn\", \"beta_fast\": \"x\", \"factor\": 4},"
+      "\n  \"bos", "'beta_fast' must be a number" },
+    { 0, NEWER, "\"rope_type\": \"yarn\", \"truncate\": 2, \"factor\": 4},"
+      "\n  \"bos", "'truncate' must be true or false" },
+    { 0, NEWER, "\"rope_type\": \"yarn\", \"beta_slow\": 33, \"factor\": 4},"
+      "\n  \"bos", "beta_fast" },
     { 0, "\"rope_parameters\": {\"rope_theta\": 10000.0, \"rope_type\": \"llama3\"",
       "\"rope_parameters\": {\"rope_theta\": 1, \"rope_type\": \"yarn\"",
       "rope_theta is 1" },
-    { 0, "\"use_cache\"", "\"partial_rotary_factor\": 0.5, \"x\"", "partial_rotary_factor" },
-    { 0, "\"attention_bias\": false", "\"attention_bias\": true", "q_proj.bias', but it is "
-      "missing" },
+    { 0, "\"use_cache\"", "\"partial_rotary_factor\": 0.5, \"x\"",
+      "partial_rotary_factor" },
+    { 0, "\"attention_bias\": false", "\"attention_bias\": true", "q_proj.bias', "
+      "but it is missing" },
     { 0, "\"LlamaForCausalLM\"", "\"FooForCausalLM\"", "FooForCausalLM" },
     { 0, "\"silu\"", "\"gelu\"", "gelu" },
     { 0, "\"num_hidden_layers\": 1", "\"num_hidden_layers\": 2", "missing" },

@@ -215,8 +215,8 @@ static enum lm_status list_files(const char *path, char ***names, size_t *n,
     for (size_t i = 0; s == LM_OK && i < *n; i++)
         if (!lm_path_join(inner, sizeof inner, path, (*names)[i])
             || (lm_is_folder(inner) && !lm_is_link(inner)))
-            s = lm_fail(e, LM_ECONFIG, "%s: has a folder '%s' in it, so it is not removed; "
-                        "remove it yourself", path, (*names)[i]);
+            s = lm_fail(e, LM_ECONFIG, "%s: has a folder '%s' in it, so it is not "
+                        "removed; remove it yourself", path, (*names)[i]);
     return s;
 }
 

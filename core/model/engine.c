@@ -327,6 +327,6 @@ enum lm_status lm_length_check(const struct lm_arch *a, int64_t n, struct lm_err
     if (!a->window || n <= a->window)
         return LM_OK;
     return lm_fail(e, LM_EINPUT, "%lld tokens are more than the model's sliding "
-                   "window of %d, within which it sees all tokens; more is not supported: "
-                   "take shorter texts or windows", (long long)n, a->window);
+                   "window of %d, within which it sees all tokens; more is not "
+                   "supported: take shorter texts or windows", (long long)n, a->window);
 }

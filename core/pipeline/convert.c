@@ -7,6 +7,7 @@
  * mapped while it is written from, so it must not lie in what is replaced.     */
 #include "pipeline/convert.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +38,11 @@ static enum lm_status name_paths(struct paths *p, const struct lm_convert *c,
 /* Is `in` the output, or does it lie in it? */
 static bool within(const char *in, const char *out)
 {
-    char *a = realpath(in, NULL), *b = realpath(out, NULL);
-    size_t n = b ? strlen(b) : 0;
-    bool yes = a && b && !strncmp(a, b, n) && (!a[n] || a[n] == '/');
-    free(a);
-    free(b);
-    return yes;
+    char a[PATH_MAX], b[PATH_MAX];
+    if (!realpath(in, a) || !realpath(out, b))
+        return false;
+    size_t n = strlen(b);
+    return !strncmp(a, b, n) && (!a[n] || a[n] == '/');
 }
 
 static enum lm_status may_replace(const struct lm_convert *c, const char *out,
@@ -52,11 +52,11 @@ static enum lm_status may_replace(const struct lm_convert *c, const char *out,
     if (!lm_file_exists(out) && !lm_is_link(out))
         return LM_OK;
     if (within(c->in, out))
-        return lm_fail(e, LM_ECONFIG, "%s: would overwrite the model that is read; choose "
-                       "another OUT", out);
+        return lm_fail(e, LM_ECONFIG, "%s: would overwrite the model that is read; "
+                       "choose another OUT", out);
     if (lm_is_folder(out) != folder)
-        return lm_fail(e, LM_ECONFIG, "%s: is %s, but the format writes %s; choose another "
-                       "OUT", out, folder ? "no folder" : "a folder",
+        return lm_fail(e, LM_ECONFIG, "%s: is %s, but the format writes %s; choose "
+                       "another OUT", out, folder ? "no folder" : "a folder",
                        folder ? "a folder" : "a file");
     if (folder && lm_folder_is_empty(out))
         return LM_OK;

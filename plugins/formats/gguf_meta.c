@@ -92,7 +92,8 @@ static void layers(struct meta *m, const char *name, const struct gguf_shape *g,
 static void shape(struct meta *m, const struct lm_arch *a, const struct gguf_shape *g)
 {
     u32(m, ".block_count", g->n);
-    u32(m, ".context_length", a->window && a->window < a->context ? a->window : a->context);
+    bool near = a->window && a->window < a->context;        /* it sees no further */
+    u32(m, ".context_length", near ? a->window : a->context);
     if (a->window)
         u32(m, ".attention.sliding_window", a->window);
     u32(m, ".embedding_length", a->hidden);

@@ -226,8 +226,9 @@ uint64_t gguf_own_write(const struct fmt *f, const struct lm_model *m,
 {
     const struct lm_arch *a = f->h->arch(m);
     struct own o = { f, m, shape, b, 0 };
-    if (strcmp(a->family, shape->family))
-        text(&o, "lamina.family", a->family);
+    for (size_t i = 1; i < sizeof families / sizeof *families; i++)
+        if (!strcmp(a->family, families[i]) && strcmp(a->family, shape->family))
+            text(&o, "lamina.family", a->family);
     if (a->window && a->window < a->context) {
         key(&o, "lamina.context_length", GGUF_U32);
         gguf_put_u32(b, (uint32_t)a->context);

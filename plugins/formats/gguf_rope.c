@@ -179,8 +179,8 @@ static enum lm_status yarn(const struct gguf_file *g, const char *family,
     const struct gguf_pair *p = get(g, family, "rope.scaling.yarn_ext_factor", full);
     if (!s && ((p && (!gguf_real(p, &mix) || mix != 1))
                || get(g, family, "rope.scaling.yarn_log_multiplier", full)))
-        return g->f->h->fail(e, LM_EINPUT, "%s: yarn RoPE scaling with yarn_ext_factor or "
-                             "yarn_log_multiplier is not supported", g->path);
+        return g->f->h->fail(e, LM_EINPUT, "%s: yarn RoPE scaling with yarn_ext_factor "
+                             "or yarn_log_multiplier is not supported", g->path);
     if (s)
         return s;
     a->rope = LM_ROPE_YARN;

@@ -119,8 +119,8 @@ static enum lm_status choose_family(struct writing *w)
     if (norms) {
         g->family = "qwen3";
         if (norms < 2 * layers || g->uneven || divisors || count(w, LM_B_Q, LM_B_DOWN))
-            return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in "
-                           "all of a model's equal layers, without biases and with no "
+            return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes norms of q and k "
+                           "in all of a model's equal layers, without biases and with no "
                            "RoPE scaling but linear and usual yarn (as qwen3); take hf");
     } else if (!strcmp(w->a->family, "qwen2") && !g->uneven && !divisors && square
                && count(w, LM_B_Q, LM_B_V) == 3 * layers

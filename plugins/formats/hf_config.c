@@ -40,8 +40,8 @@ const struct lm_json *hf_get(const struct hf_cx *c, const char *key)
     return n && c->h->json->type(n) != 'n' ? n : NULL;      /* null: not given */
 }
 
-static enum lm_status whole(const struct hf_cx *c, const char *key, int64_t lo, int64_t hi,
-                            int64_t def, int32_t *out)
+static enum lm_status whole(const struct hf_cx *c, const char *key, int64_t lo,
+                            int64_t hi, int64_t def, int32_t *out)
 {
     const struct lm_json *n = hf_get(c, key);
     int64_t v = def;
@@ -197,9 +197,9 @@ static enum lm_status window(const struct hf_cx *c, struct hf_config *k)
     if (!s && k->family == HF_MISTRAL)
         a->window = size;
     else if (!s && size && size < a->context && slides(c, a, from))
-        s = c->h->fail(c->e, LM_EINPUT, "%s: a sliding window of %d in some of the layers "
-                       "('use_sliding_window') is not supported, only one that is no "
-                       "shorter than max_position_embeddings", c->path, size);
+        s = c->h->fail(c->e, LM_EINPUT, "%s: a sliding window of %d in some of the "
+                       "layers ('use_sliding_window') is not supported, only one that is "
+                       "no shorter than max_position_embeddings", c->path, size);
     return s;
 }
 

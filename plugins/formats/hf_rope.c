@@ -21,7 +21,8 @@ static enum lm_status llama3(const struct hf_cx *c, const struct lm_json *o,
     if (!s)
         s = hf_real(c, o, "high_freq_factor", 0, &a->rope_high);
     if (!s)
-        s = hf_real(c, o, "original_max_position_embeddings", a->context, &a->rope_context);
+        s = hf_real(c, o, "original_max_position_embeddings", a->context,
+                    &a->rope_context);
     if (!s && a->rope_high <= a->rope_low)
         s = c->h->fail(c->e, LM_EINPUT, "%s: high_freq_factor must be above "
                        "low_freq_factor", c->path);

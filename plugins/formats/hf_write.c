@@ -136,8 +136,8 @@ static enum lm_status all_held(const struct writing *w, struct lm_err *e)
         char name[128];
         hf_role_name(t->role, t->layer, name, sizeof name);
         if (!held(t->dtype))
-            return w->f->h->fail(e, LM_EUNSUPPORTED, "%s is stored as %s, which format hf "
-                                 "cannot hold; choose dtype f32, f16 or bf16 for all",
+            return w->f->h->fail(e, LM_EUNSUPPORTED, "%s is stored as %s, which format "
+                                 "hf cannot hold; choose dtype f32, f16 or bf16 for all",
                                  name, c ? c->name : "another number format");
     }
     return LM_OK;
