@@ -72,7 +72,7 @@ enum lm_kind {
 enum {
     LM_SEARCH_REV = 1, LM_PRUNER_REV = 1, LM_SCORER_REV = 1, LM_REPAIR_REV = 1,
     LM_QUANTIZER_REV = 0, LM_TUNER_REV = 0, LM_EVALUATOR_REV = 1,
-    LM_BACKEND_REV = 1, LM_FORMAT_REV = 1, LM_REPORTER_REV = 1
+    LM_BACKEND_REV = 1, LM_FORMAT_REV = 2, LM_REPORTER_REV = 1
 };
 
 #include "plugin_types.h"               /* tensors, genes, programs, ...        */
@@ -150,7 +150,8 @@ struct lm_repair_site {
 
 struct lm_repair {
     uint32_t struct_size, reserved;
-    uint64_t needs;                     /* LM_BIT(enum lm_stat)                 */
+    uint64_t needs;                     /* LM_BIT(enum lm_stat), whatever the
+                                           options say                          */
     /* Once per site and column order: factorizations for all widths.
      * NULL members of site are not needed.  Site lives until release.    [any] */
     enum lm_status (*prepare)(void *self, const struct lm_repair_site *site,
@@ -158,8 +159,17 @@ struct lm_repair {
     /* out [n][m]: the weights of the m kept columns.                     [any] */
     enum lm_status (*apply)(void *self, const void *prepared, int64_t m,
                             float *out, struct lm_err *e);
-    /* Frees what prepare() made, once, when no apply() uses it.          [any] */
+    /* Frees what prepare() made, once, when nothing uses it.             [any] */
     void (*release)(void *self, void *prepared);
+    /* Biases that it makes under these options, for any value of those that are
+     * searched: LM_SHAPE_ATTN_BIAS for the matrix of LM_SITE_ATTN,
+     * LM_SHAPE_MLP_BIAS for that of LM_SITE_MLP.  Optional: none.        [any] */
+    uint64_t (*shapes)(const void *config);
+    /* Where shapes() says so, for every width behind apply(), whose result is w
+     * [n][m].  out [n]: what is added to the bias of the matrix, which is 0
+     * where the dense model has none.  NULL only where shapes is.        [any] */
+    enum lm_status (*bias)(void *self, const void *prepared, int64_t m,
+                           const float *w, float *out, struct lm_err *e);
 };
 
 enum { LM_NEEDS_RUN = 1, LM_NEEDS_DENSE = 2, LM_NEEDS_QUIET = 4 };
@@ -229,9 +239,13 @@ struct lm_backend {
                           struct lm_err *e);                            /* [any] */
 };
 
-enum {                                  /* features of a shape                  */
+/* What a cut or a repair may add to a model; what it has anyway, such as biases
+ * of q, k and v, is no feature.                                               */
+enum {
     LM_SHAPE_UNEVEN_FF = 1, LM_SHAPE_UNEVEN_HEADS = 2, LM_SHAPE_NO_ATTN = 4,
-    LM_SHAPE_NO_MLP = 8
+    LM_SHAPE_NO_MLP = 8,
+    LM_SHAPE_ATTN_BIAS = 16,            /* of o_proj                            */
+    LM_SHAPE_MLP_BIAS = 32              /* of down_proj                         */
 };
 struct lm_limits {                      /* what a format can write              */
     uint32_t struct_size;
@@ -263,10 +277,12 @@ struct lm_format {
      * it.  After a failure the host frees what b has.                   [main] */
     enum lm_status (*read)(void *self, const char *path, struct lm_builder *b,
                            struct lm_err *e);
-    /* What can be written with this dtype (0: each tensor's own, see struct
-     * lm_export); LM_EUNSUPPORTED: nothing.                             [main] */
-    enum lm_status (*limits)(void *self, uint32_t dtype, struct lm_limits *out,
-                             struct lm_err *e);
+    /* What can be written of models cut from parent, with this dtype (0: each
+     * tensor's own, see struct lm_export); LM_EUNSUPPORTED: nothing.  parent
+     * NULL: of a plain llama, asked before a model is read; asked again for the
+     * model at hand.                                                    [main] */
+    enum lm_status (*limits)(void *self, const struct lm_model *parent, uint32_t dtype,
+                             struct lm_limits *out, struct lm_err *e);
     /* Writes a model within limits(), through out_open(): a failure leaves no
      * file that looks complete.                                         [main] */
     enum lm_status (*write)(void *self, const struct lm_model *m,

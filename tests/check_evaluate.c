@@ -176,9 +176,9 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
     return LM_OK;
 }
 
-void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
+void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out)
 {
-    (void)p;
+    (void)c;
     out->params = 7;
     out->bytes = dtype == LM_F16 ? 2000 : 4000;
 }

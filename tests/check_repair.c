@@ -10,9 +10,11 @@ static struct lm_err e;
 
 struct problem {
     float  w[N * K];
-    double gram[K * K], x[TOKENS * K];
+    double gram[K * K], sum[K], x[TOKENS * K];
     struct lm_repair_site site;
 };
+
+static double offset;                   /* of all inputs, so that they have a mean */
 
 /* Correlated inputs with one outlier channel of size `outlier`. */
 static void make(struct problem *p, uint64_t seed, double outlier)
@@ -23,11 +25,15 @@ static void make(struct problem *p, uint64_t seed, double outlier)
         double common = 2 * lm_rng_unit(&r) - 1;
 
         for (int j = 0; j < K; j++)
-            p->x[t * K + j] = (2 * lm_rng_unit(&r) - 1 + common)
+            p->x[t * K + j] = (2 * lm_rng_unit(&r) - 1 + common + offset)
                 * (j == 3 ? outlier : 1 + j % 4);
     }
     for (int i = 0; i < N * K; i++)
         p->w[i] = (float)(2 * lm_rng_unit(&r) - 1);
+    memset(p->sum, 0, sizeof p->sum);
+    for (int t = 0; t < TOKENS; t++)
+        for (int j = 0; j < K; j++)
+            p->sum[j] += p->x[t * K + j];
     for (int i = 0; i < K; i++)
         for (int j = 0; j < K; j++) {
             p->gram[i * K + j] = 0;
@@ -36,7 +42,7 @@ static void make(struct problem *p, uint64_t seed, double outlier)
         }
     p->site = (struct lm_repair_site){
         .struct_size = sizeof p->site, .site = LM_SITE_MLP, .n = N, .k = K, .w = p->w,
-        .gram = p->gram, .tokens = TOKENS
+        .gram = p->gram, .sum = p->sum, .tokens = TOKENS
     };
 }
 
@@ -130,7 +136,8 @@ START_TEST(least_squares_solves)
         make(&p, (uint64_t)o, o == 2 ? 1000 : 3);
         inst_open(&g, "repair", "least_squares", options[o], NULL, NULL);
         ops = g.ops;
-        ck_assert_uint_eq(ops->needs, LM_BIT(LM_STAT_GRAM));
+        ck_assert_uint_eq(ops->needs, LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUM));
+        ck_assert_uint_eq(ops->shapes(g.opt.config), 0);
         ck_assert_ok(ops->prepare(g.self, &p.site, &prepared, &e), e);
         for (int m = 1; m <= K; m++)
             compare(&g, prepared, &p, m, damping(&p, lambda[o]));
@@ -140,14 +147,14 @@ START_TEST(least_squares_solves)
 }
 END_TEST
 
-/* sum over tokens of |W x - V x_S|^2 */
-static double loss(const struct problem *p, const float *v, int m)
+/* sum over tokens of |W x - V x_S - bias|^2; bias may be NULL */
+static double loss(const struct problem *p, const float *v, int m, const float *bias)
 {
     double sum = 0;
 
     for (int t = 0; t < TOKENS; t++)
         for (int i = 0; i < N; i++) {
-            double y = 0;
+            double y = bias ? -(double)bias[i] : 0;
 
             for (int j = 0; j < K; j++)
                 y += p->w[i * K + j] * p->x[t * K + j];
@@ -178,12 +185,233 @@ START_TEST(least_squares_beats_leaving_it)
         ck_assert_ok(b->apply(ls.self, pb, m, u, &e), e);
         for (int i = 0; i < N; i++)
             ck_assert_mem_eq(v + i * m, p.w + i * K, (size_t)m * sizeof *v);
-        ck_assert(loss(&p, u, m) < 0.9 * loss(&p, v, m));
+        ck_assert(loss(&p, u, m, NULL) < 0.9 * loss(&p, v, m, NULL));
     }
     a->release(none.self, pa);
     b->release(ls.self, pb);
     inst_close(&none);
     inst_close(&ls);
+}
+END_TEST
+
+/* ---- biases --------------------------------------------------------------------- */
+
+/* lambda times the mean variance, times the tokens, from the inputs themselves */
+static double centred_damping(const struct problem *p, double lambda)
+{
+    double all = 0;
+
+    for (int j = 0; j < K; j++)
+        for (int t = 0; t < TOKENS; t++)
+            all += pow(p->x[t * K + j] - p->sum[j] / TOKENS, 2);
+    return lambda * all / K;
+}
+
+/* Regression of W x on (x_S, 1) by its normal equations, of order m + 1; the
+ * ridge pulls to W_S and leaves the intercept alone.  out [N][m + 1].         */
+static void expect_affine(const struct problem *p, int m, double d, double *out)
+{
+    static double a[(K + 1) * (K + 1)];
+    double b[K + 1];
+    int n = m + 1;
+
+    for (int i = 0; i < N; i++) {
+        memset(a, 0, sizeof a);
+        memset(b, 0, sizeof b);
+        for (int t = 0; t < TOKENS; t++) {
+            double z[K + 1], y = 0;
+
+            for (int j = 0; j < K; j++)
+                y += p->w[i * K + j] * p->x[t * K + j];
+            memcpy(z, p->x + t * K, (size_t)m * sizeof *z);
+            z[m] = 1;
+            for (int r = 0; r < n; r++) {
+                b[r] += z[r] * y;
+                for (int c = 0; c < n; c++)
+                    a[r * n + c] += z[r] * z[c];
+            }
+        }
+        for (int r = 0; r < m; r++) {
+            a[r * n + r] += d;
+            b[r] += d * p->w[i * K + r];
+        }
+        eliminate(a, b, n);
+        memcpy(out + i * n, b, (size_t)n * sizeof *out);
+    }
+}
+
+static void near(double got, double want, const char *what, int m)
+{
+    ck_assert_msg(fabs(got - want) <= 5e-6 * (1 + fabs(want)),
+                  "width %d, %s: %.9g, not %.9g", m, what, got, want);
+}
+
+START_TEST(affine_least_squares_solves)
+{
+    static const char *const options[] = { "bias=true", "bias=true,lambda=0.03",
+                                           "bias=true,lambda=2" };
+    static const double lambda[] = { 1e-4, 0.03, 2 };
+    static struct problem p;
+    static double want[N * (K + 1)];
+    float w[N * K], bias[N];
+
+    for (int o = 0; o < 3; o++) {
+        struct inst g;
+        const struct lm_repair *ops;
+        void *prepared;
+
+        offset = o == 1 ? -0.5 : 1.5;
+        make(&p, (uint64_t)o, o == 2 ? 100 : 3);
+        inst_open(&g, "repair", "least_squares", options[o], NULL, NULL);
+        ops = g.ops;
+        ck_assert_uint_eq(ops->shapes(g.opt.config),
+                          LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
+        ck_assert_ok(ops->prepare(g.self, &p.site, &prepared, &e), e);
+        for (int m = 1; m <= K; m++) {
+            ck_assert_ok(ops->apply(g.self, prepared, m, w, &e), e);
+            ck_assert_ok(ops->bias(g.self, prepared, m, w, bias, &e), e);
+            expect_affine(&p, m, centred_damping(&p, lambda[o]), want);
+            for (int i = 0; i < N; i++) {
+                near(bias[i], want[i * (m + 1) + m], "bias", m);
+                for (int j = 0; j < m; j++)
+                    near(w[i * m + j], want[i * (m + 1) + j], "weight", m);
+            }
+        }
+        ops->release(g.self, prepared);
+        inst_close(&g);
+        offset = 0;
+    }
+}
+END_TEST
+
+/* Weights and bias of a repair, and the error of the output. */
+static double repaired(const char *name, const char *options, const struct problem *p,
+                       int m, float *w, float *bias)
+{
+    struct inst g;
+    const struct lm_repair *ops;
+    void *prepared;
+
+    inst_open(&g, "repair", name, options, NULL, NULL);
+    ops = g.ops;
+    ck_assert_ok(ops->prepare(g.self, &p->site, &prepared, &e), e);
+    ck_assert_ok(ops->apply(g.self, prepared, m, w, &e), e);
+    if (bias)
+        ck_assert_ok(ops->bias(g.self, prepared, m, w, bias, &e), e);
+    ops->release(g.self, prepared);
+    inst_close(&g);
+    return loss(p, w, m, bias);
+}
+
+START_TEST(a_bias_never_hurts)
+{
+    static struct problem p;
+    float w[N * K], v[N * K], bias[N];
+
+    for (int seed = 0; seed < 5; seed++)
+        for (int m = 1; m < K; m += 5) {
+            double none, mean, linear, affine;
+
+            offset = 0.4 * seed;        /* 0: hardly a mean to make up for */
+            make(&p, (uint64_t)seed, 4);
+            none = repaired("none", "", &p, m, w, NULL);
+            mean = repaired("bias", "", &p, m, v, bias);
+            ck_assert_mem_eq(v, w, (size_t)(N * m) * sizeof *w);
+            linear = repaired("least_squares", "lambda=1e-9", &p, m, v, NULL);
+            affine = repaired("least_squares", "lambda=1e-9,bias=true", &p, m, w, bias);
+            ck_assert_msg(mean <= none, "%g, %g without", mean, none);
+            ck_assert_msg(affine <= linear * (1 + 1e-6), "%g, %g without", affine,
+                          linear);
+            ck_assert_msg(affine <= mean * (1 + 1e-6), "%g, %g of FLAP", affine, mean);
+            if (seed > 2)
+                ck_assert(mean < 0.9 * none);
+            if (seed > 2 && m < 7)      /* more columns can make up the mean */
+                ck_assert_msg(affine < 0.995 * linear, "%g, %g without", affine, linear);
+            affine = repaired("least_squares", "bias=true", &p, m, w, bias);
+            linear = repaired("least_squares", "", &p, m, v, NULL);
+            ck_assert_msg(affine <= linear * 1.001, "%g, %g without", affine, linear);
+        }
+    offset = 0;
+}
+END_TEST
+
+START_TEST(the_bias_of_flap)
+{
+    static struct problem p;
+    float w[N * K], bias[N];
+
+    offset = 0.7;
+    make(&p, 9, 30);
+    offset = 0;
+    for (int m = 1; m <= K; m++) {
+        repaired("bias", "", &p, m, w, bias);
+        for (int i = 0; i < N; i++) {
+            double want = 0;
+
+            for (int t = 0; t < TOKENS; t++)
+                for (int j = m; j < K; j++)
+                    want += p.w[i * K + j] * p.x[t * K + j] / TOKENS;
+            near(bias[i], want, "bias", m);
+            for (int j = 0; j < m; j++)
+                ck_assert(w[i * m + j] == p.w[i * K + j]);
+        }
+    }
+}
+END_TEST
+
+/* Inputs that never change: all of the output is the bias. */
+START_TEST(constant_inputs)
+{
+    static struct problem p;
+    float w[N * K], bias[N];
+
+    make(&p, 3, 2);
+    for (int j = 0; j < K; j++)
+        p.sum[j] = TOKENS * (j - 5.0);
+    for (int i = 0; i < K; i++)
+        for (int j = 0; j < K; j++)
+            p.gram[i * K + j] = TOKENS * (i - 5.0) * (j - 5.0);
+    for (int t = 0; t < TOKENS; t++)
+        for (int j = 0; j < K; j++)
+            p.x[t * K + j] = j - 5.0;
+    ck_assert(repaired("least_squares", "bias=true", &p, 7, w, bias) < 1e-6);
+    for (int i = 0; i < N * 7; i++)
+        ck_assert_msg(fabs((double)w[i] - p.w[i / 7 * K + i % 7]) < 1e-6, "%d", i);
+}
+END_TEST
+
+START_TEST(biases_need_sums)
+{
+    static const char *const name[] = { "bias", "least_squares" };
+    static const char *const options[] = { "", "bias=true" };
+    static struct problem p;
+    float w[N * K], bias[N];
+    void *prepared;
+
+    for (int i = 0; i < 2; i++) {
+        struct inst g;
+        const struct lm_repair *ops;
+
+        make(&p, 5, 5);
+        inst_open(&g, "repair", name[i], options[i], NULL, NULL);
+        ops = g.ops;
+        p.sum[4] = NAN;
+        ck_assert_int_eq(ops->prepare(g.self, &p.site, &prepared, &e), LM_EFAILED);
+        p.site.sum = NULL;
+        ck_assert_int_eq(ops->prepare(g.self, &p.site, &prepared, &e), LM_EBUG);
+        p.site.sum = p.sum;
+        p.site.tokens = 0;
+        ck_assert_int_eq(ops->prepare(g.self, &p.site, &prepared, &e), LM_EBUG);
+        make(&p, 5, 5);
+        p.w[K - 1] = INFINITY;
+        if (i == 0) {
+            ck_assert_ok(ops->prepare(g.self, &p.site, &prepared, &e), e);
+            ck_assert_ok(ops->apply(g.self, prepared, 6, w, &e), e);
+            ck_assert_int_eq(ops->bias(g.self, prepared, 6, w, bias, &e), LM_EFAILED);
+            ops->release(g.self, prepared);
+        }
+        inst_close(&g);
+    }
 }
 END_TEST
 
@@ -258,35 +486,42 @@ START_TEST(dead_and_broken_statistics)
 }
 END_TEST
 
+struct life { struct inst g; const char *options; bool bias; };
+
 static enum lm_status whole_life(void *ctx)
 {
-    struct inst *g = ctx;
-    const struct lm_repair *ops = g->ops;
+    struct life *f = ctx;
+    const struct lm_repair *ops = f->g.ops;
     static struct problem p;
-    float v[N * K];
+    float v[N * K], bias[N];
     void *prepared;
     enum lm_status st;
 
     make(&p, 6, 5);
-    if ((st = inst_create(g, "", NULL, NULL, &e)))
+    if ((st = inst_create(&f->g, f->options, NULL, NULL, &e)))
         return st;
-    if (!(st = ops->prepare(g->self, &p.site, &prepared, &e))) {
-        st = ops->apply(g->self, prepared, 5, v, &e);
-        ops->release(g->self, prepared);
+    if (!(st = ops->prepare(f->g.self, &p.site, &prepared, &e))) {
+        st = ops->apply(f->g.self, prepared, 5, v, &e);
+        if (!st && f->bias)
+            st = ops->bias(f->g.self, prepared, 5, v, bias, &e);
+        ops->release(f->g.self, prepared);
     }
-    inst_destroy(g);
+    inst_destroy(&f->g);
     return st;
 }
 
 START_TEST(memory_may_run_out)
 {
-    static const char *const names[] = { "none", "least_squares" };
-    struct inst g;
+    static const struct { const char *name, *options; bool bias; int least; } one[] = {
+        { "none", "", false, 0 }, { "bias", "", true, 0 },
+        { "least_squares", "", false, 5 }, { "least_squares", "bias=true", true, 6 } };
 
-    for (int i = 0; i < 2; i++) {
-        inst_load(&g, "repair", names[i]);
-        ck_assert_int_gt(fail_every_allocation(whole_life, &g), i ? 5 : 0);
-        dlclose(g.dl);
+    for (size_t i = 0; i < sizeof one / sizeof *one; i++) {
+        struct life f = { .options = one[i].options, .bias = one[i].bias };
+
+        inst_load(&f.g, "repair", one[i].name);
+        ck_assert_int_gt(fail_every_allocation(whole_life, &f), one[i].least);
+        dlclose(f.g.dl);
     }
 }
 END_TEST
@@ -298,6 +533,11 @@ int main(void)
 
     tcase_add_test(t, least_squares_solves);
     tcase_add_test(t, least_squares_beats_leaving_it);
+    tcase_add_test(t, affine_least_squares_solves);
+    tcase_add_test(t, a_bias_never_hurts);
+    tcase_add_test(t, the_bias_of_flap);
+    tcase_add_test(t, constant_inputs);
+    tcase_add_test(t, biases_need_sums);
     tcase_add_test(t, damping_grows);
     tcase_add_test(t, dead_and_broken_statistics);
     tcase_add_test(t, memory_may_run_out);

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "pipeline/host.h"
+#include "pipeline/negotiate.h"
 
 enum { MAX_FINALISTS = 96 };
 
@@ -210,12 +211,13 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     struct lm_limits limits = { .struct_size = sizeof limits };
     card(s, v, trial, &text);
     st = text.failed ? lm_fail_memory(e, 4096, "a model card") : LM_OK;
-    if (!st && (st = ops->limits(format->self, dtype, &limits, e)))
+    if (!st && (st = ops->limits(format->self, s->bench.model, dtype, &limits, e)))
         lm_stage_fail(format, e);
-    if (!st && (lm_plan_features(plan) & ~limits.features))
-        st = lm_fail(e, LM_ECONFIG, "format '%s' cannot write the shape of trial %lld (its "
-                     "layers differ); use --format gguf", format->plugin->module.name,
-                     (long long)trial);
+    uint64_t missing = lm_candidate_features(&c) & ~limits.features;
+    if (!st && missing)
+        st = lm_fail(e, LM_ECONFIG, "format '%s' cannot write %s of this model, which trial "
+                     "%lld has; name another with --format", format->plugin->module.name,
+                     lm_feature_name(missing), (long long)trial);
     if (!st)
         st = lm_apply(s->bench.workshop, &c, &m, e);
     struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,

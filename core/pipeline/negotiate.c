@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "plan/plan.h"
 #include "space/space.h"
 
 static const char *const site_names[LM_N_SITE_KINDS] = {
@@ -98,8 +99,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
         edits |= ops->edits | ops->needs_scores;
     }
-    if (*stats & LM_BIT(LM_STAT_GRAM))      /* its diagonal: one file serves more */
-        *stats |= LM_BIT(LM_STAT_SUMSQ);
+    if (*stats & LM_BIT(LM_STAT_GRAM))      /* nothing beside it: one file serves more */
+        *stats |= LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ);
     *sites = 0;
     if (edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD) | LM_BIT(LM_SITE_ATTN)))
         *sites |= LM_BIT(LM_SITE_ATTN);
@@ -142,22 +143,83 @@ static uint64_t features_of(uint64_t edits)
     return f;
 }
 
-enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
-                                     const char *what, struct lm_err *e)
+const char *lm_feature_name(uint64_t features)
 {
     static const char *const name[] = { "layers of different FFN width",
         "layers of different head counts", "layers without attention",
-        "layers without MLP", "biases" };
+        "layers without MLP", "biases of o_proj", "biases of down_proj" };
+    for (size_t k = 0; k < sizeof name / sizeof *name; k++)
+        if (features & (UINT64_C(1) << k))
+            return name[k];
+    return "this shape";
+}
+
+enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
+                                     const char *what, struct lm_err *e)
+{
     for (size_t i = 0; i < p->n_export; i++) {
-        uint64_t missing = features & ~p->export[i].limits.features;
-        for (size_t k = 0; k < sizeof name / sizeof *name; k++)
-            if (missing & (UINT64_C(1) << k))
-                return lm_conf_fail(e, p->export[i].stage.at, "export: format '%s' cannot "
-                                    "write %s, which %s has or makes; use another format "
-                                    "(gguf can), or options that keep layers equal",
-                                    p->export[i].stage.plugin->module.name, name[k], what);
+        const struct lm_export_stage *x = &p->export[i];
+        uint64_t missing = features & ~x->limits.features;
+        if (missing)
+            return lm_conf_fail(e, x->stage.at, "export: format '%s' cannot write %s%s, "
+                                "which %s has or makes; use another format, or options "
+                                "that %s", x->stage.plugin->module.name,
+                                lm_feature_name(missing), x->asked ? " of this model" : "",
+                                what, missing & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS) ?
+                                "make none" : "keep layers equal");
     }
     return LM_OK;
+}
+
+uint64_t lm_repair_biases(const struct lm_stage *repair)
+{
+    const struct lm_repair *ops = repair->plugin->ops;
+    if (!ops->shapes || !ops->bias)
+        return 0;
+    return ops->shapes(repair->opt.config) & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
+}
+
+/* What the pruners can make, and then the repair of what they cut. */
+static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
+{
+    uint64_t edits = 0, biases = lm_repair_biases(&p->repair);
+    char what[96];
+    for (size_t i = 0; i < p->n_prune; i++) {
+        const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        snprintf(what, sizeof what, "prune[%zu] (%s)", i, p->prune[i].plugin->module.name);
+        uint64_t features = ops->shapes ? ops->shapes(p->prune[i].opt.config)
+                                        : features_of(ops->edits);
+        enum lm_status s = lm_negotiate_features(p, features, what, e);
+        if (s)
+            return s;
+        edits |= ops->edits;
+    }
+    if (!(edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD))))
+        biases &= ~(uint64_t)LM_SHAPE_ATTN_BIAS;
+    if (!(edits & LM_BIT(LM_SITE_FFN_CHANNEL)))
+        biases &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
+    snprintf(what, sizeof what, "repair (%s)", p->repair.plugin->module.name);
+    return lm_negotiate_features(p, biases, what, e);
+}
+
+enum lm_status lm_negotiate_model(struct lm_pipeline *p, const struct lm_model *m,
+                                  struct lm_err *e)
+{
+    struct lm_plan *plan;
+    for (size_t i = 0; i < p->n_export; i++) {
+        struct lm_export_stage *x = &p->export[i];
+        const struct lm_format *f = x->stage.plugin->ops;
+        x->limits = (struct lm_limits){ .struct_size = sizeof x->limits };
+        x->asked = true;
+        if (f->limits(x->stage.self, m, (uint32_t)x->o->dtype + 1, &x->limits, e))
+            return lm_stage_fail(&x->stage, e);
+    }
+    enum lm_status s = lm_plan_open(lm_model_arch(m), NULL, &plan, e);
+    if (s)
+        return s;
+    s = lm_negotiate_features(p, lm_plan_features(plan), "the model itself", e);
+    lm_plan_free(plan);
+    return s ? s : check_features(p, e);
 }
 
 enum lm_status lm_negotiate_space(struct lm_pipeline *p, const struct lm_space *s,
@@ -203,15 +265,6 @@ enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e)
             if (!strcmp(p->final[i].id, p->evaluate[j].id))
                 return lm_conf_fail(e, p->final[i].at, "the name '%s' is used in `evaluate` "
                                     "too; give this one an `id`", p->final[i].id);
-    for (size_t i = 0; i < p->n_prune; i++) {
-        const struct lm_pruner *ops = p->prune[i].plugin->ops;
-        char what[96];
-        snprintf(what, sizeof what, "prune[%zu] (%s)", i, p->prune[i].plugin->module.name);
-        uint64_t features = ops->shapes ? ops->shapes(p->prune[i].opt.config)
-                                        : features_of(ops->edits);
-        enum lm_status s = lm_negotiate_features(p, features, what, e);
-        if (s)
-            return s;
-    }
-    return check_scores(p, e);
+    enum lm_status s = check_features(p, e);
+    return s ? s : check_scores(p, e);
 }

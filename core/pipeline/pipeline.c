@@ -89,12 +89,6 @@ static const char *const keys[] = { "lamina", "run", "model", "data", "score", "
 
 static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
 {
-    const struct lm_conf *v = lm_conf_get(root, "lamina");
-    if (!v)
-        return lm_conf_fail(e, root, "the first line must be `lamina = 1;`, the format's "
-                            "version");
-    if (v->type != LM_CONF_INT || v->v.i != 1)
-        return lm_conf_fail(e, v, "lamina: this program reads pipeline format 1");
     for (size_t i = 0; i < root->n; i++) {
         const char *key = root->child[i]->key;
         bool known = false;
@@ -242,7 +236,7 @@ static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
         if (!(f->dtypes & LM_BIT(dtype)))
             return lm_conf_fail(e, at, "export: format '%s' cannot write %s",
                                 x->stage.plugin->module.name, lm_dtype_names[dtype - 1]);
-        if ((s = f->limits(x->stage.self, dtype, &x->limits, e)))
+        if ((s = f->limits(x->stage.self, NULL, dtype, &x->limits, e)))
             return lm_stage_fail(&x->stage, e);
     }
     return LM_OK;

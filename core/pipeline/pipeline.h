@@ -37,7 +37,8 @@ struct lm_export_stage {
     struct lm_stage stage;
     struct lm_options opt;
     const struct lm_export_options *o;
-    struct lm_limits limits;
+    struct lm_limits limits;            /* of a plain llama, or ... */
+    bool asked;                         /* ... of the model */
 };
 
 struct lm_pipeline {

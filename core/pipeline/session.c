@@ -230,6 +230,12 @@ static enum lm_status make_stats(struct lm_session *s, struct lm_err *e)
     return st;
 }
 
+static struct lm_repair_choice chosen(const struct lm_stage *repair, uint64_t key)
+{
+    return (struct lm_repair_choice){ .ops = repair->plugin->ops, .self = repair->self,
+                                      .key = key, .biases = lm_repair_biases(repair) };
+}
+
 /* lm_repair_source of the workshop: an instance with the plan's settings. */
 static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
                                  struct lm_repair_choice *out, struct lm_err *e)
@@ -243,8 +249,7 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
                           lm_hash_str(plan->setting[i].name, key));
     for (size_t i = 0; i < all->n; i++)
         if (all->at[i].key == key) {
-            *out = (struct lm_repair_choice){ all->at[i].stage.plugin->ops,
-                                              all->at[i].stage.self, key };
+            *out = chosen(&all->at[i].stage, key);
             return LM_OK;
         }
     if (all->n == MAX_REPAIRS)
@@ -259,9 +264,13 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
                             &r->stage.opt.tuned[i], plan->setting[i].value, e);
     if (!st)
         st = lm_stage_create(&r->stage, s->bench.model, s->bench.stats, e);
-    *out = (struct lm_repair_choice){ r->stage.plugin ? r->stage.plugin->ops : NULL,
-                                      r->stage.self, key };
-    return st;
+    if (st) {                           /* to be tried again, not found half made */
+        lm_stage_close(&r->stage);
+        all->n--;
+        return st;
+    }
+    *out = chosen(&r->stage, key);
+    return LM_OK;
 }
 
 /* Widths that exports need in multiples; the dense width is exempt, rows of it
@@ -313,25 +322,13 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
     return st;
 }
 
-/* Can the exports hold the model as it is?  Cuts only add to that. */
-static enum lm_status check_shape(struct lm_session *s, struct lm_err *e)
-{
-    struct lm_plan *plan;
-    enum lm_status st = lm_plan_open(lm_model_arch(s->bench.model), NULL, &plan, e);
-    if (st)
-        return st;
-    st = lm_negotiate_features(s->pipeline, lm_plan_features(plan), "the model itself", e);
-    lm_plan_free(plan);
-    return st;
-}
-
 static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
     struct lm_bench *b = &s->bench;
     enum lm_status st = lm_bench_open(b, p->model->path, p->model_use, &p->backend,
                                       p->run, e);
-    if (st || (st = check_shape(s, e)) || (st = make_stats(s, e)))
+    if (st || (st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
         return st;
     for (size_t i = 0; i < p->n_score; i++)
         if ((st = lm_stage_create(&p->score[i], b->model, b->stats, e)))

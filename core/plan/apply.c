@@ -72,14 +72,14 @@ static enum lm_status copy_floats(struct copier *c, uint32_t role, int32_t to,
 /* ---- blocks -------------------------------------------------------------------- */
 
 static const uint32_t attn_role[] = {
-    LM_W_ATTN_NORM, LM_W_Q_NORM, LM_W_K_NORM, LM_B_O,       /* never cut */
-    LM_W_Q, LM_W_K, LM_W_V, LM_W_O, LM_B_Q, LM_B_K, LM_B_V
+    LM_W_ATTN_NORM, LM_W_Q_NORM, LM_W_K_NORM,               /* never cut */
+    LM_W_Q, LM_W_K, LM_W_V, LM_W_O, LM_B_Q, LM_B_K, LM_B_V, LM_B_O
 };
 static const uint32_t mlp_role[] = {
-    LM_W_MLP_NORM, LM_B_DOWN,                               /* never cut */
-    LM_W_GATE, LM_W_UP, LM_W_DOWN, LM_B_GATE, LM_B_UP
+    LM_W_MLP_NORM,                                          /* never cut */
+    LM_W_GATE, LM_W_UP, LM_W_DOWN, LM_B_GATE, LM_B_UP, LM_B_DOWN
 };
-enum { ATTN_WHOLE = 4, MLP_WHOLE = 2 };
+enum { ATTN_WHOLE = 3, MLP_WHOLE = 1 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
@@ -90,11 +90,11 @@ static enum lm_status copy_cut(struct copier *c, const struct lm_segment_spec *s
 {
     const struct piece attn[] = {
         { LM_W_Q, LM_B_Q, &s->q }, { LM_W_K, LM_B_K, &s->k },
-        { LM_W_V, LM_B_V, &s->v }, { LM_W_O, 0, &s->o }
+        { LM_W_V, LM_B_V, &s->v }, { LM_W_O, LM_B_O, &s->o }
     };
     const struct piece mlp[] = {
         { LM_W_GATE, LM_B_GATE, &s->gate }, { LM_W_UP, LM_B_UP, &s->up },
-        { LM_W_DOWN, 0, &s->down }
+        { LM_W_DOWN, LM_B_DOWN, &s->down }
     };
     const struct piece *p = s->kind == LM_SEG_MLP ? mlp : attn;
     size_t n = s->kind == LM_SEG_MLP ? COUNT(mlp) : COUNT(attn);
@@ -104,7 +104,7 @@ static enum lm_status copy_cut(struct copier *c, const struct lm_segment_spec *s
         const struct lm_mat *m = p[i].m;
 
         st = copy_floats(c, p[i].weight, to, m->w, m->rows, m->cols, m->stride);
-        if (!st && p[i].bias)
+        if (!st)
             st = copy_floats(c, p[i].bias, to, m->bias, 1, m->rows, m->rows);
     }
     return st;

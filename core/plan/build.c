@@ -7,7 +7,7 @@
  * the same columns of o (Hugging Face order: query head i reads group
  * i / (n_head / n_kv)).  Repair sees the consumer's columns and the statistics
  * of its input in the order of the rack; it is prepared once for all widths
- * that are missing.                                                         */
+ * that are missing.  A bias that it makes is added to the dense one.        */
 #include <string.h>
 
 #include "base/mem.h"
@@ -208,6 +208,7 @@ static enum lm_status open_segment(const struct site *t, struct lm_part *p,
         view(&s.v, k, 2, p->kept);
     }
     c->w = p->consumer;
+    c->bias = p->bias ? p->bias : c->bias;
     c->cols = c->stride = (int64_t)p->kept * t->width;
     return lm_segment_open(t->args->engine, &s, &p->seg, e);
 }
@@ -220,23 +221,40 @@ static enum lm_status blame(enum lm_status st, struct lm_err *e)
     return st;
 }
 
+static enum lm_status make_bias(const struct site *t, struct lm_part_job *j,
+                                const void *prepared, int64_t m)
+{
+    const struct lm_mat *w = consumer(&t->dense);
+    struct lm_part *p = j->part;
+    enum lm_status st = j->repair.ops->bias(j->repair.self, prepared, m, p->consumer,
+                                            p->bias, &j->err);
+
+    for (int64_t i = 0; !st && w->bias && i < w->rows; i++)
+        p->bias[i] += w->bias[i];
+    return st;
+}
+
 static enum lm_status build_part(const struct site *t, struct lm_part_job *j,
                                  const void *prepared)
 {
     struct lm_part *p = j->part;
     int64_t m = (int64_t)p->kept * t->width, n = consumer(&t->dense)->rows;
-    size_t count = (size_t)(n * m);
+    bool biased = j->repair.biases
+        & (p->kind == LM_SEG_MLP ? LM_SHAPE_MLP_BIAS : LM_SHAPE_ATTN_BIAS);
+    size_t count = (size_t)(n * m) + (biased ? (size_t)n : 0);
     enum lm_status st = LM_OK;
 
     if (!(p->consumer = lm_alloc_array(count, sizeof *p->consumer, "part")))
         return lm_fail_memory(&j->err, count * sizeof *p->consumer, "a derived matrix");
     p->bytes = count * sizeof *p->consumer;
+    p->bias = biased ? p->consumer + n * m : NULL;
     if (j->repair.ops)
-        st = blame(j->repair.ops->apply(j->repair.self, prepared, m, p->consumer,
-                                        &j->err), &j->err);
+        st = j->repair.ops->apply(j->repair.self, prepared, m, p->consumer, &j->err);
     else
         gather_columns(t, m, p->consumer);
-    return st ? st : open_segment(t, p, &j->err);
+    if (!st && biased)
+        st = make_bias(t, j, prepared, m);
+    return st ? blame(st, &j->err) : open_segment(t, p, &j->err);
 }
 
 /* A success may have failed on its way there and left a text behind. */

@@ -7,8 +7,8 @@
  * by rack.  Racks are then filled and their parts built in parallel (build.c).
  * Last, candidates are put together, and those with a failed part are let go.
  *
- * A key is a hash of all that a part's weights follow from: model, block, kept
- * members in their order, repair with its options, statistics.              */
+ * A key is a hash of all that a part's weights and bias follow from: model,
+ * block, kept members in their order, repair with its options, statistics.  */
 #include <string.h>
 
 #include "base/hash.h"
@@ -327,7 +327,7 @@ static enum lm_status want_plan(struct batch *b, struct lm_candidate *c, struct 
 {
     const struct lm_plan *p = c->plan;
     size_t most = 2 * (size_t)p->arch->n_layer + 2;
-    struct lm_repair_choice r = { NULL, NULL, 0 };
+    struct lm_repair_choice r = { .ops = NULL };
     enum lm_status st = LM_OK;
 
     if (b->w->args.repair && (st = b->w->args.repair(b->w->args.repair_ctx, p, &r, e)))
@@ -490,4 +490,35 @@ void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c)
         return;
     let_go(c);
     shrink(w);
+}
+
+/* ---- what candidates have ---------------------------------------------------------- */
+
+uint64_t lm_candidate_features(const struct lm_candidate *c)
+{
+    uint64_t f = lm_plan_features(c->plan);
+
+    for (size_t i = 0; i < c->net.n; i++)
+        if (c->part[i]->bias)
+            f |= c->part[i]->kind == LM_SEG_MLP ? LM_SHAPE_MLP_BIAS : LM_SHAPE_ATTN_BIAS;
+    return f;
+}
+
+void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out)
+{
+    int64_t n = 0;
+
+    lm_plan_cost(c->plan, dtype, out);
+    for (size_t i = 0; i < c->net.n; i++) {
+        const struct lm_segment_spec *s = lm_segment_spec(c->net.seg[i]);
+        const struct lm_mat *m[] = { &s->q, &s->k, &s->v, &s->o, &s->gate, &s->up,
+                                     &s->down };
+
+        for (size_t k = 0; k < sizeof m / sizeof *m; k++)
+            n += m[k]->bias ? m[k]->rows : 0;
+        n += s->q_norm ? c->plan->arch->head_dim : 0;
+        n += s->k_norm ? c->plan->arch->head_dim : 0;
+    }
+    out->params += n;
+    out->bytes += n * (int64_t)sizeof(float);
 }

@@ -19,8 +19,13 @@
 #include "plan/plan.h"
 
 /* The repair to use under a plan's settings ("repair.lambda"): instances are
- * made by the pipeline; ops NULL: none.                                     */
-struct lm_repair_choice { const struct lm_repair *ops; void *self; uint64_t key; };
+ * made by the pipeline; ops NULL: none.  biases: LM_SHAPE_ATTN_BIAS and
+ * LM_SHAPE_MLP_BIAS, for the matrices that get one from it.                 */
+struct lm_repair_choice {
+    const struct lm_repair *ops;
+    void    *self;
+    uint64_t key, biases;
+};
 typedef enum lm_status lm_repair_source(void *ctx, const struct lm_plan *p,
                                         struct lm_repair_choice *out, struct lm_err *e);
 
@@ -52,6 +57,10 @@ enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *
                                   size_t n, struct lm_candidate *out,
                                   struct lm_err *err, struct lm_err *e);
 void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c);
+/* LM_SHAPE_* features: those of the plan, and biases that repair made. */
+uint64_t lm_candidate_features(const struct lm_candidate *c);
+/* lm_plan_cost(), and all biases and the norms of q and k, as f32. */
+void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out);
 struct lm_workshop_use {                /* for progress and tests */
     size_t  bytes;                      /* of derived weights now held */
     int64_t parts, built, reused;       /* held now; since open */

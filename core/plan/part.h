@@ -34,7 +34,8 @@ struct lm_part {
     int32_t  layer, kept;
     struct lm_rack *rack;               /* NULL: a dense segment */
     float   *consumer;                  /* [hidden][columns kept] */
-    size_t   bytes;                     /* of consumer */
+    float   *bias;                      /* [hidden] behind it; NULL: the dense one */
+    size_t   bytes;                     /* of both */
     struct lm_segment *seg;             /* NULL until built */
 };
 

@@ -66,13 +66,13 @@ const struct lm_setting *lm_plan_setting(const struct lm_plan *p, const char *na
 /* Shape of a layer under the plan. */
 struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer);
 /* LM_SHAPE_* features the plan's shape has; layers without any block vanish
- * and have none, biases are the model's own matter.                         */
+ * and have none.                                                            */
 uint64_t lm_plan_features(const struct lm_plan *p);
 /* Counted, not built (count.c).  dtype: that of matrices in the export; vectors
  * count as f32.  body_params are those of the layers' matrices, so without
  * norms; params are all matrices and norms.  Layers without any block are not
  * there.  Biases and norms of q and k, which the architecture does not tell of,
- * are not counted.                                                          */
+ * are not counted; lm_candidate_cost() does that.                           */
 void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
                    uint32_t dtype, struct lm_cost *out);
 void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out);

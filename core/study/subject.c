@@ -79,7 +79,7 @@ enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
     struct lm_cost cost = { .struct_size = sizeof cost };
 
     (void)e;
-    lm_plan_cost(s->candidate->plan, s->evaluation->args.dtype, &cost);
+    lm_candidate_cost(s->candidate, s->evaluation->args.dtype, &cost);
     lm_fill_struct(out, &cost, sizeof cost);
     return LM_OK;
 }

@@ -80,6 +80,11 @@ void gguf_vocab_close(const struct gguf_file *g, struct gguf_vocab *v);
 
 enum lm_status gguf_read(void *self, const char *path, struct lm_builder *b,
                          struct lm_err *e);
+/* Can m, and any model cut from it within limits(), be written? */
+enum lm_status gguf_suitable(const struct fmt *f, const struct lm_model *m,
+                             struct lm_err *e);
+/* Norms of q and k are known to qwen3 alone, which has equal layers and no biases. */
+bool gguf_needs_qwen3(const struct fmt *f, const struct lm_model *m);
 enum lm_status gguf_write(void *self, const struct lm_model *m,
                           const struct lm_export *x, struct lm_err *e);
 /* "blk.3.ffn_up.weight"; false: no name */

@@ -51,24 +51,53 @@ static enum lm_status no_memory(const struct writing *w)
     return w->f->h->fail(w->e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
 }
 
+/* how many layers have a tensor of a role from first to last, all added up */
+static int32_t count(const struct fmt *f, const struct lm_model *m, uint32_t first,
+                     uint32_t last)
+{
+    int32_t n = 0;
+    for (int32_t l = 0; l < f->h->arch(m)->n_layer; l++)
+        for (uint32_t r = first; r <= last; r++)
+            n += f->h->tensor(m, r, l) != NULL;
+    return n;
+}
+
+bool gguf_needs_qwen3(const struct fmt *f, const struct lm_model *m)
+{
+    return count(f, m, LM_W_Q_NORM, LM_W_K_NORM) > 0;
+}
+
+enum lm_status gguf_suitable(const struct fmt *f, const struct lm_model *m,
+                             struct lm_err *e)
+{
+    const struct lm_host *h = f->h;
+    const struct lm_vocabulary *v = h->vocabulary(m);
+    const struct lm_arch *a = h->arch(m);
+    int32_t norms = count(f, m, LM_W_Q_NORM, LM_W_K_NORM);
+    if (a->rope < LM_ROPE_PLAIN || a->rope > LM_ROPE_YARN)
+        return h->fail(e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE scaling");
+    if (v && v->ignore_merges)
+        return h->fail(e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer with "
+                       "ignore_merges");
+    if (norms && (norms < 2 * a->n_layer || gguf_divided(a)
+                  || count(f, m, LM_B_Q, LM_B_DOWN)))
+        return h->fail(e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in all of "
+                       "a model's layers, without biases and with no RoPE scaling but "
+                       "linear and usual yarn (as qwen3); take hf");
+    return LM_OK;
+}
+
 static enum lm_status suitable(const struct writing *w)
 {
     const struct lm_host *h = w->f->h;
-    const struct lm_vocabulary *v = h->vocabulary(w->m);
+    const char *source = h->source(w->m);
     if (w->x->dtype && gguf_type_of(w->x->dtype) < 0)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write this number "
                        "format");
-    if (w->a->rope < LM_ROPE_PLAIN || w->a->rope > LM_ROPE_YARN)
-        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE "
-                       "scaling");
-    if (v && v->ignore_merges)
-        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer "
-                       "with ignore_merges");
-    const char *source = h->source(w->m);
     if (source && !strcmp(source, w->x->path))
         return h->fail(w->e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
                        "another file", w->x->path);
-    return LM_OK;
+    return gguf_suitable(w->f, w->m, w->e);
 }
 
 static enum lm_status choose_layers(struct writing *w)
@@ -98,33 +127,21 @@ static enum lm_status choose_layers(struct writing *w)
     return LM_OK;
 }
 
-/* how many layers have a tensor of a role from first to last, all added up */
-static int32_t count(const struct writing *w, uint32_t first, uint32_t last)
-{
-    int32_t n = 0;
-    for (int32_t l = 0; l < w->a->n_layer; l++)
-        for (uint32_t r = first; r <= last; r++)
-            n += w->f->h->tensor(w->m, r, l) != NULL;
-    return n;
-}
-
 static enum lm_status choose_family(struct writing *w)
 {
     const struct lm_host *h = w->f->h;
     struct gguf_shape *g = &w->shape;
-    int32_t norms = count(w, LM_W_Q_NORM, LM_W_K_NORM), layers = w->a->n_layer;
-    bool divisors = gguf_divided(w->a);
+    int32_t layers = w->a->n_layer;
     bool square = (int64_t)g->layer->shape.n_head * w->a->head_dim == w->a->hidden;
     g->family = g->uneven ? "deci" : "llama";
-    if (norms) {
+    if (gguf_needs_qwen3(w->f, w->m)) {
         g->family = "qwen3";
-        if (norms < 2 * layers || g->uneven || divisors || count(w, LM_B_Q, LM_B_DOWN))
+        if (g->uneven)
             return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes norms of q and k "
-                           "in all of a model's equal layers, without biases and with no "
-                           "RoPE scaling but linear and usual yarn (as qwen3); take hf");
-    } else if (!strcmp(w->a->family, "qwen2") && !g->uneven && !divisors && square
-               && count(w, LM_B_Q, LM_B_V) == 3 * layers
-               && !count(w, LM_B_O, LM_B_DOWN)) {
+                           "where all layers are equal (as qwen3) only; take hf");
+    } else if (!strcmp(w->a->family, "qwen2") && !g->uneven && !gguf_divided(w->a)
+               && square && count(w->f, w->m, LM_B_Q, LM_B_V) == 3 * layers
+               && !count(w->f, w->m, LM_B_O, LM_B_DOWN)) {
         g->family = "qwen2";
     }
     g->neighbours = *g->family != 'q';

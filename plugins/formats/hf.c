@@ -115,14 +115,20 @@ static enum lm_status hf_read(void *self, const char *path, struct lm_builder *b
     return s;
 }
 
-static enum lm_status limits(void *self, uint32_t dtype, struct lm_limits *out,
-                             struct lm_err *e)
+static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t dtype,
+                             struct lm_limits *out, struct lm_err *e)
 {
     const struct fmt *f = self;
     if (dtype && dtype != LM_F32 && dtype != LM_F16 && dtype != LM_BF16)
         return f->h->fail(e, LM_EUNSUPPORTED,
                           "format hf writes f32, f16 and bf16 only; take gguf");
-    const struct lm_limits full = { .struct_size = sizeof full, .multiple = 1 };
+    struct lm_limits full = {
+        .struct_size = sizeof full, .multiple = 1,
+        .features = LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS,
+    };
+    for (int32_t l = 0; parent && l < f->h->arch(parent)->n_layer; l++)
+        if (f->h->tensor(parent, LM_W_Q_NORM, l))       /* qwen3 has no mlp_bias */
+            full.features &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }

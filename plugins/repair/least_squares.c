@@ -18,23 +18,32 @@
  * all in double precision: squares of outlier channels span 10^12.
  *
  * The regression of FASP, OSSCAR and others, with the ridge of SparseGPT's
- * damping; where the factorization fails, lambda grows tenfold up to 0.1.   */
+ * damping; where the factorization fails, lambda grows tenfold up to 0.1.
+ *
+ * With `bias` there is an intercept b [n] too, which the ridge leaves alone:
+ * sum_t |W x - W' x_S - b|^2 + d |W' - W_S|^2.  For any W' the best b is
+ * W mu - W' mu_S with mu = sum_t x / N, the mean over the N tokens; put in, the
+ * problem is the one above in x - mu, so all of it holds with the centred
+ * H' = H - N mu mu^T in place of H: the affine optimum, of which the bias of
+ * FLAP (An et al. 2024, eq. 5), W' = W_S, is a special case.                  */
 #include <math.h>
 #include <string.h>
 
 #include "plugin.h"
 
-struct config { double lambda; };
+struct config { double lambda; bool bias; };
 
 struct repair {
     const struct lm_host *host;
-    double lambda;
+    struct config cfg;
 };
 
 struct prepared {
     int64_t n, k;
     double *l;                          /* [k][k], lower triangle */
     double *b;                          /* [n][k] */
+    double *mean;                       /* [k] of x, NULL without a bias */
+    double *out;                        /* [n] W mean, behind it */
 };
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -44,7 +53,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     if (!p)
         return a->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
     p->host = a->host;
-    p->lambda = ((const struct config *)a->config)->lambda;
+    p->cfg = *(const struct config *)a->config;
     *self = p;
     return LM_OK;
 }
@@ -65,7 +74,13 @@ static void release(void *self, void *prepared)
         return;
     r->host->release(p->l);
     r->host->release(p->b);
+    r->host->release(p->mean);
     r->host->release(p);
+}
+
+static enum lm_status no_memory(const struct repair *r, struct lm_err *e)
+{
+    return r->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
 }
 
 /* A number that is not finite anywhere shows in the sum. */
@@ -78,28 +93,41 @@ static bool sound(const double *v, int64_t n)
     return s == 0;
 }
 
-static void damp(const struct lm_repair_site *s, double d, double *l)
+/* An element of H, centred where there is a mean. */
+static double element(const struct lm_repair_site *s, const struct prepared *p, int64_t i,
+                      int64_t j)
 {
-    memcpy(l, s->gram, (size_t)(s->k * s->k) * sizeof *l);
+    double g = s->gram[i * s->k + j];
+
+    return p->mean ? g - (double)s->tokens * p->mean[i] * p->mean[j] : g;
+}
+
+static void damp(const struct lm_repair_site *s, const struct prepared *p, double d)
+{
     for (int64_t i = 0; i < s->k; i++)
-        l[i * s->k + i] += d;
+        for (int64_t j = 0; j <= i; j++)
+            p->l[i * s->k + j] = element(s, p, i, j) + (i == j ? d : 0);
 }
 
 /* L of H + d I, with the least d >= lambda * mean that is enough; *used: d. */
 static enum lm_status factor(const struct repair *r, const struct lm_repair_site *s,
-                             double *l, double *used, struct lm_err *e)
+                             const struct prepared *p, double *used, struct lm_err *e)
 {
-    double mean = 0, lambda = r->lambda;
+    double mean = 0, raw = 0, lambda = r->cfg.lambda;
     enum lm_status st;
 
-    for (int64_t i = 0; i < s->k; i++)
-        mean += s->gram[i * s->k + i] / (double)s->k;
+    for (int64_t i = 0; i < s->k; i++) {
+        mean += element(s, p, i, i) / (double)s->k;
+        raw += s->gram[i * s->k + i] / (double)s->k;
+    }
+    if (mean < 1e-5 * raw)              /* products are sums of floats: noise */
+        mean = 1e-5 * raw;
     if (mean <= 0)                      /* never active: W' = W_S for any d */
         mean = lambda = 1;
     for (;;) {
         *used = lambda * mean;
-        damp(s, *used, l);
-        st = r->host->cholesky(l, s->k, s->k, e);
+        damp(s, p, *used);
+        st = r->host->cholesky(p->l, s->k, s->k, e);
         if (st != LM_EFAILED || lambda >= 0.1)
             break;
         lambda = lambda > 0 ? 10 * lambda : 1e-8;
@@ -108,52 +136,96 @@ static enum lm_status factor(const struct repair *r, const struct lm_repair_site
     return st;
 }
 
+/* W mean of rows [first, first + rows), and W N mu mu^T taken off B. */
+static void centre(const struct lm_repair_site *s, const struct prepared *p,
+                   int64_t first, int64_t rows)
+{
+    for (int64_t i = first; i < first + rows; i++) {
+        const float *w = s->w + i * s->k;
+        double sum = 0;
+
+        for (int64_t j = 0; j < s->k; j++)
+            sum += (double)w[j] * p->mean[j];
+        p->out[i] = sum;
+        for (int64_t j = 0; j < s->k; j++)
+            p->b[i * s->k + j] -= (double)s->tokens * sum * p->mean[j];
+    }
+}
+
 /* B = W H + d W, W widened row block by row block. */
 static enum lm_status project(const struct repair *r, const struct lm_repair_site *s,
-                              double d, double *b, struct lm_err *e)
+                              double d, const struct prepared *p, struct lm_err *e)
 {
     enum { ROWS = 64 };
     int64_t k = s->k;
     double *w = r->host->alloc(ROWS * (size_t)k * sizeof *w, "least_squares");
 
     if (!w)
-        return r->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
+        return no_memory(r, e);
     for (int64_t first = 0; first < s->n; first += ROWS) {
         int64_t rows = s->n - first < ROWS ? s->n - first : ROWS;
+        double *b = p->b + first * k;
 
         for (int64_t i = 0; i < rows * k; i++)
-            b[first * k + i] = w[i] = s->w[first * k + i];
-        r->host->gemm64('n', 'n', rows, k, k, 1, w, k, s->gram, k, d, b + first * k, k);
+            b[i] = w[i] = s->w[first * k + i];
+        r->host->gemm64('n', 'n', rows, k, k, 1, w, k, s->gram, k, d, b, k);
+        if (p->mean)
+            centre(s, p, first, rows);
     }
     r->host->release(w);
     return LM_OK;
+}
+
+static enum lm_status check_site(const struct repair *r, const struct lm_repair_site *s,
+                                 struct lm_err *e)
+{
+    bool bias = r->cfg.bias;
+
+    if (!s->gram || (bias && (!s->sum || s->tokens < 1)))
+        return r->host->fail(e, LM_EBUG, "repair 'least_squares' got no %s",
+                             s->gram ? "sums" : "Gram matrix");
+    if (!sound(s->gram, s->k * s->k) || (bias && !sound(s->sum, s->k)))
+        return r->host->fail(e, LM_EFAILED, "the calibration statistics hold a value "
+                             "that is not finite; is the model damaged?");
+    return LM_OK;
+}
+
+/* On failure release() frees what is there. */
+static enum lm_status fill(const struct repair *r, const struct lm_repair_site *s,
+                           struct prepared *p, struct lm_err *e)
+{
+    enum lm_status st;
+    double d;
+
+    p->n = s->n;
+    p->k = s->k;
+    p->l = r->host->alloc((size_t)(s->k * s->k) * sizeof *p->l, "least_squares");
+    p->b = r->host->alloc((size_t)(s->n * s->k) * sizeof *p->b, "least_squares");
+    if (r->cfg.bias)
+        p->mean = r->host->alloc((size_t)(s->k + s->n) * sizeof *p->mean,
+                                 "least_squares");
+    if (!p->l || !p->b || (r->cfg.bias && !p->mean))
+        return no_memory(r, e);
+    for (int64_t i = 0; p->mean && i < s->k; i++)
+        p->mean[i] = s->sum[i] / (double)s->tokens;
+    p->out = p->mean ? p->mean + s->k : NULL;
+    st = factor(r, s, p, &d, e);
+    return st ? st : project(r, s, d, p, e);
 }
 
 static enum lm_status prepare(void *self, const struct lm_repair_site *s, void **out,
                               struct lm_err *e)
 {
     const struct repair *r = self;
+    enum lm_status st = check_site(r, s, e);
     struct prepared *p;
-    enum lm_status st;
-    double d;
 
     *out = NULL;
-    if (!s->gram)
-        return r->host->fail(e, LM_EBUG, "repair 'least_squares' got no Gram matrix");
-    if (!sound(s->gram, s->k * s->k))
-        return r->host->fail(e, LM_EFAILED, "the calibration statistics hold a value "
-                             "that is not finite; is the model damaged?");
-    if (!(p = r->host->alloc(sizeof *p, "least_squares")))
-        return r->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
-    p->n = s->n;
-    p->k = s->k;
-    p->l = r->host->alloc((size_t)(s->k * s->k) * sizeof *p->l, "least_squares");
-    p->b = r->host->alloc((size_t)(s->n * s->k) * sizeof *p->b, "least_squares");
-    if (!p->l || !p->b)
-        st = r->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
-    else if (!(st = factor(r, s, p->l, &d, e)))
-        st = project(r, s, d, p->b, e);
     if (st)
+        return st;
+    if (!(p = r->host->alloc(sizeof *p, "least_squares")))
+        return no_memory(r, e);
+    if ((st = fill(r, s, p, e)))
         release(self, p);
     else
         *out = p;
@@ -172,7 +244,7 @@ static enum lm_status apply(void *self, const void *prepared, int64_t m, float *
         return r->host->fail(e, LM_EBUG, "repair to %lld of %lld columns", (long long)m,
                              (long long)p->k);
     if (!(x = r->host->alloc((size_t)(p->n * m) * sizeof *x, "least_squares")))
-        return r->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
+        return no_memory(r, e);
     for (int64_t i = 0; i < p->n; i++)
         memcpy(x + i * m, p->b + i * p->k, (size_t)m * sizeof *x);
     r->host->cholesky_solve(p->l, m, p->k, x, p->n, m);
@@ -185,16 +257,45 @@ static enum lm_status apply(void *self, const void *prepared, int64_t m, float *
                         "raise lambda or calibrate on more text");
 }
 
+/* W mu - W' mu_S, for the weights as they were rounded. */
+static enum lm_status bias(void *self, const void *prepared, int64_t m, const float *w,
+                           float *out, struct lm_err *e)
+{
+    const struct prepared *p = prepared;
+
+    (void)self;
+    (void)e;
+    for (int64_t i = 0; i < p->n; i++) {
+        double sum = p->out[i];
+
+        for (int64_t j = 0; j < m; j++)
+            sum -= (double)w[i * m + j] * p->mean[j];
+        out[i] = (float)sum;
+    }
+    return LM_OK;
+}
+
+static uint64_t shapes(const void *config)
+{
+    const struct config *c = config;
+
+    return c->bias ? LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS : 0;
+}
+
 static const struct lm_opt options[] = {
     LM_REAL(struct config, lambda, "1e-4", 0, 100, NULL, LM_TUNABLE,
             "Ridge towards the weights as they are, as a share of the mean of the Gram "
             "matrix's diagonal."),
+    LM_FLAG(struct config, bias, "false", 0,
+            "Also give the matrices a bias, so that the mean of their output stays; the "
+            "export's format must hold biases."),
     LM_OPT_END
 };
 
 static const struct lm_repair ops = {
-    .struct_size = sizeof ops, .needs = LM_BIT(LM_STAT_GRAM),
-    .prepare = prepare, .apply = apply, .release = release
+    .struct_size = sizeof ops, .needs = LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUM),
+    .prepare = prepare, .apply = apply, .release = release, .shapes = shapes,
+    .bias = bias
 };
 
 static const struct lm_module module = {
