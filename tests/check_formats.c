@@ -329,20 +329,21 @@ START_TEST(limits_and_probe)
     struct lm_err e;
     void *self;
     ck_assert_ok(hf->create(&args, &self, &e), e);      /* both have the same self */
-    ck_assert_ok(g->limits(self, LM_Q8_0, &k, &e), e);
+    ck_assert_ok(g->limits(self, NULL, LM_Q8_0, &k, &e), e);
     ck_assert_int_eq(k.multiple, 32);
-    ck_assert_uint_eq(k.features, 15);
+    ck_assert_uint_eq(k.features, 63);
     ck_assert_uint_eq(k.struct_size, sizeof k);
-    ck_assert_ok(g->limits(self, LM_F16, &k, &e), e);
+    ck_assert_ok(g->limits(self, NULL, LM_F16, &k, &e), e);
     ck_assert_int_eq(k.multiple, 1);
-    ck_assert_ok(h->limits(self, LM_BF16, &k, &e), e);
-    ck_assert_uint_eq(k.features, 0);
+    ck_assert_ok(h->limits(self, NULL, LM_BF16, &k, &e), e);
+    ck_assert_uint_eq(k.features & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS),
+                      LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
     k = (struct lm_limits){ .struct_size = offsetof(struct lm_limits, multiple) };
-    ck_assert_ok(g->limits(self, LM_Q8_0, &k, &e), e);  /* a caller of older days */
+    ck_assert_ok(g->limits(self, NULL, LM_Q8_0, &k, &e), e);  /* a caller of older days */
     ck_assert_uint_eq(k.struct_size, offsetof(struct lm_limits, multiple));
-    ck_assert_uint_eq(k.features, 15);
+    ck_assert_uint_eq(k.features, 63);
     ck_assert_int_eq(k.multiple, 0);
-    ck_assert_int_eq(h->limits(self, LM_Q8_0, &k, &e), LM_EUNSUPPORTED);
+    ck_assert_int_eq(h->limits(self, NULL, LM_Q8_0, &k, &e), LM_EUNSUPPORTED);
     ck_assert_int_eq(h->probe(self, source_path("examples/tiny")), 100);
     ck_assert_int_eq(g->probe(self, source_path("examples/tiny")), 0);
     put_file(in_scratch("m.gguf"), "GGUF", 4);
@@ -350,6 +351,109 @@ START_TEST(limits_and_probe)
     ck_assert_int_eq(h->probe(self, in_scratch("m.gguf")), 0);
     ck_assert_int_eq(g->probe(self, in_scratch("none.gguf")), 0);
     hf->destroy(self);
+}
+END_TEST
+
+/* what gguf refuses of a model, before a search and when it writes */
+static void refused_gguf_model(const struct toy *t, const char *why)
+{
+    const struct lm_module *p = plug_open("formats", "gguf");
+    const struct lm_format *g = p->ops;
+    struct lm_args args = { .struct_size = sizeof args, .host = formats_host() };
+    struct lm_limits k = { .struct_size = sizeof k };
+    struct lm_model *m = toy_model(t);
+    struct lm_err e = { 0 };
+    void *self;
+    ck_assert_ok(p->create(&args, &self, &e), e);
+    ck_assert_int_eq(g->limits(self, m, LM_F16, &k, &e), LM_EUNSUPPORTED);
+    ck_assert_msg(strstr(e.text, why) != NULL, "%s", e.text);
+    e = (struct lm_err){ 0 };
+    ck_assert_int_eq(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &e),
+                     LM_EUNSUPPORTED);
+    ck_assert_msg(strstr(e.text, why) != NULL, "%s", e.text);
+    ck_assert(!lm_file_exists(in_scratch("m.gguf")));
+    p->destroy(self);
+    lm_model_free(m);
+}
+
+START_TEST(gguf_refuses)
+{
+    static const struct lm_layer_shape none[2] = { { 0 } };
+    struct toy t = { 2, 32, 8, 12, equal, LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM), 0,
+                     true };
+    struct lm_model *m, *back;
+    struct lm_err e;
+    refused_gguf_model(&t, "norms of q and k");
+    t.biases = 0;
+    toy_ignore_merges = true;
+    refused_gguf_model(&t, "ignore_merges");
+    toy_ignore_merges = false;
+    m = toy_model(&t);
+    ck_assert_int_eq(formats_write("gguf", m, in_scratch("m.gguf"), LM_N_DTYPES, &e),
+                     LM_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(e.text, "number format"));
+    ck_assert_ok(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &e), e);
+    lm_model_free(m);
+    ck_assert_ok(formats_read("gguf", in_scratch("m.gguf"), &back, &e), e);
+    ck_assert_int_eq(formats_write("gguf", back, in_scratch("m.gguf"), LM_F16, &e),
+                     LM_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(e.text, "overwrite"));
+    lm_model_free(back);
+    t.layer = none;
+    m = toy_model(&t);
+    ck_assert_int_eq(formats_write("gguf", m, in_scratch("n.gguf"), LM_F16, &e),
+                     LM_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(e.text, "without layers"));
+    lm_model_free(m);
+}
+END_TEST
+
+/* Further ends of a text: eom and eot of llama.cpp, and all of them for us. */
+START_TEST(ends_of_text_in_gguf)
+{
+    static const struct { uint32_t n; const char *key[2]; } one[] = {
+        { 0, { NULL, NULL } }, { 1, { "tokenizer.ggml.eom_token_id", NULL } },
+        { 3, { "tokenizer.ggml.eom_token_id", "tokenizer.ggml.eot_token_id" } } };
+    const struct toy t = { 2, 32, 8, 16, equal, 0, 0, false };
+    for (size_t i = 0; i < 3; i++) {
+        struct lm_model *m, *a;
+        struct lm_err e;
+        char *file, *at;
+        size_t n;
+        toy_eos_more = one[i].n;
+        m = toy_model(&t);
+        toy_eos_more = 0;
+        ck_assert_ok(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &e), e);
+        ck_assert_ok(formats_read("gguf", in_scratch("m.gguf"), &a, &e), e);
+        ck_assert_int_eq(lm_model_arch(a)->eos, 1);
+        ck_assert_uint_eq(lm_model_arch(a)->n_eos_more, one[i].n);
+        for (uint32_t k = 0; k < one[i].n; k++)
+            ck_assert_int_eq(lm_model_arch(a)->eos_more[k], (int32_t)k + 2);
+        lm_model_free(a);
+        ck_assert_ok(lm_read_file(in_scratch("m.gguf"), 1 << 20, &file, &n, &e), e);
+        for (int k = 0; k < 2 && one[i].key[k]; k++) {
+            at = memmem(file, n, one[i].key[k], strlen(one[i].key[k]));
+            ck_assert_ptr_nonnull(at);          /* then its type, then the id */
+            ck_assert_int_eq(at[strlen(one[i].key[k]) + 4], k + 2);
+        }
+        if (i == 2) {                           /* without our key */
+            at = memmem(file, n, "lamina.eos_more", 15);
+            memcpy(at, "lamina.eos_none", 15);
+            put_file(in_scratch("m.gguf"), file, n);
+            ck_assert_ok(formats_read("gguf", in_scratch("m.gguf"), &a, &e), e);
+            ck_assert_uint_eq(lm_model_arch(a)->n_eos_more, 2);
+            ck_assert_int_eq(lm_model_arch(a)->eos_more[1], 3);
+            lm_model_free(a);
+            at = memmem(file, n, one[i].key[1], strlen(one[i].key[1]));
+            at[strlen(one[i].key[1]) + 4] = 16;
+            put_file(in_scratch("m.gguf"), file, n);
+            ck_assert_int_eq(formats_read("gguf", in_scratch("m.gguf"), &a, &e),
+                             LM_EINPUT);
+            ck_assert_ptr_nonnull(strstr(e.text, one[i].key[1]));
+        }
+        lm_release(file);
+        lm_model_free(m);
+    }
 }
 END_TEST
 
@@ -442,6 +546,8 @@ int main(void)
     tcase_add_test(t, f16_overflow_is_told);
     tcase_add_test(t, limits_and_probe);
     tcase_add_test(t, ends_of_text);
+    tcase_add_test(t, gguf_refuses);
+    tcase_add_test(t, ends_of_text_in_gguf);
     tcase_add_test(t, every_allocation_may_fail);
     tcase_add_test(t, every_file_operation_may_fail);
     suite_add_tcase(s[0], t);

@@ -95,6 +95,8 @@ static inline enum lm_status formats_write(const char *format, const struct lm_m
     return s;
 }
 
+static bool toy_ignore_merges;
+
 /* A vocabulary of n tokens: the letters, merges of pairs, one special token. */
 static inline void toy_vocabulary(struct lm_builder *b)
 {
@@ -107,6 +109,7 @@ static inline void toy_vocabulary(struct lm_builder *b)
         token[i] = (struct lm_token){ text[i], (uint32_t)strlen(text[i]),
             i == 0 ? LM_TOKEN_SPECIAL : i == 8 ? LM_TOKEN_ADDED : LM_TOKEN_NORMAL };
     struct lm_vocabulary v = { .struct_size = sizeof v, .pre = LM_PRE_SMOLLM,
+                               .ignore_merges = toy_ignore_merges,
                                .token = token, .n_token = 9, .merge = merge, .n_merge = 2,
                                .chat_template = "{{ \"hi\" }}\n" };
     ck_assert_ok(lm_builder_vocabulary(b, &v, &e), e);
@@ -114,7 +117,7 @@ static inline void toy_vocabulary(struct lm_builder *b)
 
 struct toy { int32_t n_layer, hidden, head_dim, vocab; const struct lm_layer_shape *layer;
              uint64_t biases;       /* LM_BIT(role) */ int32_t rope; bool words; };
-static uint32_t toy_eos_more;           /* how many of the ids 2, 3 end a text as well */
+static uint32_t toy_eos_more;           /* how many of the ids 2 to 4 end a text as well */
 static int32_t toy_window;
 static const char *toy_generation;
 
@@ -126,7 +129,7 @@ static inline struct lm_model *toy_model(const struct toy *t)
         .family = "llama", .name = "toy", .rms_eps = 1e-5, .rope_theta = 10000,
         .rope = t->rope, .rope_factor = t->rope ? 4 : 1, .rope_low = 1, .rope_high = 4,
         .rope_context = 64, .bos = 0, .eos = 1, .pad = -1, .add_bos = t->words,
-        .layer = t->layer, .eos_more = (const int32_t[]){ 2, 3 },
+        .layer = t->layer, .eos_more = (const int32_t[]){ 2, 3, 4 },
         .n_eos_more = toy_eos_more, .window = toy_window, .rope_fast = 8,
         .rope_slow = 0.5, .rope_attention = 1.25, .generation = toy_generation };
     struct lm_rng r = lm_rng(1, "toy", 0);

@@ -62,6 +62,7 @@ endif
 shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
+shell_tests += %D%/e2e_bias.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh
 
@@ -76,6 +77,11 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 %D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
+# A format that holds little.
+EXTRA_LTLIBRARIES += %D%/plugins/plain.la
+tests_plugins_plain_la_SOURCES = %D%/plugins/plain.c
+tests_plugins_plain_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+%D%/e2e_bias.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
 TESTS = $(check_PROGRAMS) $(shell_tests)

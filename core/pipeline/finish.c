@@ -216,8 +216,10 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     uint64_t missing = lm_candidate_features(&c) & ~limits.features;
     if (!st && missing)
         st = lm_fail(e, LM_ECONFIG, "format '%s' cannot write %s of this model, which trial "
-                     "%lld has; name another with --format", format->plugin->module.name,
-                     lm_feature_name(missing), (long long)trial);
+                     "%lld has; %s", format->plugin->module.name,
+                     lm_feature_name(missing), (long long)trial,
+                     strcmp(format->plugin->module.name, "gguf") ? "use --format gguf"
+                                                                 : "choose another trial");
     if (!st)
         st = lm_apply(s->bench.workshop, &c, &m, e);
     struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,
