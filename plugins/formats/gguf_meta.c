@@ -154,10 +154,11 @@ static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
         u32(m, "tokenizer.ggml.bos_token_id", a->bos);
     if (a->eos >= 0)
         u32(m, "tokenizer.ggml.eos_token_id", a->eos);
+    /* llama.cpp does more with the end of a turn than to end a text: it comes second */
     if (a->eos >= 0 && a->n_eos_more)
-        u32(m, "tokenizer.ggml.eot_token_id", a->eos_more[0]);
+        u32(m, "tokenizer.ggml.eom_token_id", a->eos_more[0]);
     if (a->eos >= 0 && a->n_eos_more > 1)
-        u32(m, "tokenizer.ggml.eom_token_id", a->eos_more[1]);
+        u32(m, "tokenizer.ggml.eot_token_id", a->eos_more[1]);
     if (a->pad >= 0)
         u32(m, "tokenizer.ggml.padding_token_id", a->pad);
 }

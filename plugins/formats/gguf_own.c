@@ -44,8 +44,8 @@ static enum lm_status family(const struct gguf_file *g, struct lm_arch *a,
 static enum lm_status ends(const struct gguf_file *g, struct lm_arch *a, int32_t *more,
                            struct lm_err *e)
 {
-    static const char *const single[] = { "tokenizer.ggml.eot_token_id",
-                                          "tokenizer.ggml.eom_token_id" };
+    static const char *const single[] = { "tokenizer.ggml.eom_token_id",
+                                          "tokenizer.ggml.eot_token_id" };
     const struct gguf_pair *p = gguf_find(g, "lamina.eos_token_ids");
     uint64_t n = p ? p->count : 2;
     int64_t v;
