@@ -46,6 +46,34 @@ static void teardown(void)
     lm_space_close(space);
 }
 
+static bool same_keep(const struct lm_keep *a, const struct lm_keep *b)
+{
+    if (a->n != b->n || a->kept != b->kept || !a->bits != !b->bits)
+        return false;
+    return !a->bits || !memcmp(a->bits, b->bits, ((size_t)a->n + 63) / 64 * 8);
+}
+
+static bool same_plan(const struct lm_plan *a, const struct lm_plan *b)
+{
+    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting)
+        return false;
+    for (int32_t i = 0; i < a->arch->n_layer; i++) {
+        const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
+
+        if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
+            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn))
+            return false;
+    }
+    for (size_t i = 0; i < a->n_setting; i++) {
+        const struct lm_setting *x = &a->setting[i], *y = &b->setting[i];
+
+        if (strcmp(x->name, y->name) || x->kind != y->kind
+            || x->value.bits != y->value.bits)
+            return false;
+    }
+    return true;
+}
+
 static struct lm_plan *open_plan(void)
 {
     struct lm_plan *p;
@@ -141,7 +169,7 @@ START_TEST(edits_commute)
             order[j] = x;
         }
         q = edited(order, EDITS);
-        ck_assert(lm_plan_equal(p, q));
+        ck_assert(same_plan(p, q));
         ck_assert_uint_eq(lm_plan_hash(p), lm_plan_hash(q));
         lm_plan_free(q);
     }
@@ -179,7 +207,7 @@ START_TEST(the_form_is_canonical)
     ck_assert_ok(lm_plan_drop(q, (struct lm_site){ LM_SITE_ATTN, 3, 3 }, &e), e);
     ck_assert_ok(lm_plan_keep_top(q, LM_SITE_FFN_CHANNEL, 3, 0, &e), e);
     ck_assert_ok(lm_plan_canonical(q, &e), e);
-    ck_assert(lm_plan_equal(p, q));
+    ck_assert(same_plan(p, q));
     ck_assert_uint_eq(lm_plan_hash(p), lm_plan_hash(q));
     lm_plan_free(p);
     lm_plan_free(q);
@@ -257,7 +285,7 @@ START_TEST(text_comes_back)
         p = edited(list, n);
         t = text_of(p);
         ck_assert_ok(lm_plan_parse(&arch, t, &q, &e), e);
-        ck_assert(lm_plan_equal(p, q));
+        ck_assert(same_plan(p, q));
         ck_assert_uint_eq(lm_plan_hash(p), lm_plan_hash(q));
         u = text_of(q);
         ck_assert_str_eq(t, u);
@@ -291,7 +319,7 @@ START_TEST(a_large_plan_stays_small)
     t = text_of(p);
     ck_assert_uint_lt(strlen(t), 12500);
     ck_assert_ok(lm_plan_parse(&a, t, &q, &e), e);
-    ck_assert(lm_plan_equal(p, q));
+    ck_assert(same_plan(p, q));
     lm_release(t);
     lm_plan_free(p);
     lm_plan_free(q);
@@ -347,7 +375,7 @@ START_TEST(damaged_text_does_no_harm)
         t[i] = was;
     }
     ck_assert_ok(lm_plan_parse(&arch, t, &q, &e), e);
-    ck_assert(lm_plan_equal(p, q));
+    ck_assert(same_plan(p, q));
     lm_plan_free(q);
     lm_plan_free(p);
     lm_release(t);

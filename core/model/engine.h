@@ -77,8 +77,6 @@ void lm_teacher_close(struct lm_teacher *t);
 enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
                             struct lm_teacher *memo, const int32_t *ids, size_t n,
                             float *kl, struct lm_err *e);
-/* Share of segments that were not computed again, over the runner's life. */
-double lm_runner_shared(const struct lm_runner *r);
 
 /* Generation and timing: one program for the whole network. */
 enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,

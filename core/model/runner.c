@@ -30,7 +30,6 @@ struct lm_runner {
     struct state scratch, work, lesson; /* lesson: the teacher's vectors */
     int32_t *ids;
     size_t n_ids;
-    int64_t segments, shared;
 };
 
 enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **out,
@@ -72,11 +71,6 @@ void lm_runner_close(struct lm_runner *r)
     lm_release(r->state);
     lm_release(r->ids);
     lm_release(r);
-}
-
-double lm_runner_shared(const struct lm_runner *r)
-{
-    return r->segments ? (double)r->shared / (double)r->segments : 0;
 }
 
 /* ---- memory ---------------------------------------------------------------------- */
@@ -206,8 +200,6 @@ static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net
     size_t from = resume_at(r, net), every = keep_step(r, net, n);
     struct lm_buffer *now = from > 0 ? r->state[from - 1].b : NULL;
     r->n_path = from;
-    r->segments += (int64_t)net->n - 1;
-    r->shared += (int64_t)from;
     for (size_t i = from; i + 1 < net->n && !st; i++) {
         struct state *s = &r->state[i];
         bool keep = i % every == 0 || i + 2 == net->n;

@@ -297,31 +297,3 @@ uint64_t lm_plan_hash(const struct lm_plan *p)
     }
     return h;
 }
-
-static bool same_keep(const struct lm_keep *a, const struct lm_keep *b)
-{
-    if (a->n != b->n || a->kept != b->kept || !a->bits != !b->bits)
-        return false;
-    return !a->bits || !memcmp(a->bits, b->bits, words(a->n) * sizeof *a->bits);
-}
-
-bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b)
-{
-    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting)
-        return false;
-    for (int32_t i = 0; i < a->arch->n_layer; i++) {
-        const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
-
-        if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
-            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn))
-            return false;
-    }
-    for (size_t i = 0; i < a->n_setting; i++) {
-        const struct lm_setting *x = &a->setting[i], *y = &b->setting[i];
-
-        if (strcmp(x->name, y->name) || x->kind != y->kind
-            || x->value.bits != y->value.bits)
-            return false;
-    }
-    return true;
-}

@@ -40,40 +40,6 @@ union lm_value lm_gene_value(const struct lm_gene *g, int64_t i)
     return v;
 }
 
-/* log10 of the number of subsets with min to n of n members. */
-static double subsets(const struct lm_gene *g)
-{
-    double top = -INFINITY, sum = 0;
-
-    for (int pass = 0; pass < 2; pass++)
-        for (double k = g->min; k <= g->max; k++) {
-            double ways = lgamma(g->n + 1.0) - lgamma(k + 1) - lgamma(g->n - k + 1);
-
-            if (pass == 0)
-                top = fmax(top, ways);
-            else
-                sum += exp(ways - top);
-        }
-    return (top + log(sum)) / log(10);
-}
-
-double lm_space_log10_size(const struct lm_space *s)
-{
-    size_t n;
-    const struct lm_gene *const *g = lm_space_genes(s, &n);
-    double size = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        int64_t count = lm_gene_count(g[i]);
-
-        if (g[i]->kind == LM_GENE_SUBSET)
-            size += subsets(g[i]);
-        else
-            size += count ? log10((double)count) : INFINITY;
-    }
-    return size;
-}
-
 static void fill_subset(const struct lm_gene *g, union lm_value *v)
 {
     for (uint32_t i = 0; i < g->slots; i++)

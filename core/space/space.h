@@ -28,7 +28,6 @@ enum lm_status lm_space_order(struct lm_space *s, uint32_t site, int32_t layer,
                               const int32_t **order, int64_t *n, struct lm_err *e);
 const struct lm_gene *const *lm_space_genes(const struct lm_space *s, size_t *n);
 size_t lm_space_slots(const struct lm_space *s);
-double lm_space_log10_size(const struct lm_space *s);   /* continuous genes: inf */
 
 void lm_genome_initial(const struct lm_space *s, union lm_value *out);
 /* Value number i of an INT, REAL with steps, BOOL or CHOICE gene, and how many

@@ -28,7 +28,7 @@ enum {
     MAX_VALUE = 1 << 28                 /* bytes of one text or blob */
 };
 
-enum { PUT, GET, ADD_TRIAL, ADD_MEASURE, TRIAL, MEASURES, MEASURED, N_STATEMENTS };
+enum { PUT, GET, ADD_TRIAL, ADD_MEASURE, TRIAL, MEASURES, N_STATEMENTS };
 
 static const char *const statement_text[N_STATEMENTS] = {
     [PUT] = "INSERT INTO fact(key, value) VALUES(?1, ?2) "
@@ -39,10 +39,7 @@ static const char *const statement_text[N_STATEMENTS] = {
     [TRIAL] = "SELECT genome, plan, value, plan_text, reason, status, fidelity, seconds, "
               "(SELECT count(*) FROM measure WHERE trial = ?1) FROM trial WHERE id = ?1",
     [MEASURES] = "SELECT metric, value, error, sums FROM measure WHERE trial = ?1 "
-                 "ORDER BY place",
-    [MEASURED] = "SELECT m.value, m.error FROM trial t JOIN measure m ON m.trial = t.id "
-                 "WHERE t.plan = ?1 AND m.metric = ?2 AND t.fidelity = ?3 "
-                 "ORDER BY t.id LIMIT 1"
+                 "ORDER BY place"
 };
 
 /* In order of name, as verify_schema() reads them back. */
@@ -671,20 +668,4 @@ enum lm_status lm_store_trial(struct lm_store *s, int64_t id, struct lm_record *
     if (st != LM_OK)
         memset(out, 0, sizeof *out);
     return st;
-}
-
-bool lm_store_measured(struct lm_store *s, uint64_t plan, const char *metric,
-                       double fidelity, double *value, double *error)
-{
-    sqlite3_stmt *q = s->statement[MEASURED];
-    bool found = false;
-
-    if (sqlite3_bind_int64(q, 1, (int64_t)plan) == SQLITE_OK
-        && bind_text(q, 2, metric) == SQLITE_OK
-        && sqlite3_bind_double(q, 3, fidelity) == SQLITE_OK
-        && sqlite3_step(q) == SQLITE_ROW)
-        found = take_real(s, q, 0, value, NULL) == LM_OK
-             && take_real(s, q, 1, error, NULL) == LM_OK;
-    finish(q);
-    return found;
 }

@@ -49,7 +49,4 @@ enum lm_status lm_store_record(struct lm_store *s, const struct lm_record *r,
 enum lm_status lm_store_trial(struct lm_store *s, int64_t id, struct lm_record *out,
                               struct lm_err *e);
 int64_t lm_store_count(struct lm_store *s);         /* trials 0 .. count-1 */
-/* Value of a metric already measured for a plan at a fidelity. */
-bool lm_store_measured(struct lm_store *s, uint64_t plan, const char *metric,
-                       double fidelity, double *value, double *error);
 #endif
