@@ -2,191 +2,7 @@
 /* check_candidate.c -- candidates on a toy model: their weights against plain
  * gathers, their losses (reference backend) against relations that must hold
  * whatever the weights are.                                                 */
-#include <math.h>
-
-#include "base/hash.h"
-#include "inst.h"
-#include "plan/candidate.h"
-#include "toy.h"
-
-enum { LAYERS = 4, FF = 24, GROUPS = 3, HEADS = 6, SEQS = 12, LENGTH = 16, ROUND = 100 };
-#define COLUMNS (HEADS * TOY_HEAD)
-
-static struct lm_err e;
-static struct inst backend, repair, flap;
-static struct lm_model *model;
-static struct lm_engine *engine;
-static struct lm_stats *stats;
-static struct lm_space *space;
-static struct lm_workshop *shop;
-static char folder[256];
-static int32_t ids[SEQS * LENGTH];
-static int32_t permute[FF];             /* of the model in use; NULL: plain */
-static bool permuted;
-static bool repairing;
-static const struct inst *with;         /* this repair, with these biases */
-static uint64_t biases;
-static const struct toy plain = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
-                                  .n_ff = FF, .zero = 3 };
-
-/* The score of a channel belongs to it, wherever it stands. */
-static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double **score,
-                           int64_t *n, struct lm_err *err)
-{
-    static double s[LAYERS][2][FF];
-    int kind = site == LM_SITE_KV_GROUP;
-
-    (void)ctx;
-    if (site != LM_SITE_FFN_CHANNEL && site != LM_SITE_KV_GROUP)
-        return lm_fail(err, LM_EUNSUPPORTED, "no such score");
-    *n = kind ? GROUPS : FF;
-    for (int i = 0; i < *n; i++) {
-        uint64_t member = (uint64_t)(permuted && !kind ? permute[i] : i);
-
-        s[layer][kind][i] = (double)(lm_hash_u64(member, (uint64_t)layer) >> 40);
-    }
-    *score = s[layer][kind];
-    return LM_OK;
-}
-
-static enum lm_status choose(void *ctx, const struct lm_plan *p,
-                             struct lm_repair_choice *out, struct lm_err *err)
-{
-    const struct lm_setting *s = lm_plan_setting(p, "repair.bad");
-
-    (void)ctx;
-    if (s)
-        return lm_fail(err, LM_EINFEASIBLE, "the test refuses this setting");
-    if (repairing)
-        *out = (struct lm_repair_choice){ with->ops, with->self,
-                                          with == &repair ? 17 : 18, biases };
-    return LM_OK;
-}
-
-static void open_shop(size_t memory)
-{
-    struct lm_workshop_args a = { .engine = engine, .model = model, .stats = stats,
-                                  .space = space, .repair = choose, .memory = memory };
-
-    ck_assert_ok(lm_workshop_open(&a, &shop, &e), e);
-}
-
-static void open_model(const struct toy *t)
-{
-    model = toy_model(t);
-    ck_assert_ok(lm_engine_open(model, backend.ops, backend.self, &engine, &e), e);
-    ck_assert_ok(lm_stats_collect(engine, ids, SEQS, LENGTH,
-                                  LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUM),
-                                  LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP), folder,
-                                  &stats, &e), e);
-    ck_assert_ok(lm_space_open(give, NULL, &space, &e), e);
-    open_shop(1 << 20);
-}
-
-static void close_model(void)
-{
-    lm_workshop_close(shop);
-    lm_space_close(space);
-    lm_stats_close(stats);
-    lm_engine_close(engine);
-    lm_model_free(model);
-}
-
-static void setup(void)
-{
-    struct lm_rng r = lm_rng(1, "ids", 0);
-
-    scratch_begin(folder);
-    for (int i = 0; i < SEQS * LENGTH; i++)
-        ids[i] = (int32_t)lm_rng_below(&r, TOY_VOCAB);
-    for (int i = 0; i < FF; i++)
-        permute[i] = (i * 7 + 3) % FF;
-    permuted = repairing = false;
-    with = &repair;
-    biases = 0;
-    inst_open(&backend, "backends", "reference", "", NULL, NULL);
-    inst_open(&repair, "repair", "least_squares", "lambda=0.01", NULL, NULL);
-    inst_open(&flap, "repair", "bias", "", NULL, NULL);
-    open_model(&plain);
-}
-
-static void teardown(void)
-{
-    close_model();
-    inst_close(&flap);
-    inst_close(&repair);
-    inst_close(&backend);
-    scratch_end(folder);
-    ck_assert_int_eq(lm_mem_blocks(), 0);
-}
-
-static struct lm_plan *open_plan(void)
-{
-    struct lm_plan *p;
-
-    ck_assert_ok(lm_plan_open(lm_model_arch(model), space, &p, &e), e);
-    return p;
-}
-
-static void top(struct lm_plan *p, uint32_t site, int32_t layer, int64_t k)
-{
-    ck_assert_ok(lm_plan_keep_top(p, site, layer, k, &e), e);
-}
-
-static void drop(struct lm_plan *p, uint32_t kind, int32_t layer)
-{
-    ck_assert_ok(lm_plan_drop(p, (struct lm_site){ kind, layer, layer }, &e), e);
-}
-
-/* A plan with a bit of everything. */
-static struct lm_plan *mixed(void)
-{
-    const int32_t odd[] = { 1, 4, 5, 17, 20 };
-    struct lm_plan *p = open_plan();
-
-    top(p, LM_SITE_FFN_CHANNEL, 0, 16);
-    top(p, LM_SITE_KV_GROUP, 0, 2);
-    drop(p, LM_SITE_ATTN, 1);
-    ck_assert_ok(lm_plan_keep(p, LM_SITE_FFN_CHANNEL, 1, odd, 5, &e), e);
-    drop(p, LM_SITE_LAYER, 2);
-    drop(p, LM_SITE_MLP, 3);
-    top(p, LM_SITE_KV_GROUP, 3, 1);
-    ck_assert_ok(lm_plan_canonical(p, &e), e);
-    return p;
-}
-
-static struct lm_candidate open_one(struct lm_plan *p)
-{
-    struct lm_candidate c;
-    struct lm_err err;
-
-    ck_assert_ok(lm_plan_canonical(p, &e), e);
-    ck_assert_ok(lm_candidates_open(shop, &p, 1, &c, &err, &e), e);
-    ck_assert_msg(err.code == LM_OK, "%s", err.text);
-    return c;
-}
-
-static const struct lm_segment_spec *find(const struct lm_network *net,
-                                          enum lm_segment_kind kind, int32_t layer)
-{
-    for (size_t i = 0; i < net->n; i++) {
-        const struct lm_segment_spec *s = lm_segment_spec(net->seg[i]);
-
-        if (s->kind == kind && (kind == LM_SEG_EMBED || kind == LM_SEG_HEAD
-                                || s->layer == layer))
-            return s;
-    }
-    return NULL;
-}
-
-static void losses(struct lm_engine *g, const struct lm_network *net, float *nll)
-{
-    struct lm_runner *r;
-
-    ck_assert_ok(lm_runner_open(g, &r, &e), e);
-    ck_assert_ok(lm_runner_losses(r, net, ids, LENGTH, nll, &e), e);
-    lm_runner_close(r);
-}
+#include "check_candidate.h"
 
 static void same_losses(const float *a, const float *b, double tolerance)
 {
@@ -295,14 +111,6 @@ END_TEST
 
 /* ---- weights ---------------------------------------------------------------------- */
 
-static const float *floats(uint32_t role, int32_t layer)
-{
-    const float *w;
-
-    ck_assert_ok(lm_model_floats(model, role, layer, &w, &e), e);
-    return w;
-}
-
 /* Row i of `got` must be row row[i] of the dense matrix. */
 static void same_rows(const struct lm_mat *got, const float *dense, const int32_t *row)
 {
@@ -319,14 +127,6 @@ static void same_columns(const struct lm_mat *got, const float *dense, int64_t a
     for (int64_t i = 0; i < got->rows; i++)
         for (int64_t j = 0; j < got->cols; j++)
             ck_assert(got->w[i * got->stride + j] == dense[i * all + column[j]]);
-}
-
-/* Members of groups in rows of q, and in rows of k and v. */
-static void expand(const int32_t *group, int n, int32_t each, int32_t *row)
-{
-    for (int i = 0; i < n; i++)
-        for (int32_t j = 0; j < each; j++)
-            row[i * each + j] = group[i] * each + j;
 }
 
 START_TEST(cut_weights_are_the_dense_ones)
@@ -571,132 +371,6 @@ START_TEST(applied_models_compute_the_same)
 }
 END_TEST
 
-/* ---- biases ------------------------------------------------------------------------ */
-
-/* sum over the removed columns of weight times mean, plus what the dense has */
-static void check_bias(const struct lm_segment_spec *s, uint32_t role, uint32_t bias_role,
-                       uint32_t site, int64_t k, const int32_t *column)
-{
-    const struct lm_mat *got = site == LM_SITE_MLP ? &s->down : &s->o;
-    const float *w = floats(role, s->layer), *dense = floats(bias_role, s->layer);
-    const double *sum;
-    int64_t n;
-
-    ck_assert_ptr_nonnull(got->bias);
-    ck_assert_ok(lm_stats_get(stats, LM_STAT_SUM, site, s->layer, &sum, &n, &e), e);
-    for (int64_t i = 0; i < TOY_HIDDEN; i++) {
-        double want = dense ? dense[i] : 0;
-
-        for (int64_t j = got->cols; j < k; j++)
-            want += w[i * k + column[j]] * sum[column[j]] / (SEQS * LENGTH);
-        ck_assert_msg(fabs(got->bias[i] - want) <= 1e-5 * (1 + fabs(want)),
-                      "layer %d, row %d: %.9g, not %.9g", s->layer, (int)i, got->bias[i],
-                      want);
-    }
-}
-
-static void check_biases(const struct lm_candidate *c)
-{
-    const struct lm_segment_spec *s = find(&c->net, LM_SEG_MLP, 0);
-    const int32_t *order;
-    int32_t row[COLUMNS];
-    int64_t n;
-
-    ck_assert_ok(lm_space_order(space, LM_SITE_FFN_CHANNEL, 0, &order, &n, &e), e);
-    check_bias(s, LM_W_DOWN, LM_B_DOWN, LM_SITE_MLP, FF, order);
-    s = find(&c->net, LM_SEG_ATTN, 3);
-    ck_assert_ok(lm_space_order(space, LM_SITE_KV_GROUP, 3, &order, &n, &e), e);
-    expand(order, GROUPS, TOY_HEAD * HEADS / GROUPS, row);
-    check_bias(s, LM_W_O, LM_B_O, LM_SITE_ATTN, COLUMNS, row);
-}
-
-static void applied_is_the_same(const struct lm_candidate *c, bool attn)
-{
-    struct lm_engine *g;
-    struct lm_network net;
-    struct lm_model *cut;
-    float x[LENGTH], y[LENGTH];
-
-    losses(engine, &c->net, x);
-    ck_assert_ok(lm_apply(shop, c, &cut, &e), e);
-    ck_assert_ptr_nonnull(lm_model_tensor(cut, LM_B_DOWN, 0));
-    ck_assert(!lm_model_tensor(cut, LM_B_O, 2) == !attn);
-    ck_assert_ok(lm_engine_open(cut, backend.ops, backend.self, &g, &e), e);
-    ck_assert_ok(lm_network_open(g, cut, &net, &e), e);
-    losses(g, &net, y);
-    ck_assert_mem_eq(x, y, (LENGTH - 1) * sizeof *x);
-    lm_network_close(&net);
-    lm_engine_close(g);
-    lm_model_free(cut);
-}
-
-START_TEST(repair_makes_biases)
-{
-    struct toy biased = plain;
-    struct lm_cost cost = { .struct_size = sizeof cost }, bare = cost;
-
-    with = &flap;
-    repairing = true;
-    for (int round = 0; round < 2; round++) {
-        struct lm_plan *p = mixed();        /* cuts o twice and down twice */
-        struct lm_candidate c, d;
-
-        biases = LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS;
-        c = open_one(p);
-        check_biases(&c);
-        applied_is_the_same(&c, true);
-        ck_assert_uint_eq(lm_candidate_features(&c), lm_plan_features(p) | biases);
-        lm_plan_cost(p, LM_F16, &bare);
-        lm_candidate_cost(&c, LM_F16, &cost);
-        if (!round) {
-            ck_assert_int_eq(cost.params - bare.params, 4 * TOY_HIDDEN);
-            ck_assert_int_eq(cost.bytes - bare.bytes, 16 * TOY_HIDDEN);
-            ck_assert_int_eq(cost.body_params, bare.body_params);
-        }
-        lm_candidate_close(shop, &c);
-        lm_workshop_close(shop);
-        open_shop(1 << 20);
-        biases = LM_SHAPE_MLP_BIAS;         /* of one kind only */
-        d = open_one(p);
-        ck_assert(!find(&d.net, LM_SEG_ATTN, 3)->o.bias == !round);
-        ck_assert_uint_eq(lm_candidate_features(&d), lm_plan_features(p) | biases);
-        applied_is_the_same(&d, round);
-        lm_candidate_close(shop, &d);
-        lm_plan_free(p);
-        if (!round) {                       /* again, with biases in the dense model */
-            close_model();
-            biased.bias = true;
-            open_model(&biased);
-        }
-    }
-}
-END_TEST
-
-/* With all of a model's biases counted as they are exported. */
-START_TEST(costs_count_dense_biases)
-{
-    const int64_t all = (HEADS + 2 * GROUPS) * TOY_HEAD + TOY_HIDDEN + 2 * FF + TOY_HIDDEN;
-    struct toy biased = plain;
-    struct lm_cost cost = { .struct_size = sizeof cost }, bare = cost;
-    struct lm_candidate c;
-    struct lm_plan *p;
-
-    close_model();
-    biased.bias = true;
-    open_model(&biased);
-    p = open_plan();
-    drop(p, LM_SITE_LAYER, 1);
-    c = open_one(p);
-    lm_plan_cost(p, LM_F16, &bare);
-    lm_candidate_cost(&c, LM_F16, &cost);
-    ck_assert_int_eq(cost.params - bare.params, (LAYERS - 1) * all);
-    ck_assert_int_eq(cost.bytes - bare.bytes, 4 * (LAYERS - 1) * all);
-    ck_assert_uint_eq(lm_candidate_features(&c), 0);    /* it had them anyway */
-    lm_candidate_close(shop, &c);
-    lm_plan_free(p);
-}
-END_TEST
-
 START_TEST(untouched_matrices_keep_their_bytes)
 {
     struct toy packed = plain;
@@ -778,7 +452,7 @@ END_TEST
 
 int main(void)
 {
-    Suite *s = suite_create("candidate");
+    Suite *s[2] = { suite_create("candidate"), candidate_bias_suite() };
     TCase *t = tcase_create("candidate");
 
     tcase_add_checked_fixture(t, setup, teardown);
@@ -793,10 +467,8 @@ int main(void)
     tcase_add_test(t, parts_are_shared_and_let_go);
     tcase_add_test(t, a_failure_stays_with_its_candidate);
     tcase_add_test(t, applied_models_compute_the_same);
-    tcase_add_test(t, repair_makes_biases);
-    tcase_add_test(t, costs_count_dense_biases);
     tcase_add_test(t, untouched_matrices_keep_their_bytes);
     tcase_add_test(t, memory_may_run_out);
-    suite_add_tcase(s, t);
-    return run_suites(&s, 1);
+    suite_add_tcase(s[0], t);
+    return run_suites(s, 2);
 }
