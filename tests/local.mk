@@ -73,6 +73,8 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 %D%/e2e_run.log: %D%/plugins/reversed.la
 EXTRA_DIST += %D%/e2e.sh
 
+include tests/fuzz/local.mk
+
 TESTS = $(check_PROGRAMS) $(shell_tests)
 TEST_EXTENSIONS = .sh
 AM_TESTS_ENVIRONMENT = \
