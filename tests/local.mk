@@ -59,6 +59,7 @@ shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh
+shell_tests += %D%/e2e_broken.sh
 
 # What the end-to-end tests need besides the program: a look into JSON, and a
 # scorer with the wrong sign.
@@ -70,6 +71,7 @@ tests_plugins_reversed_la_SOURCES = %D%/plugins/reversed.c
 tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 %D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log: \
     %D%/json_get$(EXEEXT)
+%D%/e2e_broken.log: %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
 EXTRA_DIST += %D%/e2e.sh
 
@@ -81,7 +83,7 @@ AM_TESTS_ENVIRONMENT = \
     LAMINA_SRCDIR='$(abs_top_srcdir)'; export LAMINA_SRCDIR; \
     LAMINA_BUILDDIR='$(abs_top_builddir)'; export LAMINA_BUILDDIR; \
     LAMINA_PLUGIN_PATH='$(abs_top_builddir)/plugins'; export LAMINA_PLUGIN_PATH; \
-    NM='$(NM)'; export NM;
+    NM='$(NM)'; export NM; LAMINA_FUZZ='$(FUZZ_LINK)'; export LAMINA_FUZZ;
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 LOG_DRIVER = $(TAP_DRIVER)
 LOG_COMPILER = $(SHELL) $(builddir)/tests/run-check

@@ -131,8 +131,11 @@ static enum lm_status run(int argc, char **argv, struct lm_err *e)
 int main(int argc, char **argv)
 {
     struct lm_err e = { 0 };
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);           /* a failed write is an error like others, */
+    signal(SIGXFSZ, SIG_IGN);           /* one over a limit of file sizes, too */
     enum lm_status s = run(argc, argv, &e);
+    if (!s && (fflush(stdout) || ferror(stdout)))
+        s = lm_fail(&e, LM_EIO, "standard output: %s", strerror(errno));
     if (s) {
         if (strstr(e.text, ": error: "))    /* already FILE:LINE: error: ... */
             fprintf(stderr, "%s\n", e.text);

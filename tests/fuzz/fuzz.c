@@ -10,6 +10,13 @@
 
 static char folder[200];
 
+/* libconfig 1.5 forgets 64 bytes where a syntax error follows a string. */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:strbuf_append\n";
+}
+
 _Noreturn void fuzz_broken(const char *file, int line, const char *what)
 {
     fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, what);

@@ -4,14 +4,12 @@
 LAMINA_SRCDIR=${LAMINA_SRCDIR:-.}
 . "$LAMINA_SRCDIR/tests/tap.sh"
 : "${LAMINA_BUILDDIR:=.}"
+: "${LAMINA_FUZZ:=}"
 export LAMINA_SRCDIR
 programs=$LAMINA_BUILDDIR/tests/fuzz
 corpora=$LAMINA_SRCDIR/tests/fuzz/corpus
-if "$programs/fuzz_plan" -help=1 2>&1 | grep -q max_total_time; then
-    options='-runs=0'
-else
-    options='-m 100'
-fi
+options='-m 300'
+test -z "$LAMINA_FUZZ" || options='-runs=0'     # libFuzzer's own main
 for folder in "$corpora"/*; do
     name=${folder##*/}
     # shellcheck disable=SC2086
