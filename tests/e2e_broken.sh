@@ -131,6 +131,8 @@ ok "a number beyond 64 bits" says 2 '99999999999999999999 does not fit 64 bits' 
 ok "a metric without a name" says 2 '.' eval "$tiny" --metric ':window=8'
 ok "a goal too many" says 2 'one of --to, --max-size, --max-latency' shrink "$tiny" --to 0.8 --max-size 1MB
 ok "a share above 1" says 2 'share' shrink "$tiny" --to 1.5 --text "$text"
+ok "a share of 0" says 2 'share' shrink "$tiny" --to 0 --text "$text"
+ok "100000 threads" says 2 '100000 threads are too many; at most 1024' eval "$tiny" --metric size --threads 100000
 ok "a size that is none" says 2 "'12parsecs' is not a size" shrink "$tiny" --max-size 12parsecs
 ok "a time that is none" says 2 "'soon' is not a time" shrink "$tiny" --max-latency soon
 ok "--resume and --set exclude each other" says 2 'keeps its pipeline' run --resume r --set run.seed=1
@@ -261,6 +263,8 @@ ok "a study of another version of the format" everywhere 3 \
     's/study.db is a study of version 99, this program reads version 1; use the program that wrote it'
 study; printf 'XXXX' | dd of=s/study.db bs=1 seek=68 conv=notrunc 2>/dev/null
 ok "a database of another program" everywhere 3 's/study.db is not a study, but a database of another program'
+study; echo journal >s/study.db-journal
+ok "a rollback journal beside it" everywhere 3 's/study.db-journal: no study has such a file'
 # bytes of texts in place, so that the pages stay sound
 replace()           # FROM TO, of one length
 {

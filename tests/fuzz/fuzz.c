@@ -10,11 +10,11 @@
 
 static char folder[200];
 
-/* libconfig 1.5 forgets 64 bytes where a syntax error follows a string. */
+/* libconfig 1.5 forgets a string that a syntax error follows. */
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
-    return "leak:strbuf_append\n";
+    return "leak:libconfig\n";
 }
 
 _Noreturn void fuzz_broken(const char *file, int line, const char *what)
