@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Fuzz targets: fuzz_NAME.c with its corpus in corpus/NAME.  They are programs of
 # `make check`, which replays the corpora (fuzz_replay.sh); with --enable-fuzzing
-# and clang they are libFuzzer programs: `make fuzz TARGET=NAME SECONDS=60`.
+# and clang they are libFuzzer programs: `make fuzz TARGET=NAME FUZZ_SECONDS=60`.
 fuzz_common = %D%/fuzz.h %D%/fuzz.c
 if FUZZING
 FUZZ_LINK = -fsanitize=fuzzer
@@ -66,11 +66,16 @@ EXTRA_DIST += %D%/base %D%/corpus
 
 # What a fuzzer finds stays in the build folder: new inputs in fuzz-corpus, what
 # broke something in fuzz-finds.
-SECONDS = 60
+FUZZ_SECONDS = 60
+if FUZZING
 fuzz: tests/fuzz/fuzz_$(TARGET)$(EXEEXT)
 	@$(MKDIR_P) fuzz-corpus/$(TARGET) fuzz-finds
 	LAMINA_SRCDIR='$(abs_top_srcdir)' tests/fuzz/fuzz_$(TARGET) \
-	    -max_total_time=$(SECONDS) -max_len=65536 -timeout=5 -rss_limit_mb=1024 \
+	    -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=5 -rss_limit_mb=1024 \
 	    -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix=fuzz-finds/$(TARGET)- \
 	    fuzz-corpus/$(TARGET) $(srcdir)/tests/fuzz/corpus/$(TARGET)
+else
+fuzz:
+	@echo 'configure with --enable-fuzzing CC=clang, or take scripts/fuzz' >&2; exit 1
+endif
 .PHONY: fuzz
