@@ -294,6 +294,18 @@ ok "(a run over a text)" test "$rc" = 0
 sed 's/e/a/' "$text" >changed.txt
 ok "whose text changed since" says 3 "texts: the study is of text 'search'" run --resume texts
 
+# ---- a model that would overwrite itself ---------------------------------------------------
+cp -R "$tiny" self
+chmod -R u+w self
+lamina run small.cfg --set run.out=selfish --set 'model.path="self"' --set search.budget=8
+ok "(a run of a copy)" test "$rc" = 0
+ln -s self alias
+for name in self ./self/ self/../self alias "$tmp/self"; do
+    ok "export to $name" says 2 'the model would overwrite itself; choose another path' \
+        export selfish 0 "$name" --format hf --dtype f16
+done
+ok "it is as it was" cmp "$tiny/model.safetensors" self/model.safetensors
+
 # ---- names --------------------------------------------------------------------------------
 odd='a"b\c ${HOME} $x'
 ok "a run folder with quotes, dollars, backslashes" sh -c "'$LAMINA' shrink '$tiny' --text '$text' \

@@ -204,6 +204,9 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     struct lm_model *m = NULL;
     struct lm_str text = { 0 };
     const struct lm_format *ops = format->plugin->ops;
+    if (lm_same_file(lm_model_source(s->bench.model), path))
+        return lm_fail(e, LM_ECONFIG, "%s: the model would overwrite itself; choose another "
+                       "path", path);
     enum lm_status st = reopen(s, v, trial, &plan, &c, e);
     if (st)
         return st;
