@@ -314,6 +314,14 @@ ok "its pipeline says so" prints sound check odd.cfg
 cp -R whole "$odd"
 ok "and is resumed there" exits 0 run --resume "$odd"
 ok "nothing was written elsewhere" test -s "$odd/report.json"
+ok "two exports to one file" says 2 'export.1. would overwrite export/x of export.0.' \
+    check small.cfg --set 'export[0].file=x' --set 'export[+]={ use = "gguf"; dtype = "f32"; file = "x"; }'
+ok "and by default" says 2 'export.1. would overwrite export/knee-f16.gguf' \
+    check small.cfg --set 'export[+]={ use = "gguf"; dtype = "f16"; pick = "knee"; }'
+for use in ../search/random "$LAMINA_PLUGIN_PATH/search/random" random.so './random' ''; do
+    ok "a pipeline names plugins, not files: '$use'" says 2 ": error: " check small.cfg \
+        --set "search={ use = \"$use\"; budget = 8; }"
+done
 ok "an export with a path as name" says 2 "'../x' is no plain name" check small.cfg --set 'export[0].file="../x"'
 
 # ---- reports --------------------------------------------------------------------------------
