@@ -265,6 +265,13 @@ study; printf 'XXXX' | dd of=s/study.db bs=1 seek=68 conv=notrunc 2>/dev/null
 ok "a database of another program" everywhere 3 's/study.db is not a study, but a database of another program'
 study; echo journal >s/study.db-journal
 ok "a rollback journal beside it" everywhere 3 's/study.db-journal: no study has such a file'
+echo precious >victim
+for f in study.db-wal study.db-shm lock report.html; do
+    study; rm -f s/$f; ln -s ../victim s/$f
+    lamina inspect s
+    lamina run --resume s
+    ok "a link as $f leads to nothing that is written" grep -q '^precious$' victim
+done
 # bytes of texts in place, so that the pages stay sound
 replace()           # FROM TO, of one length
 {
