@@ -11,6 +11,7 @@
 static char folder[200];
 
 /* libconfig 1.5 forgets a string that a syntax error follows. */
+__attribute__((visibility("default")))
 const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void)
 {
