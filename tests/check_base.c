@@ -217,6 +217,29 @@ START_TEST(str_nearest)
 }
 END_TEST
 
+/* One '?' for each byte that is no part of a harmless character. */
+START_TEST(str_tame)
+{
+    static const struct { const char *from, *to; } t[] = {
+        { "plain, \n\ttext", "plain, \n\ttext" }, { "", "" },
+        { "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
+        { "\x1b[31mred\x1b]0;t\x07", "?[31mred?]0;t?" }, { "a\rb\x7f\x08", "a?b??" },
+        { "\xc2\x9b" "31m", "??31m" }, { "\xc2\xa0", "\xc2\xa0" }, { "\x9b" "31m", "?31m" },
+        { "\xe2\x82", "??" }, { "\xff\xc3", "??" }, { "\xe2\x1b[m", "??[m" },
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "%s", t[i].from);
+        lm_str_tame(text, strlen(text));
+        ck_assert_str_eq(text, t[i].to);
+        struct lm_err e = { 0 };
+        lm_fail(&e, LM_EINPUT, "it says '%s'", t[i].from);
+        snprintf(text, sizeof text, "it says '%s'", t[i].to);
+        ck_assert_str_eq(e.text, text);
+    }
+}
+END_TEST
+
 START_TEST(str_for_people)
 {
     char t[32];
@@ -403,6 +426,7 @@ START_TEST(pool_without_threads)
         ck_assert_int_eq(j.hits[i], 1);
     lm_fault_memory(1);
     ck_assert_int_eq(lm_pool_start(3, NULL), LM_ENOMEM);
+    ck_assert_int_eq(lm_pool_start(1025, NULL), LM_ECONFIG);
     ck_assert_int_eq(lm_pool_threads(), 1);
     lm_pool_stop();
 }
@@ -541,6 +565,7 @@ static Suite *base_suite(void)
     tcase_add_test(c, str_grows_and_survives_faults);
     tcase_add_test(c, str_distance);
     tcase_add_test(c, str_nearest);
+    tcase_add_test(c, str_tame);
     tcase_add_test(c, str_for_people);
     tcase_add_test(c, hash_vectors);
     tcase_add_test(c, hash_tells_apart);

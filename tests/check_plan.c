@@ -343,6 +343,7 @@ START_TEST(bad_text_is_refused)
         "plan 1 layers=4\nset a real nan\n", "plan 1 layers=4\nset a real 1e999\n",
         "plan 1 layers=4\nset a int 1\nset a int 1\n", "plan 1 layers=4\nset a 3\n",
         "plan 1 layers=4\nset a int \n", "plan 1 layers=4\nset a int 1.5\n",
+        "plan 1 layers=4\nset a\tb int 1\n", "plan 1 layers=4\nset \x1b[2J int 1\n",
         "plan 1 layers=4\nset ", "plan 1 layers=4\n\n", "plan 1 layers=4\nfoo\n"
     };
     struct lm_plan *p;

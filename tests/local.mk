@@ -26,6 +26,8 @@ tests_check_evaluate_SOURCES = %D%/check_evaluate.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
 
+check_PROGRAMS += %D%/check_broken
+tests_check_broken_SOURCES = %D%/testing.h %D%/check_broken.c
 check_PROGRAMS += %D%/check_pareto %D%/check_search
 tests_check_pareto_SOURCES = %D%/check_pareto.c
 tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.c \
@@ -66,6 +68,7 @@ shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh
+shell_tests += %D%/e2e_broken.sh
 
 # What the end-to-end tests need besides the program: a look into JSON, and a
 # scorer with the wrong sign.
@@ -77,6 +80,7 @@ tests_plugins_reversed_la_SOURCES = %D%/plugins/reversed.c
 tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 %D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log: \
     %D%/json_get$(EXEEXT)
+%D%/e2e_broken.log: %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
 # A format that holds little.
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la
@@ -85,13 +89,15 @@ tests_plugins_plain_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 %D%/e2e_bias.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
+include tests/fuzz/local.mk
+
 TESTS = $(check_PROGRAMS) $(shell_tests)
 TEST_EXTENSIONS = .sh
 AM_TESTS_ENVIRONMENT = \
     LAMINA_SRCDIR='$(abs_top_srcdir)'; export LAMINA_SRCDIR; \
     LAMINA_BUILDDIR='$(abs_top_builddir)'; export LAMINA_BUILDDIR; \
     LAMINA_PLUGIN_PATH='$(abs_top_builddir)/plugins'; export LAMINA_PLUGIN_PATH; \
-    NM='$(NM)'; export NM;
+    NM='$(NM)'; export NM; LAMINA_FUZZ='$(FUZZ_LINK)'; export LAMINA_FUZZ;
 TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/build-aux/tap-driver.sh
 LOG_DRIVER = $(TAP_DRIVER)
 LOG_COMPILER = $(SHELL) $(builddir)/tests/run-check

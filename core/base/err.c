@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* err.c -- recording a failure and putting context in front of it.  Texts that
- * do not fit are cut, never refused: a failure must always get through.      */
+ * do not fit are cut, never refused: a failure must always get through.  They
+ * quote files of strangers, so what could command a terminal is taken out.   */
 #include "base/err.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/str.h"
 
 enum lm_status lm_fail(struct lm_err *e, enum lm_status code, const char *fmt, ...)
 {
@@ -18,6 +21,7 @@ enum lm_status lm_fail(struct lm_err *e, enum lm_status code, const char *fmt, .
     if (vsnprintf(text, sizeof text, fmt, ap) < 0)
         text[0] = '\0';
     va_end(ap);
+    lm_str_tame(text, strlen(text));
     memcpy(e->text, text, sizeof text);
     e->code = code;
     return code;
@@ -44,6 +48,7 @@ enum lm_status lm_err_prefix(struct lm_err *e, const char *fmt, ...)
         old = room;
     memcpy(text + n, e->text, old);
     text[(size_t)n + old] = '\0';
+    lm_str_tame(text, (size_t)n + old);
     memcpy(e->text, text, (size_t)n + old + 1);
     return e->code;
 }

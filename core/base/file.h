@@ -38,6 +38,7 @@ void lm_map_abandon(const char *path, void *data, size_t n);
 bool lm_file_exists(const char *path);
 bool lm_is_folder(const char *path);
 bool lm_is_link(const char *path);                  /* a symbolic link, not followed */
+bool lm_same_file(const char *a, const char *b);    /* by whatever names */
 int64_t lm_file_size(const char *path);             /* -1 */
 int64_t lm_disk_free(const char *path);             /* -1 */
 enum lm_status lm_make_folder(const char *path, struct lm_err *e);  /* and parents */

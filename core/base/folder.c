@@ -32,6 +32,13 @@ bool lm_is_folder(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
+bool lm_same_file(const char *a, const char *b)
+{
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev
+        && x.st_ino == y.st_ino;
+}
+
 int64_t lm_file_size(const char *path)
 {
     struct stat st;

@@ -69,16 +69,18 @@ static void draw(void)
 void lm_log(enum lm_level level, const char *fmt, ...)
 {
     static const char *const name[] = { "debug: ", "", "warning: ", "error: " };
+    char line[4096];
+    va_list ap;
+    va_start(ap, fmt);
+    if (vsnprintf(line, sizeof line, fmt, ap) < 0)
+        line[0] = 0;
+    va_end(ap);
+    lm_str_tame(line, strlen(line));
     pthread_mutex_lock(&log_state.lock);
     if (level >= log_state.least) {
         bool redraw = log_state.drawn;
         wipe();
-        va_list ap;
-        va_start(ap, fmt);
-        fputs(level <= LM_ERROR ? name[level] : "", stderr);
-        vfprintf(stderr, fmt, ap);
-        fputc('\n', stderr);
-        va_end(ap);
+        fprintf(stderr, "%s%s\n", level <= LM_ERROR ? name[level] : "", line);
         if (redraw)
             draw();
         fflush(stderr);
@@ -110,6 +112,7 @@ static void compose(double fraction, const char *detail, double now)
     snprintf(log_state.line, sizeof log_state.line, "%s: %d %%%s%s%s%s", log_state.what,
              (int)(100 * fraction), more, detail != NULL && *detail ? " (" : "",
              detail != NULL ? detail : "", detail != NULL && *detail ? ")" : "");
+    lm_str_tame(log_state.line, strlen(log_state.line));
 }
 
 void lm_progress(double fraction, const char *detail)

@@ -15,6 +15,8 @@
 #include "base/err.h"
 #include "base/mem.h"
 
+enum { MAX_THREADS = 1024 };            /* as run.threads */
+
 typedef void body_fn(void *ctx, int64_t i, uint32_t worker);
 
 static struct {
@@ -121,6 +123,9 @@ enum lm_status lm_pool_start(int threads, struct lm_err *e)
         long online = sysconf(_SC_NPROCESSORS_ONLN);
         threads = online > 0 ? (int)online : 1;
     }
+    if (threads > MAX_THREADS)
+        return lm_fail(e, LM_ECONFIG, "%d threads are too many; at most %d can be asked "
+                       "for (--threads, run.threads)", threads, MAX_THREADS);
     pool.thread = lm_alloc_array((size_t)threads, sizeof *pool.thread, "thread pool");
     if (pool.thread == NULL)
         return lm_fail_memory(e, (size_t)threads * sizeof *pool.thread, "threads");

@@ -72,6 +72,27 @@ void lm_str_free(struct lm_str *t)
     *t = (struct lm_str){ 0 };
 }
 
+/* Bytes of the character that begins at s[0..n), 0: none, or a control one. */
+static size_t harmless(const unsigned char *s, size_t n)
+{
+    size_t k = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
+             : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
+    if (k > n || (k == 1 && (s[0] < 32 || s[0] == 127) && s[0] != '\n' && s[0] != '\t')
+        || (k == 2 && s[0] == 0xc2 && s[1] < 0xa0))
+        return 0;
+    for (size_t i = 1; i < k; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    return k;
+}
+
+void lm_str_tame(char *text, size_t n)
+{
+    for (size_t i = 0, k; i < n; i += k > 0 ? k : 1)
+        if ((k = harmless((const unsigned char *)text + i, n - i)) == 0)
+            text[i] = '?';
+}
+
 /* Optimal string alignment (insert, delete, replace, swap neighbours, no part
  * edited twice), by the usual recurrence with three rows of the table.  Names
  * longer than the limit get the larger length, which is an upper bound.      */

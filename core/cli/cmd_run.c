@@ -76,9 +76,9 @@ enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e)
 static enum lm_status shrink_goal(struct lm_shrink *o, const char *size, const char *latency,
                                   struct lm_err *e)
 {
-    if ((o->to > 0) + (size != NULL) + (latency != NULL) > 1)
+    if ((o->to >= 0) + (size != NULL) + (latency != NULL) > 1)
         return lm_fail(e, LM_ECONFIG, "shrink: give one of --to, --max-size, --max-latency");
-    if (o->to < 0 || o->to > 1)
+    if (o->to == 0 || o->to > 1)
         return lm_fail(e, LM_ECONFIG, "shrink: --to is the share of body parameters to keep, "
                        "above 0 and at most 1");
     if (size && !lm_parse_size(size, &o->max_bytes))
@@ -87,8 +87,8 @@ static enum lm_status shrink_goal(struct lm_shrink *o, const char *size, const c
     if (latency && !lm_parse_ms(latency, &o->max_ms))
         return lm_fail(e, LM_ECONFIG, "shrink: --max-latency: '%s' is not a time; write 20ms",
                        latency);
-    if (!o->to && !size && !latency)
-        o->to = 0.8;
+    if (o->to < 0)                      /* not given */
+        o->to = size || latency ? 0 : 0.8;
     return LM_OK;
 }
 
@@ -144,7 +144,7 @@ static enum lm_status shrink_run(const struct lm_shrink *o, struct lm_err *e)
 
 enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e)
 {
-    struct lm_shrink o = { .out = "./lamina-out", .seed = 1 };
+    struct lm_shrink o = { .out = "./lamina-out", .seed = 1, .to = -1 };
     struct lm_list at;
     const char *size = NULL, *latency = NULL;
     struct lm_str text = { 0 };

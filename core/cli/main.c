@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -85,8 +86,20 @@ static int global_options(int argc, char **argv, const char **plugins, struct lm
     return i;
 }
 
+/* What a terminal shows may come from a stranger's model or study; into files
+ * and pipes it goes as it is.                                                */
 enum lm_status lm_print(const char *text, size_t n, struct lm_err *e)
 {
+    if (isatty(STDOUT_FILENO)) {
+        char *tame = lm_alloc(n + 1, "output");
+        if (!tame)
+            return lm_fail_memory(e, n + 1, "output");
+        memcpy(tame, text, n);
+        lm_str_tame(tame, n);
+        bool whole = fwrite(tame, 1, n, stdout) == n && !fflush(stdout);
+        lm_release(tame);
+        return whole ? LM_OK : lm_fail(e, LM_EIO, "standard output: %s", strerror(errno));
+    }
     if (fwrite(text, 1, n, stdout) != n || fflush(stdout))
         return lm_fail(e, LM_EIO, "standard output: %s", strerror(errno));
     return LM_OK;
@@ -120,8 +133,11 @@ static enum lm_status run(int argc, char **argv, struct lm_err *e)
 int main(int argc, char **argv)
 {
     struct lm_err e = { 0 };
-    signal(SIGPIPE, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);           /* a failed write is an error like others, */
+    signal(SIGXFSZ, SIG_IGN);           /* one over a limit of file sizes, too */
     enum lm_status s = run(argc, argv, &e);
+    if (!s && (fflush(stdout) || ferror(stdout)))
+        s = lm_fail(&e, LM_EIO, "standard output: %s", strerror(errno));
     if (s) {
         if (strstr(e.text, ": error: "))    /* already FILE:LINE: error: ... */
             fprintf(stderr, "%s\n", e.text);

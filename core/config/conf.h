@@ -52,6 +52,8 @@ enum lm_status lm_conf_group(struct lm_conf *parent, const char *key,
                              struct lm_conf **group, struct lm_err *e);
 /* A valid pipeline file again; comments: each value's origin. */
 void lm_conf_write(const struct lm_conf *root, bool comments, struct lm_str *out);
+/* A string as it is written in a file, in quotes; reads back the same. */
+void lm_conf_quote(struct lm_str *out, const char *s);
 /* "ORIGIN: error: ..." as LM_ECONFIG */
 enum lm_status lm_conf_fail(struct lm_err *e, const struct lm_conf *at,
                             const char *fmt, ...) LM_PRINTF(3, 4);

@@ -213,18 +213,17 @@ enum lm_status lm_conf_fail(struct lm_err *e, const struct lm_conf *at,
 
 void lm_conf_real(char out[40], double v)
 {
+    char text[32];
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(out, 32, "%.*g", digits, v);
-        if (strtod(out, NULL) == v)
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v)
             break;
     }
-    char *exp = strchr(out, 'e');
-    if (strpbrk(out, ".ni"))            /* has a point, or is not finite       */
-        return;
-    if (!exp)
-        exp = out + strlen(out);
-    memmove(exp + 2, exp, strlen(exp) + 1);
-    memcpy(exp, ".0", 2);
+    size_t n = strlen(text), whole = strcspn(text, "e");
+    bool point = !strpbrk(text, ".ni"); /* has none, and is finite              */
+    memcpy(out, text, whole);
+    memcpy(out + whole, ".0", 2);
+    memcpy(out + whole + (point ? 2 : 0), text + whole, n - whole + 1);
 }
 
 const char *lm_conf_describe(const struct lm_conf *c, char *out, size_t n)

@@ -10,7 +10,7 @@
 
 struct writer { struct lm_str *out; bool comments; };
 
-static void put_string(struct lm_str *out, const char *s)
+void lm_conf_quote(struct lm_str *out, const char *s)
 {
     lm_str_add(out, "\"");
     for (; *s; s++) {
@@ -45,7 +45,7 @@ static void put_scalar(struct lm_str *out, const struct lm_conf *c)
         lm_str_add(out, "%s", number);
         break;
     default:
-        put_string(out, c->v.s);
+        lm_conf_quote(out, c->v.s);
     }
 }
 

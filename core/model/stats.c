@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/str.h"
 #include "model/segment.h"
 #include "model/stats_file.h"
 
@@ -448,10 +449,12 @@ static enum lm_status check_disk(const struct pass *p, const char *folder,
     int64_t free = lm_disk_free(folder);
     double need = (double)p->layout.head.bytes
                 + 4.0 * (double)p->n_seq * (double)p->length * p->a->hidden;
+    char wanted[32], left[32];
     if (free >= 0 && need > (double)free)
-        return lm_fail(e, LM_EIO, "%s: statistics need %.0f MB of disk and %.0f MB are "
-                       "free; name another cache folder or collect fewer sites", folder,
-                       need / 1e6, (double)free / 1e6);
+        return lm_fail(e, LM_EIO, "%s: statistics need %s of disk and %s are free; set "
+                       "XDG_CACHE_HOME to a larger disk or run `lamina cache clear`",
+                       folder, lm_human_bytes(wanted, need),
+                       lm_human_bytes(left, (double)free));
     return LM_OK;
 }
 

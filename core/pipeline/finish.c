@@ -148,7 +148,7 @@ enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct
     int64_t best = lm_view_pick(v, LM_PICK_BEST);
     int32_t *ids;
     size_t n;
-    if (!t || !o->tokens || !o->prompt || best < 0)
+    if (!t || !o->tokens || !o->prompt || !o->prompt[0] || best < 0)
         return LM_OK;
     enum lm_status st = lm_tokenize(t, o->prompt, strlen(o->prompt), false, &ids, &n, e);
     if (st)
@@ -205,6 +205,9 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     struct lm_model *m = NULL;
     struct lm_str text = { 0 };
     const struct lm_format *ops = format->plugin->ops;
+    if (lm_same_file(lm_model_source(s->bench.model), path))
+        return lm_fail(e, LM_ECONFIG, "%s: the model would overwrite itself; choose another "
+                       "path", path);
     enum lm_status st = reopen(s, v, trial, &plan, &c, e);
     if (st)
         return st;
@@ -239,7 +242,7 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
                                 const char *folder, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
-    char base[4096], path[4608];
+    char base[4096], name[256], path[4608];
     if (lm_view_pick(v, LM_PICK_BEST) < 0)
         return lm_fail(e, LM_EFAILED, "no trial meets the constraints; start a new run with a "
                        "looser bound or a larger budget of the search");
@@ -250,16 +253,12 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
     enum lm_status st = lm_make_folder(base, e);
     for (size_t i = 0; !st && i < p->n_export; i++) {
         struct lm_export_stage *x = &p->export[i];
-        const struct lm_format *ops = x->stage.plugin->ops;
         int64_t trial = lm_view_pick(v, (enum lm_pick)x->o->pick);
         if (trial < 0)
             return lm_conf_fail(e, x->stage.at, "export: pick = \"smallest\" needs what "
                                 "`size` measures; add it to `evaluate`");
-        if (x->o->file)
-            snprintf(path, sizeof path, "%s/%s", base, x->o->file);
-        else
-            snprintf(path, sizeof path, "%s/%s-%s%s", base, lm_pick_names[x->o->pick],
-                     lm_dtype_names[x->o->dtype], ops->suffix ? ops->suffix : "");
+        lm_export_name(x, name);
+        snprintf(path, sizeof path, "%s/%s", base, name);
         st = lm_export_trial(s, v, trial, &x->stage, (uint32_t)x->o->dtype + 1, path,
                              p->options->verify, e);
         if (!st)

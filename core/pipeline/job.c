@@ -40,7 +40,7 @@ static enum lm_status lock(const char *folder, int *fd, struct lm_err *e)
     if (!lm_path_join(path, sizeof path, folder, "lock"))
         return lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
     for (int patience = 20;;) {         /* a process that was killed may still be going */
-        *fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC, 0666);
+        *fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (*fd < 0)
             return lm_fail(e, LM_EIO, "%s: cannot be written; choose another --out", path);
         if (flock(*fd, LOCK_EX | LOCK_NB)) {
@@ -347,7 +347,8 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
 enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_err *e)
 {
     struct lm_store *store;
-    char *text = NULL, *cwd = NULL, real[4096], out[4200];
+    char *text = NULL, *cwd = NULL, real[4096];
+    struct lm_str out = { 0 };
     enum lm_status st = lm_job_study(folder, &store, NULL, e);
     if (st)
         return st;
@@ -362,10 +363,13 @@ enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_
     if (!st && cwd && cwd[0] && chdir(cwd))
         st = lm_fail(e, LM_EINPUT, "%s: the run was started in %s, which is gone", folder, cwd);
     if (!st) {
-        snprintf(out, sizeof out, "run.out=\"%s\"", real);
-        const char *set[] = { out };
-        st = lm_conf_parse(text, "study.db", set, 1, conf, e);
+        lm_str_add(&out, "run.out=");
+        lm_conf_quote(&out, real);
+        const char *set[] = { out.s };
+        st = out.failed ? lm_fail_memory(e, out.n, "the pipeline")
+                        : lm_conf_parse(text, "study.db", set, 1, conf, e);
     }
+    lm_str_free(&out);
     lm_release(text);
     lm_release(cwd);
     return st;

@@ -201,6 +201,31 @@ static enum lm_status open_list(struct lm_pipeline *p, const char *key, enum lm_
     return LM_OK;
 }
 
+void lm_export_name(const struct lm_export_stage *x, char out[256])
+{
+    const struct lm_format *f = x->stage.plugin->ops;
+    if (x->o->file)
+        snprintf(out, 256, "%s", x->o->file);
+    else
+        snprintf(out, 256, "%s-%s%s", lm_pick_names[x->o->pick],
+                 lm_dtype_names[x->o->dtype], f->suffix ? f->suffix : "");
+}
+
+/* The i-th export takes no name of those before it. */
+static enum lm_status new_name(const struct lm_pipeline *p, size_t i, struct lm_err *e)
+{
+    char name[256], other[256];
+    lm_export_name(&p->export[i], name);
+    for (size_t k = 0; k < i; k++) {
+        lm_export_name(&p->export[k], other);
+        if (!strcmp(name, other))
+            return lm_conf_fail(e, p->export[i].stage.at, "export[%zu] would overwrite "
+                                "export/%s of export[%zu]; give one of them another `file`",
+                                i, name, k);
+    }
+    return LM_OK;
+}
+
 static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
 {
     static const char *const skip[] = { "dtype", "pick", "file", NULL };
@@ -225,9 +250,11 @@ static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
             return s;
         x->o = x->opt.config;
         const char *file = x->o->file;
-        if (file && (!*file || *file == '.' || strchr(file, '/')))
+        if (file && (!*file || *file == '.' || strchr(file, '/') || strlen(file) > 255))
             return lm_conf_fail(e, at, "export: file: '%s' is no plain name; exports go to "
                                 "export/ in the run folder", file);
+        if ((s = new_name(p, i, e)))
+            return s;
         if ((s = lm_stage_create(&x->stage, NULL, NULL, e)))
             return s;
         x->limits.struct_size = sizeof x->limits;

@@ -41,6 +41,9 @@ struct lm_export_stage {
     bool asked;                         /* ... of the model */
 };
 
+/* Of the file in export/ that it writes. */
+void lm_export_name(const struct lm_export_stage *x, char out[256]);
+
 struct lm_pipeline {
     struct lm_conf *conf;
     struct lm_run *run;

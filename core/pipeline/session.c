@@ -217,15 +217,8 @@ static enum lm_status make_stats(struct lm_session *s, struct lm_err *e)
     if (st || (st = lm_make_folder(folder, e)) ||
         (st = lm_run_sample(s->pipeline->run, "calibration", &ids, &n, &length, e)))
         return st;
-    int64_t need = lm_stats_bytes(lm_model_arch(s->bench.model), needs, sites);
-    int64_t free_bytes = lm_disk_free(folder);
-    if (free_bytes >= 0 && need > free_bytes)
-        st = lm_fail(e, LM_EIO, "%s: the statistics need %.1f GB of disk, %.1f GB are free; "
-                     "set XDG_CACHE_HOME to a larger disk or run `lamina cache clear`",
-                     folder, (double)need / 1e9, (double)free_bytes / 1e9);
-    else
-        st = lm_stats_collect(s->bench.engine, ids, n, length, needs, sites, folder,
-                              &s->bench.stats, e);
+    st = lm_stats_collect(s->bench.engine, ids, n, length, needs, sites, folder,
+                          &s->bench.stats, e);
     lm_release(ids);
     return st;
 }

@@ -226,19 +226,6 @@ static struct effort choose_effort(const struct lm_shrink *o, const struct facts
     return efforts[i];
 }
 
-static void quoted(struct lm_str *out, const char *s)
-{
-    lm_str_put(out, "\"", 1);
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            lm_str_put(out, "\\", 1);
-        if (*s == '$')
-            lm_str_put(out, "$", 1);    /* no substitution */
-        lm_str_put(out, s, 1);
-    }
-    lm_str_put(out, "\"", 1);
-}
-
 static void add_inputs(const struct lm_shrink *o, const struct facts *f,
                        const struct effort *effort, struct lm_str *t)
 {
@@ -247,13 +234,13 @@ static void add_inputs(const struct lm_shrink *o, const struct facts *f,
     lm_str_add(t, "# Written by `lamina shrink`; change it and run it with `lamina run`.\n"
                "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; finalists = 1; out = ",
                (long long)o->seed, (long long)o->threads);
-    quoted(t, o->out);
+    lm_conf_quote(t, o->out);
     lm_str_add(t, "; };\nmodel: { path = ");
-    quoted(t, o->model);
+    lm_conf_quote(t, o->model);
     lm_str_add(t, "; };\n\n# Disjoint parts of one text.\ndata: {\n");
     for (size_t i = 0; i < 3; i++) {
         lm_str_add(t, "  %s: { path = ", part[i].name);
-        quoted(t, f->text);
+        lm_conf_quote(t, f->text);
         lm_str_add(t, "; part = [%.2f, %.2f];", part[i].from, part[i].to);
         if (i == 0)
             lm_str_add(t, " sequences = %lld; length = %lld;", (long long)effort->calibration,

@@ -9,8 +9,13 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "plan/plan.h"
 
-enum { MAX_LAYERS = 1000 };
+/* Those of model files; a set of a plan takes memory and time by them. */
+enum {
+    MAX_LAYERS = 1000, MAX_HIDDEN = 65536, MAX_HEAD_DIM = 4096, MAX_HEADS = 4096,
+    MAX_VOCAB = 4 << 20, MAX_FF = 1 << 20
+};
 
 void lm_view_free(struct lm_study *s)
 {
@@ -141,7 +146,8 @@ static enum lm_status load_metrics(struct lm_study *s, const char *p, struct lm_
         int objective, maximise;
         if (!next_line(&p, line, sizeof line) ||
             sscanf(line, "%95s %23s %d %d", s->metric[i].name, s->metric[i].unit,
-                   &objective, &maximise) != 4 || objective >= LM_MAX_STAGES)
+                   &objective, &maximise) != 4 || objective >= LM_MAX_STAGES ||
+            !lm_plan_names(s->metric[i].name) || !lm_plan_names(s->metric[i].unit))
             return damaged(e, "list of metrics");
         if (!strcmp(s->metric[i].unit, "-"))
             s->metric[i].unit[0] = 0;
@@ -164,7 +170,9 @@ static enum lm_status load_arch(struct lm_study *s, const char *p, struct lm_err
     a->family = a->name = "";
     if (!next_line(&p, line, sizeof line) ||
         sscanf(line, "%d %d %d %d", &a->n_layer, &a->hidden, &a->head_dim, &a->vocab) != 4 ||
-        a->n_layer < 1 || a->n_layer > MAX_LAYERS)
+        a->n_layer < 1 || a->n_layer > MAX_LAYERS || a->hidden < 1 ||
+        a->hidden > MAX_HIDDEN || a->head_dim < 1 || a->head_dim > MAX_HEAD_DIM ||
+        a->vocab < 1 || a->vocab > MAX_VOCAB)
         return damaged(e, "architecture");
     s->shape = lm_alloc_array((size_t)a->n_layer, sizeof *s->shape, "study");
     if (!s->shape)
@@ -174,7 +182,8 @@ static enum lm_status load_arch(struct lm_study *s, const char *p, struct lm_err
         struct lm_layer_shape *l = &s->shape[i];
         if (!next_line(&p, line, sizeof line) ||
             sscanf(line, "%d %d %d", &l->n_head, &l->n_kv, &l->n_ff) != 3 ||
-            l->n_head < 0 || l->n_kv < 0 || l->n_ff < 0 ||
+            l->n_head < 0 || l->n_head > MAX_HEADS || l->n_kv < 0 || l->n_ff < 0 ||
+            l->n_ff > MAX_FF ||
             (l->n_kv ? l->n_head % l->n_kv : l->n_head))
             return damaged(e, "architecture");
     }

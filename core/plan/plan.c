@@ -219,6 +219,15 @@ const struct lm_setting *lm_plan_setting(const struct lm_plan *p, const char *na
     return NULL;
 }
 
+/* Printable ASCII without blanks: what the text of a plan can hold. */
+bool lm_plan_names(const char *name)
+{
+    const char *p = name;
+    while (*p > ' ' && *p < 127)
+        p++;
+    return p > name && !*p;
+}
+
 /* Inserted by name, so that the list is sorted at every moment. */
 enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
                            union lm_value v, struct lm_err *e)
@@ -229,7 +238,7 @@ enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
 
     if (kind == LM_GENE_SUBSET || kind < LM_GENE_BOOL || kind > LM_GENE_SUBSET)
         return lm_fail(e, LM_EBUG, "setting '%s' is no single value", name);
-    if (!name[0] || name[strcspn(name, " \t\r\n")])
+    if (!lm_plan_names(name))
         return lm_fail(e, LM_EBUG, "'%s' cannot name a setting", name);
     while (at < p->n_setting && strcmp(p->setting[at].name, name) < 0)
         at++;

@@ -60,6 +60,8 @@ void lm_plan_text(const struct lm_plan *p, struct lm_str *out);
 enum lm_status lm_plan_parse(const struct lm_arch *dense, const char *text,
                              struct lm_plan **p, struct lm_err *e);
 bool lm_keep_has(const struct lm_keep *k, int32_t i);
+/* Whether that can be the name of a setting. */
+bool lm_plan_names(const char *name);
 /* Value of a setting, or NULL. */
 const struct lm_setting *lm_plan_setting(const struct lm_plan *p, const char *name);
 /* Shape of a layer under the plan. */

@@ -235,6 +235,8 @@ static enum lm_status read_setting(struct reader *r)
         return bad(r, "expected NAME KIND VALUE");
     memcpy(name, r->at, n);
     name[n] = '\0';
+    if (!lm_plan_names(name))
+        return bad(r, "the name of a setting is not printable");
     r->at += n + 1;
     for (kind = LM_GENE_BOOL; kind <= LM_GENE_CHOICE; kind++)
         if (take(r, kind_word[kind]))

@@ -20,6 +20,7 @@
 
 #include <math.h>
 #include <sqlite3.h>
+#include <stdio.h>
 #include <string.h>
 
 enum {
@@ -331,9 +332,16 @@ static enum lm_status connect(struct lm_store *s, bool create, struct lm_err *e)
 enum lm_status lm_store_open(const char *path, bool create, struct lm_store **out,
                              struct lm_err *e)
 {
+    char journal[4200];
     *out = NULL;
+    snprintf(journal, sizeof journal, "%s-journal", path);
     if (!create && (!lm_file_exists(path) || lm_is_folder(path)))
         return lm_fail(e, LM_EINPUT, "%s: there is no study here", path);
+    /* SQLite would obey a stranger's rollback journal, which can name any file to be
+     * removed; a study has a log (WAL) instead. */
+    if (!create && (lm_file_exists(journal) || lm_is_link(journal)))
+        return lm_fail(e, LM_EINPUT, "%s: no study has such a file; remove it if you "
+                       "trust the study", journal);
     struct lm_store *s = lm_alloc(sizeof *s, "store");
     if (!s)
         return lm_fail_memory(e, sizeof *s, "the study");
