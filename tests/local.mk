@@ -47,7 +47,8 @@ check_PROGRAMS += %D%/check_formats
 tests_check_formats_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
     %D%/check_formats.c %D%/check_formats_bad.c
 
-check_PROGRAMS += %D%/check_families
+check_PROGRAMS += %D%/check_families %D%/check_convert
+tests_check_convert_SOURCES = %D%/testing.h %D%/check_convert.c
 tests_check_families_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
     %D%/engine_kit.h %D%/check_families.c
 

@@ -47,7 +47,7 @@ enum lm_status lm_remove_file(const char *path, struct lm_err *e);
 /* With the files in it; one that holds folders is left alone (LM_ECONFIG). */
 enum lm_status lm_remove_folder(const char *path, struct lm_err *e);
 /* Renames a complete folder; `to` may be a folder of files, which is set aside as
- * TO.old and removed when the new one is in its place.                        */
+ * FROM.old and removed when the new one is in its place.                      */
 enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e);
 /* Names in a folder, sorted; lm_release each and the array. */
 enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,

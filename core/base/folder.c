@@ -254,7 +254,7 @@ enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e
     size_t n = 0;
     if (!lm_file_exists(to) || lm_folder_is_empty(to))
         return lm_move_file(from, to, e);
-    int w = snprintf(old, sizeof old, "%s.old", to);
+    int w = snprintf(old, sizeof old, "%s.old", from);
     if (w < 0 || (size_t)w >= sizeof old || lm_file_exists(old))
         return lm_fail(e, LM_EIO, "cannot replace '%s': '%s' is in the way", to, old);
     enum lm_status s = list_files(to, &names, &n, e);

@@ -19,7 +19,7 @@
 
 enum { PATH = 4096 };
 
-struct paths { char out[PATH], fresh[PATH]; };
+struct paths { char out[PATH], fresh[PATH], old[PATH]; };     /* old: see file.h */
 
 /* Where `out` is written first: beside it, so that it can be moved. */
 static enum lm_status name_paths(struct paths *p, const struct lm_convert *c,
@@ -32,6 +32,7 @@ static enum lm_status name_paths(struct paths *p, const struct lm_convert *c,
         return lm_fail(e, LM_ECONFIG, "OUT has %s", n ? "too long a path" : "no name");
     snprintf(p->out, sizeof p->out, "%.*s", (int)n, c->out);
     snprintf(p->fresh, sizeof p->fresh, "%.*s.partial%s", (int)n, c->out, suffix);
+    snprintf(p->old, sizeof p->old, "%.*s.partial.old", (int)n, c->out);
     return LM_OK;
 }
 
@@ -121,10 +122,13 @@ static enum lm_status write_folder(struct lm_stage *f, const struct lm_model *m,
     struct lm_err ignored = { 0 };
     struct lm_export x = { .struct_size = sizeof x, .path = p->fresh,
                            .dtype = c->dtype, .parent = m };
-    enum lm_status s = lm_file_exists(p->fresh) ? lm_remove_folder(p->fresh, e) : LM_OK;
-    if (s)
-        return s;
-    s = write_model(f, m, &x, e);
+    enum lm_status s = LM_OK;
+    if (lm_file_exists(p->fresh))       /* of a conversion that was killed */
+        s = lm_remove_folder(p->fresh, e);
+    if (!s && lm_file_exists(p->old))
+        s = lm_remove_folder(p->old, e);
+    if (!s)
+        s = write_model(f, m, &x, e);
     if (!s)
         s = lm_move_folder(p->fresh, p->out, e);
     if (s && lm_file_exists(p->fresh))
