@@ -33,7 +33,7 @@ for c in shrink run check eval generate tokenize export report; do
     ok "$c has the options that its usage shows" documented $c
 done
 for p in random chain nsga2 lagrangian layers blocks kv_groups ffn magnitude wanda \
-    block_influence none least_squares perplexity kl size macs latency cpu reference \
+    block_influence none least_squares perplexity kl size macs latency command cpu reference \
     hf gguf table json html; do
     ok "help $p" prints "^$p " help $p
 done

@@ -41,6 +41,9 @@ bool lm_is_link(const char *path);                  /* a symbolic link, not foll
 int64_t lm_file_size(const char *path);             /* -1 */
 int64_t lm_disk_free(const char *path);             /* -1 */
 enum lm_status lm_make_folder(const char *path, struct lm_err *e);  /* and parents */
+/* A file, or a folder with all that is in it; links are not followed.  What is
+ * not there is removed already.                                             */
+enum lm_status lm_remove_tree(const char *path, struct lm_err *e);
 /* Names in a folder, sorted; lm_release each and the array. */
 enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
                               struct lm_err *e);

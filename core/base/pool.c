@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 typedef void body_fn(void *ctx, int64_t i, uint32_t worker);
 
@@ -52,8 +53,10 @@ void lm_cancel(bool on)
 static void on_signal(int number)
 {
     (void)number;
-    if (atomic_exchange(&canceled, true))
+    if (atomic_exchange(&canceled, true)) {
+        lm_process_kill();
         _exit(130);
+    }
 }
 
 void lm_cancel_on_signals(void)

@@ -25,6 +25,9 @@ extern const struct lm_command lm_commands[];       /* ends with name == NULL */
 enum lm_status lm_flags_parse(int argc, char **argv, const struct lm_flag *flag,
                               size_t n_flag, struct lm_list *position, size_t min,
                               size_t max, bool *help, struct lm_err *e);
+/* The flag that lets `command` evaluators run: a row of a table. */
+#define LM_FLAG_COMMANDS(to) { "allow-commands", 'b', to, NULL, \
+    "let `command` evaluators run their programs" }
 /* "100MB", "1.5GiB", "200000" -> bytes; "20ms", "0.02s" -> milliseconds. */
 bool lm_parse_size(const char *text, double *bytes);
 bool lm_parse_ms(const char *text, double *ms);

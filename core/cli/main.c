@@ -15,7 +15,7 @@
 const struct lm_command lm_commands[] = {
     { "shrink", "MODEL [--to 0.8 | --max-size 100MB | --max-latency 20ms] [--text FILE] "
       "[--out DIR] [--minutes N] [--dry-run]", "make a model smaller with good defaults", lm_cmd_shrink },
-    { "run", "FILE [--set PATH=VALUE]... [--dry-run] | --resume DIR",
+    { "run", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands] | --resume DIR",
       "run a pipeline file", lm_cmd_run },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },
@@ -23,7 +23,7 @@ const struct lm_command lm_commands[] = {
     { "help", "[COMMAND | PLUGIN]", "explain a command or a plugin's options", lm_cmd_help },
     { "inspect", "MODEL | RUN", "say what a model or a run folder holds", lm_cmd_inspect },
     { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
-      "[--threads N] [--json]", "measure a model", lm_cmd_eval },
+      "[--threads N] [--allow-commands] [--json]", "measure a model", lm_cmd_eval },
     { "generate", "MODEL (--prompt TEXT | --ids 1,2,3) [--tokens N] [--greedy | "
       "--temperature T --top-p P --seed S] [--ignore-eos] [--backend ...] [--threads N] "
       "[--json]", "continue a text", lm_cmd_generate },
@@ -119,6 +119,7 @@ int main(int argc, char **argv)
 {
     struct lm_err e = { 0 };
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGCHLD, SIG_DFL);           /* a parent may have had it ignored */
     enum lm_status s = run(argc, argv, &e);
     if (s) {
         if (strstr(e.text, ": error: "))    /* already FILE:LINE: error: ... */

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/codec.h"
+#include "pipeline/commands.h"
 #include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 
@@ -300,7 +301,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
         (s = open_goals(p, "objectives", p->objective, &p->n_objective, false, e)) ||
         (s = open_goals(p, "constraints", p->constraint, &p->n_constraint, true, e)) ||
         (s = open_single(p, LM_SEARCH, "search", NULL, &p->search, e)) ||
-        (s = open_exports(p, e)))
+        (s = open_exports(p, e)) || (s = lm_commands_offers(p, e)))
         return s;
     return lm_negotiate(p, e);
 }

@@ -40,6 +40,14 @@ struct lm_export_stage {
     struct lm_limits limits;
 };
 
+/* How an evaluator wants candidates to be written for its command. */
+struct lm_offer_stage {
+    const struct lm_stage *by;
+    const char *format;
+    uint32_t dtype;
+    struct lm_limits limits;
+};
+
 struct lm_pipeline {
     struct lm_conf *conf;
     struct lm_run *run;
@@ -58,6 +66,8 @@ struct lm_pipeline {
     struct lm_stage repair, backend, search;
     struct lm_goal objective[LM_MAX_STAGES], constraint[LM_MAX_STAGES];
     size_t n_objective, n_constraint;
+    struct lm_offer_stage offer[2 * LM_MAX_STAGES];
+    size_t n_offer;
 };
 
 /* Takes over conf, also on failure. */
@@ -77,7 +87,6 @@ int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);
 /* Name of metric i into out; false behind the last.  m may be NULL. */
 bool lm_metric_at(const struct lm_stage *stage, size_t n, int i, char *out, size_t size,
                   const struct lm_metric **m);
-const struct lm_metric *lm_evaluator_metric(const struct lm_evaluator *ops, size_t i);
 /* dtype the study counts sizes in: that of the first export, else f16. */
 uint32_t lm_pipeline_dtype(const struct lm_pipeline *p);
 /* Statistics and site kinds the pipeline's scorers and repair need. */
