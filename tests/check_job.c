@@ -6,6 +6,8 @@
  * leaves a folder that can be gone on with: `run --resume`, or a new run where
  * no study had begun, ends with the report of a run that nothing disturbed.
  *
+ * A command evaluator is part of it, so programs start and end at every k.
+ *
  * k runs through 1..DENSE and then in about 40 steps; with LAMINA_LONG in
  * the environment (`make check-long`) through every number.                  */
 #include <ftw.h>
@@ -13,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "loader/loader.h"
 #include "pipeline/job.h"
 #include "testing.h"
@@ -45,7 +48,9 @@ static enum lm_status small_conf(struct lm_conf **conf, struct lm_err *e)
         "prune = ( { use = \"kv_groups\"; }, { use = \"ffn\"; levels = [0.5]; } );\n"
         "repair: { use = \"least_squares\"; };\n"
         "evaluate = ( { use = \"kl\"; text = \"%s\"; window = 16; windows = 2; },\n"
-        "             { use = \"size\"; } );\n"
+        "             { use = \"size\"; },\n"
+        "             { use = \"command\"; metrics = [ \"x\" ];\n"
+        "               command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; } );\n"
         "objectives = ( { metric = \"kl.nats\"; }, { metric = \"size.bytes\"; } );\n"
         "search: { use = \"chain\"; stages = ( { use = \"random\"; budget = 3; },\n"
         "          { use = \"nsga2\"; population = 4; budget = 6; } ); };\n"
@@ -114,6 +119,7 @@ static void setup(void)
     snprintf(cache, sizeof cache, "%s/cache", root);
     setenv("XDG_CACHE_HOME", cache, 1);
     lm_log_level(LM_ERROR);
+    lm_process_allow(true);
     snprintf(path, sizeof path, "%s/text.txt", root);
     ck_assert_ok(lm_write_file(path, "Mia has two apples and Tom has four. They go home "
                                "and count them, one and two and three, until the evening "

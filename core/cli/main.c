@@ -33,6 +33,7 @@ const struct lm_command lm_commands[] = {
       "write a trial as a model", lm_cmd_export },
     { "report", "RUN", "write a run's reports again", lm_cmd_report },
     { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)", lm_cmd_cache },
+    { "doctor", "[--json]", "examine this machine and this installation", lm_cmd_doctor },
     { NULL, NULL, NULL, NULL }
 };
 
