@@ -108,10 +108,10 @@ static enum lm_status start(const char *const *argv, int *pipes, pid_t *pid,
     enum lm_status s = LM_OK;
     if (pipe2(pipes, O_CLOEXEC) || pipe2(pipes + 2, O_CLOEXEC) ||
         fcntl(pipes[0], F_SETFL, O_NONBLOCK) || fcntl(pipes[2], F_SETFL, O_NONBLOCK))
-        s = lm_fail(e, LM_EFAILED, "no pipe for a command: %s", strerror(errno));
+        s = lm_fail(e, LM_ENOMEM, "no pipe for a command: %s", strerror(errno));
     int bad = s ? 0 : spawn(argv, pipes, pid);
-    if (bad)
-        s = lm_fail(e, bad == ENOMEM ? LM_ENOMEM : LM_EFAILED,
+    if (bad)                            /* EAGAIN: too many processes */
+        s = lm_fail(e, bad == ENOMEM || bad == EAGAIN ? LM_ENOMEM : LM_EFAILED,
                     "cannot start '%s': %s", argv[0], strerror(bad));
     close_all(pipes + 1, 1);
     close_all(pipes + 3, 1);
@@ -175,10 +175,15 @@ static void watch(const struct lm_process *p, pid_t pid, int *pipes,
                   struct lm_process_end *end, bool *canceled)
 {
     double begin = lm_clock(), asked = -1;
+    int tick = 1;                       /* a pipe that closes wakes; an end does not */
     while (!has_ended(pid)) {
         struct pollfd f[] = { { .fd = pipes[0], .events = POLLIN },
                               { .fd = pipes[2], .events = POLLIN } };
-        poll(f, 2, TICK_MS);
+        poll(f, 2, tick);
+        if (tick < TICK_MS)
+            tick *= 2;
+        if (f[0].revents || f[1].revents)
+            tick = 1;
         read_all(p, pipes, end);
         *canceled |= lm_canceled();
         end->late |= !*canceled && !end->wordy && lm_clock() - begin > p->seconds;
