@@ -20,7 +20,8 @@ const struct lm_command lm_commands[] = {
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },
     { "list", "[KIND]", "list the plugins that can be used", lm_cmd_list },
-    { "help", "[COMMAND | PLUGIN]", "explain a command or a plugin's options", lm_cmd_help },
+    { "help", "[COMMAND | PLUGIN | pipeline] [--man] [--completion bash|zsh|fish]",
+      "explain a command, a plugin's options or the groups of a pipeline file", lm_cmd_help },
     { "inspect", "MODEL | RUN", "say what a model or a run folder holds", lm_cmd_inspect },
     { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
       "[--threads N] [--allow-commands] [--json]", "measure a model", lm_cmd_eval },

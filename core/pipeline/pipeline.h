@@ -87,6 +87,9 @@ int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);
 /* Name of metric i into out; false behind the last.  m may be NULL. */
 bool lm_metric_at(const struct lm_stage *stage, size_t n, int i, char *out, size_t size,
                   const struct lm_metric **m);
+/* Group i of a pipeline file as a schema, for help: name, summary, options; NULL
+ * behind the last.                                                          */
+const struct lm_module *lm_pipeline_group(size_t i);
 /* dtype the study counts sizes in: that of the first export, else f16. */
 uint32_t lm_pipeline_dtype(const struct lm_pipeline *p);
 /* Statistics and site kinds the pipeline's scorers and repair need. */
