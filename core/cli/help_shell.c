@@ -95,13 +95,13 @@ static void bash_values(struct writer *w, const struct lm_flag *f)
         return;
     lm_str_add(w->out, "    %s:--%s) ", w->command, f->name);
     if (h.what == WORDS)
-        lm_str_add(w->out, "words='%s' ;;\n", h.words);
+        lm_str_add(w->out, "words='%s' files= ;;\n", h.words);
     else if (h.what == PLUGINS)
-        lm_str_add(w->out, "words=$(lamina list %s %s) ;;\n", h.words, names);
+        lm_str_add(w->out, "words=$(lamina list %s %s) files= ;;\n", h.words, names);
     else if (h.what == FILES)
         lm_str_add(w->out, "words= files=y ;;\n");
     else
-        lm_str_add(w->out, "words= ;;\n");
+        lm_str_add(w->out, "words= files= ;;\n");
 }
 
 static void bash_argument(struct lm_str *out, const char *command)
