@@ -112,17 +112,17 @@ static int vector_level(char *out, size_t size)
 {
     *out = 0;
 #if defined __x86_64__ || defined __i386__
-    static const char *const name[] = { "sse4.2", "avx", "avx2", "fma", "f16c", "avx512f",
+    static const char *const name[] = { "sse4.2", "avx", "avx2", "fma", "avx512f",
                                         "avx512bf16", "avx512vnni" };
     bool has[] = { __builtin_cpu_supports("sse4.2"), __builtin_cpu_supports("avx"),
         __builtin_cpu_supports("avx2"), __builtin_cpu_supports("fma"),
-        __builtin_cpu_supports("f16c"), __builtin_cpu_supports("avx512f"),
+        __builtin_cpu_supports("avx512f"),
         __builtin_cpu_supports("avx512bf16"), __builtin_cpu_supports("avx512vnni") };
     size_t at = 0;
     for (size_t i = 0; i < sizeof has / sizeof *has; i++)
         if (has[i])
             at += (size_t)snprintf(out + at, size - at, "%s%s", at ? " " : "", name[i]);
-    return has[5] ? 3 : has[2] && has[3] ? 2 : has[1] ? 1 : 0;
+    return has[4] ? 3 : has[2] && has[3] ? 2 : has[1] ? 1 : 0;
 #else
     (void)size;
     return -1;
