@@ -50,7 +50,7 @@ static enum lm_status small_conf(struct lm_conf **conf, struct lm_err *e)
         "evaluate = ( { use = \"kl\"; text = \"%s\"; window = 16; windows = 2; },\n"
         "             { use = \"size\"; } );\n"
         "final = ( { use = \"command\"; metrics = [ \"x\" ];\n"
-        "            command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; } );\n"
+        "  command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; } );\n"
         "objectives = ( { metric = \"kl.nats\"; }, { metric = \"size.bytes\"; } );\n"
         "search: { use = \"chain\"; stages = ( { use = \"random\"; budget = 3; },\n"
         "          { use = \"nsga2\"; population = 4; budget = 6; } ); };\n"

@@ -24,8 +24,8 @@ void lm_process_allow(bool on);
 bool lm_process_allowed(void);
 /* Runs it to its end, whatever that is: LM_OK, and end says how.  LM_ECONFIG:
  * commands are not allowed; LM_EFAILED: it could not be started; LM_ENOMEM: no
- * program could; LM_ECANCELED: Ctrl-C came.  No process of its group is left in any case.  lm_process_free
- * end afterwards, also on failure.                                  [main] */
+ * program could; LM_ECANCELED: Ctrl-C came.  No process of its group is left in
+ * any case.  lm_process_free end afterwards, also on failure.        [main] */
 enum lm_status lm_process_run(const struct lm_process *p, struct lm_process_end *end,
                               struct lm_err *e);
 void lm_process_free(struct lm_process_end *end);

@@ -32,7 +32,7 @@ struct doctor {
     size_t n_error;
 };
 
-/* ---- facts and complaints ------------------------------------------------------------- */
+/* ---- facts and complaints --------------------------------------------------------- */
 
 static void say(struct doctor *d, const char *key, const char *fmt, ...) LM_PRINTF(3, 4);
 static void complain(struct doctor *d, bool error, const char *fmt, ...) LM_PRINTF(3, 4);
@@ -85,7 +85,7 @@ static void complain(struct doctor *d, bool error, const char *fmt, ...)
     lm_jsonw_end(&d->complaint, '}');
 }
 
-/* ---- processor and memory ----------------------------------------------------------- */
+/* ---- processor and memory --------------------------------------------------------- */
 
 /* The rest of the line of a /proc file that begins with key, without ": ". */
 static bool proc_line(const char *path, const char *key, char *out, size_t size)
@@ -141,8 +141,8 @@ static int processor(struct doctor *d)
     say(d, "cores", "%ld online, %d for this process", online, usable);
     say(d, "features", "%s", *features ? features : "not known for this processor");
     if (usable < online)
-        complain(d, false, "%ld cores are online, this process may use %d; say --threads %d "
-                 "(run.threads in a pipeline)", online, usable, usable);
+        complain(d, false, "%ld cores are online, this process may use %d; say --threads "
+                 "%d (run.threads in a pipeline)", online, usable, usable);
     return level;
 }
 
@@ -161,7 +161,7 @@ static void memory(struct doctor *d)
                  "default)", left);
 }
 
-/* ---- BLAS --------------------------------------------------------------------------- */
+/* ---- BLAS ------------------------------------------------------------------------- */
 
 /* GFLOP/s of one thread; NAN when a product comes out wrong.  With ones, and the
  * column number in B, every sum is exact.                                   */
@@ -198,8 +198,8 @@ static int core_level(const char *core)
         { "Prescott", 0 }, { "Core2", 0 }, { "Penryn", 0 }, { "Dunnington", 0 },
         { "Nehalem", 0 }, { "Athlon", 0 }, { "Opteron", 0 }, { "Opteron_SSE3", 0 },
         { "Barcelona", 0 }, { "Bobcat", 0 }, { "Atom", 0 }, { "Nano", 0 },
-        { "Sandybridge", 1 }, { "Bulldozer", 1 }, { "Piledriver", 1 }, { "Steamroller", 1 },
-        { "Excavator", 2 }, { "Haswell", 2 }, { "Zen", 2 }, { "SkylakeX", 3 },
+        { "Sandybridge", 1 }, { "Bulldozer", 1 }, { "Piledriver", 1 },
+        { "Steamroller", 1 }, { "Excavator", 2 }, { "Haswell", 2 }, { "Zen", 2 }, { "SkylakeX", 3 },
         { "Cooperlake", 3 }, { "SapphireRapids", 3 } };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(core, known[i].name))
@@ -218,22 +218,22 @@ static enum lm_status blas(struct doctor *d, int level, struct lm_err *e)
     say(d, "BLAS core", "%s", core);
     number(d, "sgemm_gflops", rate);
     if (isnan(rate))
-        complain(d, true, "a product of matrices came out wrong: this BLAS cannot be used "
-                 "(core %s)", core);
+        complain(d, true, "a product of matrices came out wrong: this BLAS cannot be "
+                 "used (core %s)", core);
     else
         say(d, "sgemm", "%.1f GFLOP/s with one thread", rate);
     if (forced && *forced)
-        complain(d, false, "OPENBLAS_CORETYPE=%s is set: results and speed are those of that "
-                 "core, runs of other shells may differ", forced);
+        complain(d, false, "OPENBLAS_CORETYPE=%s is set: results and speed are those of "
+                 "that core, runs of other shells may differ", forced);
     int has = core_level(core);
     if (has >= 0 && level >= 2 && has < 2)
-        complain(d, false, "BLAS uses its kernels for %s, this processor can do better (AVX2)"
-                 "%s", core, forced ? "; unset OPENBLAS_CORETYPE"
+        complain(d, false, "BLAS uses its kernels for %s, this processor can do better "
+                 "(AVX2)%s", core, forced ? "; unset OPENBLAS_CORETYPE"
                  : "; a newer OpenBLAS may know it, else set OPENBLAS_CORETYPE=Haswell");
     return LM_OK;
 }
 
-/* ---- plugins ------------------------------------------------------------------------- */
+/* ---- plugins ---------------------------------------------------------------------- */
 
 static void broken(void *ctx, const char *why)
 {
@@ -262,12 +262,12 @@ static enum lm_status plugins(struct doctor *d, struct lm_err *e)
     number(d, "plugin_count", (double)n);
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++)
         if (!count[needed[i]])
-            complain(d, true, "there is no plugin of kind %s: install Lamina again, or set "
-                     "LAMINA_PLUGIN_PATH", lm_kind_name(needed[i]));
+            complain(d, true, "there is no plugin of kind %s: install Lamina again, or "
+                     "set LAMINA_PLUGIN_PATH", lm_kind_name(needed[i]));
     return LM_OK;
 }
 
-/* ---- cache, terminal, drivers ---------------------------------------------------------- */
+/* ---- cache, terminal, drivers ----------------------------------------------------- */
 
 static double folder_bytes(const char *folder, int depth)
 {
@@ -302,12 +302,13 @@ static void cache(struct doctor *d)
     number(d, "cache_free_bytes", room);
     snprintf(path, sizeof path, "%s/doctor-%ld", folder, (long)getpid());
     if (lm_make_folder(folder, &e) || lm_write_file(path, "", 0, &e))
-        complain(d, true, "the cache folder cannot be written: %s; set XDG_CACHE_HOME", e.text);
+        complain(d, true, "the cache folder cannot be written: %s; set XDG_CACHE_HOME",
+                 e.text);
     else
         unlink(path);
     if (room >= 0 && room < 1e9)
-        complain(d, false, "only %s are free where the cache is; set XDG_CACHE_HOME to a larger "
-                 "disk or run `lamina cache clear`", left);
+        complain(d, false, "only %s are free where the cache is; set XDG_CACHE_HOME to a "
+                 "larger disk or run `lamina cache clear`", left);
 }
 
 static void terminal(struct doctor *d)
@@ -337,7 +338,7 @@ static void drivers(struct doctor *d)
     }
 }
 
-/* ---- the command ----------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------ */
 
 static enum lm_status print(struct doctor *d, struct lm_err *e)
 {

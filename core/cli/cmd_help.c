@@ -17,9 +17,9 @@ static void pipeline_help(struct lm_str *out)
         lm_str_add(out, "\n%s: %s\n", g->name, g->summary);
         lm_options_list(g, out);
     }
-    lm_str_add(out, "\nscore, prune, evaluate, final, report (lists), repair, search, backend: "
-               "plugins,\n  { use = \"NAME\"; id = \"ANOTHER_NAME\"; OPTION = VALUE; }; see "
-               "`lamina list` and\n  `lamina help NAME`.\n");
+    lm_str_add(out, "\nscore, prune, evaluate, final, report (lists), repair, search, "
+               "backend: plugins,\n  { use = \"NAME\"; id = \"ANOTHER_NAME\"; OPTION = "
+               "VALUE; }; see `lamina list` and\n  `lamina help NAME`.\n");
 }
 
 /* One command, by its own --help. */
@@ -44,7 +44,8 @@ static enum lm_status plugin_help(const char *name, bool man, struct lm_str *out
     return s;
 }
 
-static enum lm_status make(const char *topic, bool man, struct lm_str *out, struct lm_err *e)
+static enum lm_status make(const char *topic, bool man, struct lm_str *out,
+                           struct lm_err *e)
 {
     if (!topic && man)
         return lm_help_man(out, e);
@@ -73,7 +74,8 @@ enum lm_status lm_cmd_help(int argc, char **argv, struct lm_err *e)
     struct lm_str out = { 0 };
     const struct lm_flag flag[] = {
         { "man", 'b', &man, NULL, "as a manual page (roff), for `man -l -`" },
-        { "completion", 's', &shell, "SHELL", "completion script for bash, zsh or fish" } };
+        { "completion", 's', &shell, "SHELL",
+          "completion script for bash, zsh or fish" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, 2, &at, 0, 1, &help, e);
     if (s || help)
         return s;

@@ -19,7 +19,8 @@ static void text(struct lm_str *out, const char *s)
     lm_str_add(out, "\n");
 }
 
-static void term(struct lm_str *out, const char *name, const char *value, const char *help)
+static void term(struct lm_str *out, const char *name, const char *value,
+                 const char *help)
 {
     lm_str_add(out, ".TP\n\\fB");
     lm_man_text(out, name);
@@ -62,10 +63,10 @@ enum lm_status lm_help_man(struct lm_str *out, struct lm_err *e)
     lm_str_add(out, ".B lamina\n[\\fB\\-\\-plugin\\-path\\fR \\fIDIR\\fR]\n"
                "[\\fB\\-\\-quiet\\fR] \\fICOMMAND\\fR ...\n");
     section(out, "DESCRIPTION");
-    text(out, "Searches the sub-networks of a model for the best trade between quality, size "
-         "and speed, repairs what it cuts, and writes checkpoints that llama.cpp and "
-         "transformers load.  `lamina shrink MODEL --text FILE` does all of it with good "
-         "defaults and prints the pipeline file that it runs.");
+    text(out, "Searches the sub-networks of a model for the best trade between quality, "
+         "size and speed, repairs what it cuts, and writes checkpoints that llama.cpp "
+         "and transformers load.  `lamina shrink MODEL --text FILE` does all of it with "
+         "good defaults and prints the pipeline file that it runs.");
     section(out, "OPTIONS");
     term(out, "--plugin-path", "DIR", "a folder of plugins that comes before all others; "
          "several are separated by colons");
@@ -83,13 +84,14 @@ enum lm_status lm_help_man(struct lm_str *out, struct lm_err *e)
         lm_flags_watch(NULL, NULL);
     }
     section(out, "EXIT STATUS");
-    text(out, "0 done; 1 failed (full disk, unwritable folder, no trial meets the constraints); "
-         "2 usage or configuration; 3 a model, text or study that is missing, damaged, "
-         "unsupported or too short; 130 interrupted.");
+    text(out, "0 done; 1 failed (full disk, unwritable folder, no trial meets the "
+         "constraints); 2 usage or configuration; 3 a model, text or study that is "
+         "missing, damaged, unsupported or too short; 130 interrupted.");
     section(out, "ENVIRONMENT");
-    term(out, "LAMINA_PLUGIN_PATH", NULL, "folders of plugins, separated by colons, before the "
-         "installed ones");
-    term(out, "XDG_CACHE_HOME", NULL, "its folder lamina holds statistics; ~/.cache otherwise");
+    term(out, "LAMINA_PLUGIN_PATH", NULL, "folders of plugins, separated by colons, "
+         "before the installed ones");
+    term(out, "XDG_CACHE_HOME", NULL,
+         "its folder lamina holds statistics; ~/.cache otherwise");
     see_also(out, "lamina.cfg", "5");
     return s;
 }
@@ -99,15 +101,15 @@ void lm_help_man_pipeline(struct lm_str *out)
     const struct lm_module *g;
     lm_man_head(out, "lamina.cfg", "5", PACKAGE_VERSION, "pipeline files of Lamina");
     section(out, "DESCRIPTION");
-    text(out, "A pipeline file says what `lamina run` does: settings NAME = VALUE; in groups "
-         "NAME: { ... }; and lists ( ... ), in the syntax of libconfig.  The first setting is "
-         "lamina = 1, the version of the format.  Comments begin with #.  Relative paths are "
-         "those of the folder that lamina is started in.");
+    text(out, "A pipeline file says what `lamina run` does: settings NAME = VALUE; in "
+         "groups NAME: { ... }; and lists ( ... ), in the syntax of libconfig.  The "
+         "first setting is lamina = 1, the version of the format.  Comments begin with "
+         "#.  Relative paths are those of the folder that lamina is started in.");
     lm_str_add(out, ".PP\n");
-    text(out, "Stages name plugins: { use = \"NAME\"; id = \"ANOTHER\"; OPTION = VALUE; }.  "
-         "score, prune, evaluate, final and report are lists of them; repair, search and "
-         "backend are single ones.  Where a plugin is used twice in a list, `id` gives one "
-         "another name; metrics are called ID.METRIC.");
+    text(out, "Stages name plugins: { use = \"NAME\"; id = \"ANOTHER\"; OPTION = VALUE; "
+         "}.  score, prune, evaluate, final and report are lists of them; repair, search "
+         "and backend are single ones.  Where a plugin is used twice in a list, `id` "
+         "gives one another name; metrics are called ID.METRIC.");
     for (size_t i = 0; (g = lm_pipeline_group(i)); i++) {
         char title[64];
         size_t k = 0;

@@ -32,7 +32,8 @@ static struct hint of_value(const struct lm_flag *f)
 static struct hint of_command(const char *name)
 {
     static const struct { const char *name; struct hint hint; } known[] = {
-        { "list", { WORDS, "search pruner scorer repair evaluator backend format reporter" } },
+        { "list", { WORDS, "search pruner scorer repair evaluator backend format "
+                           "reporter" } },
         { "help", { PLUGINS, "" } }, { "cache", { WORDS, "list clear" } },
         { "doctor", { NOTHING, NULL } } };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -41,7 +42,8 @@ static struct hint of_command(const char *name)
     return (struct hint){ FILES, NULL };
 }
 
-static const char head[] = "# Completion of lamina, written by `lamina help --completion`.\n";
+static const char head[] =
+    "# Completion of lamina, written by `lamina help --completion`.\n";
 static const char names[] = "2>/dev/null | sed -n 's/^  \\([a-z][a-z0-9_]*\\).*/\\1/p'";
 static const char global_words[] = "--plugin-path --quiet --version --help";
 
@@ -197,16 +199,17 @@ static enum lm_status zsh(struct lm_str *out, struct lm_err *e)
     struct writer w = { .out = out, .flag = zsh_flag };
     enum lm_status s = LM_OK;
     lm_str_add(out, "#compdef lamina\n%s_lamina_plugins()\n{\n  local -a found\n"
-        "  found=(${(f)\"$(lamina list $1 %s)\"})\n  compadd -a found\n}\n\n_lamina()\n{\n"
-        "  local curcontext=$curcontext state line\n  local -a commands\n  commands=(\n",
+        "  found=(${(f)\"$(lamina list $1 %s)\"})\n  compadd -a "
+        "found\n}\n\n_lamina()\n{\n  local curcontext=$curcontext state line\n"
+        "  local -a commands\n  commands=(\n",
         head, names);
     for (const struct lm_command *c = lm_commands; c->name; c++) {
         lm_str_add(out, "    '%s:", c->name);
         zsh_text(out, c->summary);
         lm_str_add(out, "'\n");
     }
-    lm_str_add(out, "  )\n  _arguments -C '--plugin-path[folder of plugins]:DIR:_files' \\\n"
-        "    '--quiet[warnings and errors only]' '--version[print the version]' \\\n"
+    lm_str_add(out, "  )\n  _arguments -C '--plugin-path[folder of plugins]:DIR:_files' "
+        "\\\n    '--quiet[warnings and errors only]' '--version[print the version]' \\\n"
         "    '--help[list the commands]' '1:command:->command' '*::argument:->argument'\n"
         "  case $state in\n  command) _describe command commands ;;\n  argument)\n"
         "    case $line[1] in\n");
@@ -269,9 +272,9 @@ static enum lm_status fish(struct lm_str *out, struct lm_err *e)
         "complete -c lamina -f\n"
         "complete -c lamina -n __fish_use_subcommand -l plugin-path -r -F -d 'folder of "
         "plugins'\n"
-        "complete -c lamina -n __fish_use_subcommand -l quiet -d 'warnings and errors only'\n"
-        "complete -c lamina -n __fish_use_subcommand -l version -d 'print the version'\n"
-        "complete -c lamina -l help -d 'explain'\n", head, names);
+        "complete -c lamina -n __fish_use_subcommand -l quiet -d 'warnings and errors "
+        "only'\ncomplete -c lamina -n __fish_use_subcommand -l version -d 'print the "
+        "version'\ncomplete -c lamina -l help -d 'explain'\n", head, names);
     for (const struct lm_command *c = lm_commands; c->name && !s; c++) {
         struct hint h = of_command(c->name);
         lm_str_add(out, "complete -c lamina -n __fish_use_subcommand -a %s -d ", c->name);
@@ -281,7 +284,8 @@ static enum lm_status fish(struct lm_str *out, struct lm_err *e)
             lm_str_add(out, "complete -c lamina -n '__fish_seen_subcommand_from %s' -F\n",
                        c->name);
         else if (h.what != NOTHING) {
-            lm_str_add(out, "complete -c lamina -n '__fish_seen_subcommand_from %s'", c->name);
+            lm_str_add(out, "complete -c lamina -n '__fish_seen_subcommand_from %s'",
+                       c->name);
             fish_action(out, h);
             lm_str_add(out, "\n");
         }
@@ -298,5 +302,6 @@ enum lm_status lm_help_shell(const char *shell, struct lm_str *out, struct lm_er
         return zsh(out, e);
     if (!strcmp(shell, "fish"))
         return fish(out, e);
-    return lm_fail(e, LM_ECONFIG, "help: --completion: '%s' is none of bash, zsh, fish", shell);
+    return lm_fail(e, LM_ECONFIG, "help: --completion: '%s' is none of bash, zsh, fish",
+                   shell);
 }

@@ -31,7 +31,7 @@ enum lm_status lm_commands_check(const struct lm_stage *stage, size_t n, struct 
     return LM_OK;
 }
 
-/* ---- candidates' files --------------------------------------------------------------- */
+/* ---- candidates' files ------------------------------------------------------------ */
 
 static enum lm_status open_format(struct lm_stage *s, const char *format, uint32_t dtype,
                                   struct lm_run *run, struct lm_limits *limits,
@@ -62,8 +62,8 @@ static enum lm_status add_offer(struct lm_pipeline *p, const struct lm_stage *by
         o->dtype = lm_pipeline_dtype(p);
     enum lm_status st = open_format(&format, o->format, o->dtype, p->run, &o->limits, e);
     if (st && st != LM_ENOMEM)
-        lm_err_prefix(e, "%s: error: evaluator '%s': ", by->at ? by->at->origin : "default",
-                      by->id);
+        lm_err_prefix(e, "%s: error: evaluator '%s': ",
+                      by->at ? by->at->origin : "default", by->id);
     if (format.plugin)
         lm_stage_close(&format);
     p->n_offer++;
@@ -115,8 +115,8 @@ static enum lm_status work_folder(const struct lm_run *r, char *out, size_t size
 }
 
 static enum lm_status write_model(struct lm_bench *b, const struct lm_candidate *c,
-                                  struct lm_stage *format, uint32_t dtype, const char *path,
-                                  struct lm_err *e)
+                                  struct lm_stage *format, uint32_t dtype,
+                                  const char *path, struct lm_err *e)
 {
     const struct lm_format *ops = format->plugin->ops;
     struct lm_model *m = NULL;
@@ -186,14 +186,14 @@ static enum lm_status verdict(const struct lm_call *c, const struct lm_process_e
     last_line(&end->err, why, sizeof why);
     const char *colon = *why ? ": " : "";
     if (end->wordy)
-        return lm_fail(e, LM_EFAILED, "'%s' wrote more than %s to standard output and was "
-                       "stopped", name, lm_human_bytes(size, (double)c->most));
+        return lm_fail(e, LM_EFAILED, "'%s' wrote more than %s to standard output and "
+                       "was stopped", name, lm_human_bytes(size, (double)c->most));
     if (end->late)
         return lm_fail(e, LM_EFAILED, "'%s' was not done after %g s and was stopped%s%s",
                        name, c->seconds, colon, why);
     if (end->signal)
-        return lm_fail(e, LM_EFAILED, "'%s' was killed by signal %d%s%s", name, end->signal,
-                       colon, why);
+        return lm_fail(e, LM_EFAILED, "'%s' was killed by signal %d%s%s", name,
+                       end->signal, colon, why);
     if (end->status)
         return lm_fail(e, LM_EFAILED, "'%s' ended with status %d%s%s", name, end->status,
                        colon, why);

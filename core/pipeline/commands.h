@@ -8,7 +8,8 @@
 
 /* LM_ECONFIG at the first evaluator that runs programs, unless the user gave
  * --allow-commands.                                                         */
-enum lm_status lm_commands_check(const struct lm_stage *stage, size_t n, struct lm_err *e);
+enum lm_status lm_commands_check(const struct lm_stage *stage, size_t n,
+                                 struct lm_err *e);
 /* Fills p->offer from the evaluators: every format is there and writes that dtype. */
 enum lm_status lm_commands_offers(struct lm_pipeline *p, struct lm_err *e);
 /* Removes what a killed run left of candidates' files. */

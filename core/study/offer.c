@@ -19,8 +19,8 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
 {
     struct lm_evaluation *v = s->evaluation;
     if (!v->args.write)
-        return lm_fail(e, LM_EBUG, "an evaluator wants a candidate's file, which cannot be "
-                       "written here");
+        return lm_fail(e, LM_EBUG, "an evaluator wants a candidate's file, which cannot "
+                       "be written here");
     if (!v->offer && !(v->offer = lm_alloc(MAX_OFFERS * sizeof *v->offer, "offers")))
         return lm_fail_memory(e, MAX_OFFERS * sizeof *v->offer, "a candidate's file");
     if (!dtype)
@@ -36,8 +36,8 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
     struct lm_offer *o = &v->offer[v->n_offer];
     o->dtype = dtype;
     snprintf(o->format, sizeof o->format, "%s", format);
-    enum lm_status st = v->args.write(v->args.write_ctx, s->candidate, format, dtype, o->path,
-                                      sizeof o->path, e);
+    enum lm_status st = v->args.write(v->args.write_ctx, s->candidate, format, dtype,
+                                      o->path, sizeof o->path, e);
     if (st == LM_OK) {
         v->n_offer++;
         *path = o->path;

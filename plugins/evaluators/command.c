@@ -24,13 +24,13 @@ struct config {
 };
 
 /* Index: enum lm_dtype; 0: what the pipeline exports. */
-static const char *const dtypes[] = { "export", "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1",
-                                      NULL };
+static const char *const dtypes[] = { "export", "f32", "f16", "bf16", "q8_0", "q4_0",
+                                      "q4_1", NULL };
 
 static const struct lm_opt options[] = {
     LM_STRINGLIST(struct config, command, NULL, LM_REQUIRED,
-                  "Program and arguments; {model} stands for the candidate's file, {plan} for "
-                  "16 digits that name it, {run} for the run folder."),
+                  "Program and arguments; {model} stands for the candidate's file, "
+                  "{plan} for 16 digits that name it, {run} for the run folder."),
     LM_STRINGLIST(struct config, metrics, NULL, LM_REQUIRED,
                   "Numbers in the JSON it prints, each \"NAME[=PATH] [unit=U] [noisy] "
                   "[maximise]\"; PATH is a member or a JSON pointer as /0/avg_ts."),
@@ -51,7 +51,7 @@ struct state {
     const char *instance;
 };
 
-/* ---- metrics ------------------------------------------------------------------------ */
+/* ---- metrics ---------------------------------------------------------------------- */
 
 struct wish { struct lm_own_metric m; char path[256]; };
 
@@ -79,6 +79,9 @@ static bool is(const char *word, size_t n, const char *what)
     return strlen(what) == n && !memcmp(word, what, n);
 }
 
+static const char letters[] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_";
+
 static bool read_wish(const char *text, struct wish *w)
 {
     const char *word;
@@ -90,8 +93,7 @@ static bool read_wish(const char *text, struct wish *w)
     while (name < n && word[name] != '=')
         name++;
     if (!copy(w->m.name, sizeof w->m.name, word, name)
-        || w->m.name[strspn(w->m.name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                       "0123456789_")])
+        || w->m.name[strspn(w->m.name, letters)])
         return false;
     if (name < n ? !copy(w->path, sizeof w->path, word + name + 1, n - name - 1)
                  : !copy(w->path, sizeof w->path, word, n))
@@ -135,20 +137,21 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
     bool named = false;
 
     if (!c->command.n || !*c->command.v[0] || c->command.n > MAX_ARGS)
-        return h->fail(e, LM_ECONFIG, "command: give the program and its arguments as a list "
-                       "of 1 to %d, like [ \"python3\", \"score.py\", \"{model}\" ]",
+        return h->fail(e, LM_ECONFIG, "command: give the program and its arguments as a "
+                       "list of 1 to %d, like [ \"python3\", \"score.py\", \"{model}\" ]",
                        MAX_ARGS);
     for (size_t i = 0; i < c->command.n; i++)
         named |= strstr(c->command.v[i], "{model}") != NULL;
     if (!named)
-        return h->fail(e, LM_ECONFIG, "command: no argument holds {model}, so the program "
-                       "would never see a candidate");
+        return h->fail(e, LM_ECONFIG, "command: no argument holds {model}, so the "
+                       "program would never see a candidate");
     if (!c->metrics.n || c->metrics.n > MAX_METRICS)
-        return h->fail(e, LM_ECONFIG, "metrics: name 1 to %d numbers to read", MAX_METRICS);
+        return h->fail(e, LM_ECONFIG, "metrics: name 1 to %d numbers to read",
+                       MAX_METRICS);
     for (size_t i = 0; i < c->metrics.n; i++) {
         if (!read_wish(c->metrics.v[i], &w))
-            return h->fail(e, LM_ECONFIG, "metrics: '%s' is not \"NAME[=PATH] [unit=U] [noisy] "
-                           "[maximise]\" with a NAME of letters, digits and _",
+            return h->fail(e, LM_ECONFIG, "metrics: '%s' is not \"NAME[=PATH] [unit=U] "
+                           "[noisy] [maximise]\" with a NAME of letters, digits and _",
                            c->metrics.v[i]);
         for (size_t k = 0; k < i; k++)
             if (read_wish(c->metrics.v[k], &other) && !strcmp(w.m.name, other.m.name))
@@ -190,7 +193,8 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
 
     (void)e;
     for (size_t i = 0; i < c->command.n && at < size; i++) {
-        int n = snprintf(out + at, size - at, "%s%s", i ? " " : "runs: ", c->command.v[i]);
+        int n = snprintf(out + at, size - at, "%s%s", i ? " " : "runs: ",
+                         c->command.v[i]);
         at += n > 0 ? (size_t)n : 0;
     }
     if (at < size)
@@ -305,8 +309,8 @@ static const struct lm_json *step(const struct lm_json_api *j, const struct lm_j
     return i < j->size(at) ? j->at(at, i) : NULL;
 }
 
-static const struct lm_json *look_up(const struct lm_json_api *j, const struct lm_json *root,
-                                     const char *path)
+static const struct lm_json *look_up(const struct lm_json_api *j,
+                                     const struct lm_json *root, const char *path)
 {
     char key[256];
     const struct lm_json *at = root;
@@ -361,7 +365,8 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
     else
         st = s->host->fail(e, LM_EFAILED, "'%s' printed no JSON; its output begins with "
                            "\"%.*s\"", s->config->command.v[0],
-                           (int)(strcspn(text, "\n") < 60 ? strcspn(text, "\n") : 60), text);
+                           (int)(strcspn(text, "\n") < 60 ? strcspn(text, "\n") : 60),
+                           text);
     if (root)
         s->host->json->close(root);
     s->host->release(text);
