@@ -199,7 +199,8 @@ static int core_level(const char *core)
         { "Nehalem", 0 }, { "Athlon", 0 }, { "Opteron", 0 }, { "Opteron_SSE3", 0 },
         { "Barcelona", 0 }, { "Bobcat", 0 }, { "Atom", 0 }, { "Nano", 0 },
         { "Sandybridge", 1 }, { "Bulldozer", 1 }, { "Piledriver", 1 },
-        { "Steamroller", 1 }, { "Excavator", 2 }, { "Haswell", 2 }, { "Zen", 2 }, { "SkylakeX", 3 },
+        { "Steamroller", 1 }, { "Excavator", 2 }, { "Haswell", 2 }, { "Zen", 2 },
+        { "SkylakeX", 3 },
         { "Cooperlake", 3 }, { "SapphireRapids", 3 } };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(core, known[i].name))
