@@ -34,6 +34,7 @@ static struct hint of_command(const char *name)
     static const struct { const char *name; struct hint hint; } known[] = {
         { "list", { WORDS, "search pruner scorer repair evaluator backend format "
                            "reporter" } },
+        { "new-plugin", { WORDS, "search pruner scorer repair evaluator reporter" } },
         { "help", { PLUGINS, "" } }, { "cache", { WORDS, "list clear" } },
         { "doctor", { NOTHING, NULL } } };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
