@@ -46,7 +46,7 @@ extern "C" {
 #endif
 
 #define LM_ABI_MAJOR 0u
-#define LM_ABI_MINOR 1u
+#define LM_ABI_MINOR 2u
 #define LM_MAGIC     0x4c414d31u        /* "LAM1" */
 
 enum lm_status {
@@ -172,11 +172,12 @@ struct lm_repair {
                            const float *w, float *out, struct lm_err *e);
 };
 
-enum { LM_NEEDS_RUN = 1, LM_NEEDS_DENSE = 2, LM_NEEDS_QUIET = 4 };
+enum { LM_NEEDS_RUN = 1, LM_NEEDS_DENSE = 2, LM_NEEDS_QUIET = 4, LM_NEEDS_COMMANDS = 8 };
 
 struct lm_evaluator {
     uint32_t struct_size, needs;        /* LM_NEEDS_*: runs the candidate; its
-                                           dense parent too; nothing beside it  */
+                                           dense parent too; nothing beside it;
+                                           programs of the user, on its file    */
     const struct lm_metric *metric;
     size_t   metric_size;               /* sizeof *metric as the plugin sees it */
     /* How many items there are; texts are read here.                    [main] */
@@ -186,6 +187,14 @@ struct lm_evaluator {
     /* sum[n_metrics] of one item.                                     [any] */
     enum lm_status (*eval)(void *self, struct lm_subject *s, int64_t item,
                            struct lm_sum *sum, struct lm_err *e);
+    /* Optional, since minor 2.  Metric i of an instance with these options, in
+     * place of `metric`, which may be empty then; false behind the last (64 are
+     * the most).  The options have passed check().                       [any] */
+    bool (*metric_of)(const void *config, size_t i, struct lm_own_metric *out);
+    /* Optional, since minor 2, with LM_NEEDS_COMMANDS.  What it will ask
+     * subject_file() for, so that candidates that cannot be written that way
+     * are not searched.  dtype as in subject_file().                     [any] */
+    void (*exports)(const void *config, const char **format, uint32_t *dtype);
 };
 
 struct lm_device {

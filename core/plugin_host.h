@@ -207,6 +207,23 @@ struct lm_host {
     /* extension by name, NULL if absent: "org.example.thing/1"           [any] */
     const void *(*extension)(const char *name);
     /* append only below this line and raise LM_ABI_MINOR                       */
+
+    /* Minor 2.  For evaluators with LM_NEEDS_COMMANDS, in eval().       [main]
+     * The candidate as a file or folder that a format wrote; dtype 0: that of
+     * the pipeline's exports.  Written once, gone after the last of these
+     * evaluators has seen the candidate.                                       */
+    enum lm_status (*subject_file)(struct lm_subject *s, const char *format,
+                                   uint32_t dtype, const char **path,
+                                   struct lm_err *e);
+    uint64_t (*subject_plan)(const struct lm_subject *s);   /* hash of its plan */
+    /* The run folder, absolute; NULL in commands that have none.               */
+    const char *(*run_folder)(const struct lm_run *r);
+    /* Runs a program to its end; *out, to be released, is its standard output,
+     * NUL-terminated behind n bytes.  LM_EFAILED says how else it ended: exit
+     * status, signal, time, too much output, with the last line of its standard
+     * error.  LM_ECONFIG: the user did not allow commands.                     */
+    enum lm_status (*call)(struct lm_run *r, const struct lm_call *c, char **out,
+                           size_t *n, struct lm_err *e);
 };
 
 #endif

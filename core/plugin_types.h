@@ -237,7 +237,24 @@ struct lm_metric {                      /* ends with name == NULL; elements
     bool        maximise;
 };
 
+struct lm_own_metric {                  /* a metric that options define       */
+    uint32_t struct_size;
+    uint32_t reduce;                    /* as in struct lm_metric             */
+    bool     noisy, maximise;
+    char     name[64], unit[32], help[128];     /* NUL-terminated             */
+};
+
 struct lm_sum { double value, weight; };                            /* frozen */
+
+struct lm_call {                        /* one run of a program of the user   */
+    uint32_t struct_size;
+    const char *const *argv;            /* ends with NULL; argv[0] is a path or
+                                           is looked up in PATH; no shell     */
+    double      seconds;                /* time limit                         */
+    size_t      most;                   /* bytes of standard output           */
+    const char *log;                    /* file in RUN/commands that keeps what
+                                           it printed; NULL: none             */
+};
 
 /* What a candidate costs, counted from its shapes and formats. */
 struct lm_cost {

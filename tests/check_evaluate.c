@@ -276,8 +276,9 @@ static const struct lm_metric size_metrics[] = {
 static const struct lm_metric time_metrics[] = {
     METRIC("ms", LM_REDUCE_MEDIAN, true), METRIC(NULL, 0, false)
 };
-#define EVALUATOR(n, m, f) { sizeof(struct lm_evaluator), n, m, sizeof *(m), items, \
-                             protocol, f }
+#define EVALUATOR(n, m, f) { .struct_size = sizeof(struct lm_evaluator), .needs = n, \
+    .metric = m, .metric_size = sizeof *(m), .items = items, .protocol = protocol, \
+    .eval = f }
 static const struct lm_evaluator ops[] = {
     EVALUATOR(LM_NEEDS_RUN | LM_NEEDS_QUIET, time_metrics, eval_time),
     EVALUATOR(LM_NEEDS_RUN | LM_NEEDS_DENSE, loss_metrics, eval_loss),
@@ -320,7 +321,8 @@ static void teardown(void)
 
 static struct lm_evaluation *opened(struct lm_err *e)
 {
-    struct lm_evaluation_args a = { NULL, &engine, judge, 3, LM_F16, 1 << 20 };
+    struct lm_evaluation_args a = { .engine = &engine, .judge = judge, .n_judge = 3,
+                                    .dtype = LM_F16, .memory = 1 << 20 };
     struct lm_evaluation *v;
     ck_assert_ok(lm_evaluation_open(&a, &v, e), *e);
     return v;
@@ -523,7 +525,8 @@ END_TEST
 
 static enum lm_status all(void *ctx)
 {
-    struct lm_evaluation_args a = { NULL, &engine, judge, 3, LM_F16, 1 << 20 };
+    struct lm_evaluation_args a = { .engine = &engine, .judge = judge, .n_judge = 3,
+                                    .dtype = LM_F16, .memory = 1 << 20 };
     struct lm_evaluation *v;
     struct lm_err e = { 0 }, err[3] = { { 0 } };
     struct lm_result r[3][METRICS];

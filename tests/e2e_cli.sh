@@ -18,7 +18,7 @@ ok "--name=value" exits 0 eval "$tiny" --metric=size --threads=1
 ok "too many arguments" says 2 'unexpected' eval "$tiny" "$tiny" --metric size
 ok "--version" prints '^lamina [0-9]' --version
 for c in shrink run check list help inspect eval generate tokenize export convert report \
-    cache; do
+    cache doctor; do
     ok "help $c" prints "lamina $c" help $c
 done
 documented()        # every option that the usage of a command names exists
@@ -34,7 +34,7 @@ for c in shrink run check eval generate tokenize export convert report; do
     ok "$c has the options that its usage shows" documented $c
 done
 for p in random chain nsga2 lagrangian layers blocks kv_groups ffn magnitude wanda \
-    block_influence none least_squares perplexity kl size macs latency cpu reference \
+    block_influence none least_squares perplexity kl size macs latency command cpu reference \
     hf gguf table json html; do
     ok "help $p" prints "^$p " help $p
 done
@@ -222,4 +222,25 @@ ok "BOS where the tokenizer says so" same "$(array ids)" "1,$ids"
 ok "cache list of nothing" prints ' 0 files' cache list
 ok "cache clear of nothing" exits 0 cache clear
 ok "cache does nothing else" says 2 'clear' cache burn
+
+# ---- doctor ----------------------------------------------------------------------
+ok "doctor" prints '^plugins  *[0-9]+, for ABI' doctor
+ok "doctor has measured a product" prints '^sgemm  *[0-9.]+ GFLOP/s' doctor
+ok "doctor knows the BLAS core" prints '^BLAS core ' doctor
+ok "doctor --json is one document" json doctor --json
+ok "all is well" same "$(get facts/ok)" true
+ok "as many plugins as listed" same "$(get facts/plugin_count)" \
+    "$("$LAMINA" list | grep -c '^  ')"
+mkdir -p own && printf 'no module' >own/ghost.so
+ok "a broken plugin: its file and why" prints 'warning: .*own/ghost.so: cannot be opened' \
+    --plugin-path own doctor
+ok "it is in the document" json --plugin-path own doctor --json
+ok "as a warning" same "$(get complaints/0/level)" warning
+: >nofolder
+full_of_errors() { (XDG_CACHE_HOME=$tmp/nofolder; lamina doctor; show; test "$rc" = 1 &&
+    grep -q '^error: the cache folder cannot be written: ' "$tmp/out"); }
+ok "a cache folder that cannot be: status 1" full_of_errors
+forced() { (OPENBLAS_CORETYPE=Haswell; export OPENBLAS_CORETYPE
+    prints 'OPENBLAS_CORETYPE=Haswell is set' doctor); }
+ok "a forced BLAS core is told" forced
 finish

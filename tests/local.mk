@@ -68,8 +68,9 @@ shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
-    %D%/e2e_resume.sh
+    %D%/e2e_resume.sh %D%/e2e_command.sh
 shell_tests += %D%/e2e_broken.sh
+shell_tests += %D%/docs.sh
 
 # What the end-to-end tests need besides the program: a look into JSON, and a
 # scorer with the wrong sign.
@@ -79,7 +80,8 @@ tests_json_get_SOURCES = %D%/json_get.c
 EXTRA_LTLIBRARIES = %D%/plugins/reversed.la
 tests_plugins_reversed_la_SOURCES = %D%/plugins/reversed.c
 tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-%D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log: \
+%D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log \
+%D%/e2e_command.log %D%/docs.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_broken.log: %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la

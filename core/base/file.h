@@ -49,6 +49,9 @@ enum lm_status lm_remove_folder(const char *path, struct lm_err *e);
 /* Renames a complete folder; `to` may be a folder of files, which is set aside as
  * FROM.old and removed when the new one is in its place.                      */
 enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e);
+/* A file, or a folder with all that is in it; links are not followed.  What is
+ * not there is removed already.                                             */
+enum lm_status lm_remove_tree(const char *path, struct lm_err *e);
 /* Names in a folder, sorted; lm_release each and the array. */
 enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
                               struct lm_err *e);

@@ -169,6 +169,28 @@ enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
     return LM_OK;
 }
 
+enum lm_status lm_remove_tree(const char *path, struct lm_err *e)
+{
+    char **name, part[PATH_MAX];
+    size_t n;
+    enum lm_status s = LM_OK;
+    if (!lm_is_link(path) && lm_is_folder(path)) {
+        if ((s = lm_list_folder(path, &name, &n, e)))
+            return s;
+        for (size_t i = 0; i < n; i++) {
+            if (!s && !lm_path_join(part, sizeof part, path, name[i]))
+                s = lm_fail(e, LM_EIO, "%s: a path in it is too long", path);
+            else if (!s)
+                s = lm_remove_tree(part, e);
+            lm_release(name[i]);
+        }
+        lm_release(name);
+    }
+    if (!s && (lm_file_fault() || (remove(path) && errno != ENOENT)))
+        s = lm_fail(e, LM_EIO, "cannot remove '%s': %s", path, strerror(errno));
+    return s;
+}
+
 bool lm_path_join(char *out, size_t n, const char *folder, const char *name)
 {
     size_t f = strlen(folder);

@@ -32,6 +32,11 @@ const char *lm_linalg_core(void)
     return openblas_get_corename();
 }
 
+const char *lm_linalg_config(void)
+{
+    return openblas_get_config();
+}
+
 void lm_linalg_threads(int n)
 {
     init();

@@ -5,6 +5,7 @@
 #define LM_BASE_LINALG_H
 #include "base/err.h"
 const char *lm_linalg_core(void);           /* e.g. "Cooperlake", for reports */
+const char *lm_linalg_config(void);         /* the library: version, options  */
 void lm_linalg_threads(int n);              /* [main], nothing else running   */
 void lm_gemm(char ta, char tb, int64_t m, int64_t n, int64_t k, float alpha,
              const float *a, int64_t lda, const float *b, int64_t ldb,

@@ -8,5 +8,6 @@ liblamina_core_la_SOURCES += \
     %D%/log.h %D%/log.c \
     %D%/mem.h %D%/mem.c \
     %D%/pool.h %D%/pool.c \
+    %D%/process.h %D%/process.c \
     %D%/rng.h %D%/rng.c \
     %D%/str.h %D%/str.c

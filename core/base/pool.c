@@ -14,6 +14,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 enum { MAX_THREADS = 1024 };            /* as run.threads */
 
@@ -54,8 +55,10 @@ void lm_cancel(bool on)
 static void on_signal(int number)
 {
     (void)number;
-    if (atomic_exchange(&canceled, true))
+    if (atomic_exchange(&canceled, true)) {
+        lm_process_kill();
         _exit(130);
+    }
 }
 
 void lm_cancel_on_signals(void)

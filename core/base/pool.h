@@ -17,6 +17,6 @@ enum lm_status lm_parallel(int64_t n, void (*body)(void *, int64_t, uint32_t),
                            void *ctx);
 bool lm_canceled(void);
 void lm_cancel(bool on);                        /* async-signal-safe          */
-/* SIGINT, SIGTERM: first cancels, second _exit(130). */
+/* SIGINT, SIGTERM: first cancels, second kills a running command, _exit(130). */
 void lm_cancel_on_signals(void);
 #endif

@@ -25,6 +25,17 @@ extern const struct lm_command lm_commands[];       /* ends with name == NULL */
 enum lm_status lm_flags_parse(int argc, char **argv, const struct lm_flag *flag,
                               size_t n_flag, struct lm_list *position, size_t min,
                               size_t max, bool *help, struct lm_err *e);
+/* While set, --help shows a command's options to see() and prints nothing. */
+typedef void lm_flags_see(void *ctx, const struct lm_flag *flag, size_t n);
+void lm_flags_watch(lm_flags_see *see, void *ctx);
+/* The page lamina(1), lamina.cfg(5), and a completion for "bash", "zsh" or "fish"
+ * (help_man.c, help_shell.c).                                               */
+enum lm_status lm_help_man(struct lm_str *out, struct lm_err *e);
+void lm_help_man_pipeline(struct lm_str *out);
+enum lm_status lm_help_shell(const char *shell, struct lm_str *out, struct lm_err *e);
+/* The flag that lets `command` evaluators run: a row of a table. */
+#define LM_FLAG_COMMANDS(to) { "allow-commands", 'b', to, NULL, \
+    "let `command` evaluators run their programs" }
 /* "100MB", "1.5GiB", "200000" -> bytes; "20ms", "0.02s" -> milliseconds. */
 bool lm_parse_size(const char *text, double *bytes);
 bool lm_parse_ms(const char *text, double *ms);
@@ -42,6 +53,7 @@ enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_report(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_convert(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_cache(int argc, char **argv, struct lm_err *e);
+enum lm_status lm_cmd_doctor(int argc, char **argv, struct lm_err *e);
 /* Writes to stdout; a failed write (full disk, closed pipe) is LM_EIO. */
 enum lm_status lm_print(const char *text, size_t n, struct lm_err *e);
 #endif

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_misc.c -- list, help, cache. */
+/* cmd_misc.c -- list, cache. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,7 +7,6 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/cli.h"
-#include "config/opt.h"
 #include "loader/loader.h"
 
 static enum lm_status flush(struct lm_str *out, struct lm_err *e)
@@ -50,31 +49,6 @@ enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e)
         lm_str_add(&out, "  %-16s %s\n", m->name, m->summary ? m->summary : "");
     }
     lm_release(all);
-    return flush(&out, e);
-}
-
-enum lm_status lm_cmd_help(int argc, char **argv, struct lm_err *e)
-{
-    struct lm_list at;
-    bool help;
-    struct lm_str out = { 0 };
-    const struct lm_loaded *p;
-    enum lm_status s = lm_flags_parse(argc, argv, NULL, 0, &at, 0, 1, &help, e);
-    if (s || help)
-        return s;
-    for (const struct lm_command *c = lm_commands; c->name; c++) {
-        if (!at.n)
-            lm_str_add(&out, "lamina %s %s\n    %s\n", c->name, c->usage, c->summary);
-        else if (!strcmp(at.v[0], c->name)) {
-            char *args[] = { argv[1], (char *)"--help" };
-            return c->run(2, args, e);
-        }
-    }
-    if (at.n) {
-        if ((s = lm_loader_any(at.v[0], &p, e)))
-            return s;
-        lm_options_help(&p->module, &out);
-    }
     return flush(&out, e);
 }
 

@@ -8,7 +8,9 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "cli/cli.h"
+#include "pipeline/commands.h"
 #include "pipeline/finish.h"
 #include "plan/plan.h"
 
@@ -143,7 +145,7 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     struct lm_list metric = { 0 }, at;
     const char *backend = NULL;
     int64_t threads = 0;
-    bool json = false, help;
+    bool json = false, commands = false, help;
     struct lm_conf *conf[LM_MAX_STAGES] = { 0 };
     struct lm_stage stage[LM_MAX_STAGES] = { 0 };
     size_t n = 0;
@@ -151,8 +153,9 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
         { "metric", 'l', &metric, "NAME[:key=value,...]", "evaluator, may be repeated" },
         { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
         { "threads", 'i', &threads, "N", "worker threads (default: one for each CPU)" },
-        { "json", 'b', &json, NULL, "one JSON document on standard output" } };
-    enum lm_status s = lm_flags_parse(argc, argv, flag, 4, &at, 1, 1, &help, e);
+        { "json", 'b', &json, NULL, "one JSON document on standard output" },
+        LM_FLAG_COMMANDS(&commands) };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 5, &at, 1, 1, &help, e);
     if (s || help)
         return s;
     if (!metric.n || metric.n > LM_MAX_STAGES)
@@ -162,6 +165,9 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     s = lm_run_open(0, &d.run, e);
     for (; !s && n < metric.n; n++)
         s = lm_stage_text(&stage[n], LM_EVALUATOR, metric.v[n], &conf[n], d.run, e);
+    lm_process_allow(commands);
+    if (!s)
+        s = lm_commands_check(stage, n, e);
     if (!s)
         s = desk_open(&d, at.v[0], backend, threads, e);
     if (!s)

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "cli/cli.h"
 #include "pipeline/job.h"
 
@@ -24,14 +25,15 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
 {
     struct lm_list set = { 0 }, at;
     const char *resume = NULL;
-    bool dry = false, help;
+    bool dry = false, commands = false, help;
     struct lm_str text = { 0 };
     struct lm_conf *conf;
     const struct lm_flag flag[] = {
         { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline" },
         { "resume", 's', &resume, "DIR", "go on with the run in a folder" },
-        { "dry-run", 'b', &dry, NULL, "estimate trials, time, memory and disk only" } };
-    enum lm_status s = lm_flags_parse(argc, argv, flag, 3, &at, 0, 1, &help, e);
+        { "dry-run", 'b', &dry, NULL, "estimate trials, time, memory and disk only" },
+        LM_FLAG_COMMANDS(&commands) };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 4, &at, 0, 1, &help, e);
     if (s || help)
         return s;
     if (!resume == !at.n)
@@ -39,6 +41,7 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
     if (resume && set.n)
         return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set cannot "
                        "change it");
+    lm_process_allow(commands);
     if (resume && !dry)
         return show(lm_job_resume(resume, &text, e), &text, e);
     s = resume ? lm_job_conf(resume, &conf, e) : lm_conf_read(at.v[0], set.v, set.n, &conf, e);

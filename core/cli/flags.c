@@ -104,6 +104,14 @@ static const struct lm_flag *find(const char *name, size_t n, const struct lm_fl
     return NULL;
 }
 
+static struct { lm_flags_see *see; void *ctx; } watcher;
+
+void lm_flags_watch(lm_flags_see *see, void *ctx)
+{
+    watcher.see = see;
+    watcher.ctx = ctx;
+}
+
 static void print_help(const char *name, const struct lm_flag *flag, size_t n)
 {
     for (const struct lm_command *c = lm_commands; c->name; c++)
@@ -137,7 +145,10 @@ enum lm_status lm_flags_parse(int argc, char **argv, const struct lm_flag *flag,
             continue;
         }
         if (!strcmp(a, "--help")) {
-            print_help(argv[0], flag, n_flag);
+            if (watcher.see)
+                watcher.see(watcher.ctx, flag, n_flag);
+            else
+                print_help(argv[0], flag, n_flag);
             *help = true;
             return LM_OK;
         }

@@ -16,15 +16,16 @@
 const struct lm_command lm_commands[] = {
     { "shrink", "MODEL [--to 0.8 | --max-size 100MB | --max-latency 20ms] [--text FILE] "
       "[--out DIR] [--minutes N] [--dry-run]", "make a model smaller with good defaults", lm_cmd_shrink },
-    { "run", "FILE [--set PATH=VALUE]... [--dry-run] | --resume DIR",
+    { "run", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands] | --resume DIR",
       "run a pipeline file", lm_cmd_run },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },
     { "list", "[KIND]", "list the plugins that can be used", lm_cmd_list },
-    { "help", "[COMMAND | PLUGIN]", "explain a command or a plugin's options", lm_cmd_help },
+    { "help", "[COMMAND | PLUGIN | pipeline] [--man] [--completion bash|zsh|fish]",
+      "explain a command, a plugin's options or the groups of a pipeline file", lm_cmd_help },
     { "inspect", "MODEL | RUN", "say what a model or a run folder holds", lm_cmd_inspect },
     { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
-      "[--threads N] [--json]", "measure a model", lm_cmd_eval },
+      "[--threads N] [--allow-commands] [--json]", "measure a model", lm_cmd_eval },
     { "generate", "MODEL (--prompt TEXT | --ids 1,2,3) [--tokens N] [--greedy | "
       "--temperature T --top-p P --seed S] [--ignore-eos] [--backend ...] [--threads N] "
       "[--json]", "continue a text", lm_cmd_generate },
@@ -36,6 +37,7 @@ const struct lm_command lm_commands[] = {
       "write a model in another format or number format", lm_cmd_convert },
     { "report", "RUN", "write a run's reports again", lm_cmd_report },
     { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)", lm_cmd_cache },
+    { "doctor", "[--json]", "examine this machine and this installation", lm_cmd_doctor },
     { NULL, NULL, NULL, NULL }
 };
 
@@ -135,6 +137,7 @@ int main(int argc, char **argv)
     struct lm_err e = { 0 };
     signal(SIGPIPE, SIG_IGN);           /* a failed write is an error like others, */
     signal(SIGXFSZ, SIG_IGN);           /* one over a limit of file sizes, too */
+    signal(SIGCHLD, SIG_DFL);           /* a parent may have had it ignored */
     enum lm_status s = run(argc, argv, &e);
     if (!s && (fflush(stdout) || ferror(stdout)))
         s = lm_fail(&e, LM_EIO, "standard output: %s", strerror(errno));

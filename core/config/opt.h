@@ -57,6 +57,18 @@ enum lm_status lm_options_set(const struct lm_module *m, struct lm_options *o,
 const struct lm_opt *lm_opt_at(const struct lm_module *m, size_t i);
 /* The text of `lamina help NAME`. */
 void lm_options_help(const struct lm_module *m, struct lm_str *out);
+/* The part of it about the options. */
+void lm_options_list(const struct lm_module *m, struct lm_str *out);
+/* "search strategy"; `search = { use = "nsga2"; };` into out, which is returned. */
+const char *lm_options_kind(const struct lm_module *m);
+const char *lm_options_usage(const struct lm_module *m, char *out, size_t n);
+/* The manual page lamina-NAME(7), and its list of options (opt_man.c). */
+void lm_options_man(const struct lm_module *m, const char *version, struct lm_str *out);
+void lm_options_man_list(const struct lm_module *m, struct lm_str *out);
+/* Beginning of a page up to its NAME section; text without roff in it. */
+void lm_man_head(struct lm_str *out, const char *name, const char *section,
+                 const char *version, const char *summary);
+void lm_man_text(struct lm_str *out, const char *text);
 /* Descriptor lint: names, duplicates, offsets, defaults.  LM_EBUG. */
 enum lm_status lm_options_lint(const struct lm_module *m, struct lm_err *e);
 #endif

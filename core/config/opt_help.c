@@ -76,11 +76,26 @@ static void wrap(struct lm_str *out, const char *text, size_t indent, size_t at)
     lm_str_add(out, "\n");
 }
 
+const char *lm_options_kind(const struct lm_module *m)
+{
+    return m->kind > 0 && m->kind < LM_N_KINDS && kind[m->kind].word ? kind[m->kind].word
+                                                                    : "options";
+}
+
+const char *lm_options_usage(const struct lm_module *m, char *out, size_t n)
+{
+    const char *usage = m->kind > 0 && m->kind < LM_N_KINDS ? kind[m->kind].usage : NULL;
+    const char *gap = usage ? strstr(usage, "%s") : NULL;
+    snprintf(out, n, "%.*s%s%s", gap ? (int)(gap - usage) : 0, gap ? usage : "",
+             gap ? m->name : "", gap ? gap + 2 : "");
+    return out;
+}
+
 static void heading(const struct lm_module *m, struct lm_str *out)
 {
-    bool known = m->kind > 0 && m->kind < LM_N_KINDS && kind[m->kind].word;
+    char usage[160];
     lm_str_add(out, "%s %s: %s\n\n", m->name, m->version ? m->version : "",
-               known ? kind[m->kind].word : "options");
+               lm_options_kind(m));
     if (m->summary)
         wrap(out, m->summary, 2, 0);
     if (m->reference) {
@@ -90,11 +105,8 @@ static void heading(const struct lm_module *m, struct lm_str *out)
     if (m->author || m->license)
         lm_str_add(out, "  %s%s%s\n", m->author ? m->author : "",
                    m->author && m->license ? "; " : "", m->license ? m->license : "");
-    if (known) {
-        lm_str_add(out, "\n  ");
-        const char *usage = kind[m->kind].usage, *gap = strstr(usage, "%s");
-        lm_str_add(out, "%.*s%s%s\n", (int)(gap - usage), usage, m->name, gap + 2);
-    }
+    if (*lm_options_usage(m, usage, sizeof usage))
+        lm_str_add(out, "\n  %s\n", usage);
 }
 
 static void one(const struct lm_opt *o, size_t column, struct lm_str *out)
@@ -121,26 +133,27 @@ static void one(const struct lm_opt *o, size_t column, struct lm_str *out)
         lm_str_add(out, "%*s(formerly '%s')\n", (int)column, "", o->alias);
 }
 
-void lm_options_help(const struct lm_module *m, struct lm_str *out)
+void lm_options_list(const struct lm_module *m, struct lm_str *out)
 {
     const struct lm_opt *o;
     size_t column = 0;
     bool tunable = false;
-    heading(m, out);
     for (size_t i = 0; (o = lm_opt_at(m, i)); i++) {
         size_t n = strlen(o->name) + 4;
         column = n > column ? n : column;
         tunable |= (o->flags & LM_TUNABLE) != 0;
     }
-    if (!column) {
-        lm_str_add(out, "\n  It has no options.\n");
-        return;
-    }
-    lm_str_add(out, "\nOptions\n");
     for (size_t i = 0; (o = lm_opt_at(m, i)); i++)
         one(o, column, out);
     if (tunable)
         lm_str_add(out, "\nWhat can be searched may be written { min = A; max = B; "
                    "step = C; log = true; }\nor { choice = ( A, B, C ); } and becomes "
                    "a gene.\n");
+}
+
+void lm_options_help(const struct lm_module *m, struct lm_str *out)
+{
+    heading(m, out);
+    lm_str_add(out, lm_opt_at(m, 0) ? "\nOptions\n" : "\n  It has no options.\n");
+    lm_options_list(m, out);
 }

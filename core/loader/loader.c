@@ -393,7 +393,12 @@ enum lm_status lm_loader_any(const char *name, const struct lm_loaded **out,
 
 /* ---- all of them ------------------------------------------------------------------ */
 
-struct all { const struct lm_loaded **v; size_t n; };
+struct all {
+    const struct lm_loaded **v;
+    size_t n;
+    void (*see)(void *ctx, const char *why);    /* of broken ones */
+    void *ctx;
+};
 
 /* The first of a kind and name wins, as in lookup. */
 static enum lm_status add(struct all *a, const struct lm_loaded *l, struct lm_err *e)
@@ -428,7 +433,7 @@ static enum lm_status add_from(struct all *a, const char *folder, enum lm_kind k
             if (bad == LM_ENOMEM)
                 s = lm_fail(e, bad, "%s", why.text);
             else if (bad)
-                lm_log(LM_WARN, "%s", why.text);
+                a->see(a->ctx, why.text);
             else if (!kind || l->module.kind == kind)
                 s = add(a, l, e);
         }
@@ -446,10 +451,11 @@ static int by_kind_and_name(const void *a, const void *b)
          : strcmp(x->module.name, y->module.name);
 }
 
-enum lm_status lm_loader_list(const struct lm_loaded ***out, size_t *n,
-                              struct lm_err *e)
+enum lm_status lm_loader_survey(const struct lm_loaded ***out, size_t *n,
+                                void (*see)(void *ctx, const char *why), void *ctx,
+                                struct lm_err *e)
 {
-    struct all a = { NULL, 0 };
+    struct all a = { .see = see, .ctx = ctx };
     enum lm_status s = LM_OK;
     *out = NULL;
     *n = 0;
@@ -471,4 +477,21 @@ enum lm_status lm_loader_list(const struct lm_loaded ***out, size_t *n,
     *out = a.v;
     *n = a.n;
     return LM_OK;
+}
+
+static void warn(void *ctx, const char *why)
+{
+    (void)ctx;
+    lm_log(LM_WARN, "%s", why);
+}
+
+enum lm_status lm_loader_list(const struct lm_loaded ***out, size_t *n,
+                              struct lm_err *e)
+{
+    return lm_loader_survey(out, n, warn, NULL, e);
+}
+
+const char *lm_loader_folder(size_t i)
+{
+    return i < loader.n ? loader.folder[i] : NULL;
 }

@@ -36,4 +36,10 @@ enum lm_status lm_loader_open(const char *path, const struct lm_loaded **out,
  * as warnings.  *out is a lm_release'd array of borrowed pointers.           */
 enum lm_status lm_loader_list(const struct lm_loaded ***out, size_t *n,
                               struct lm_err *e);
+/* The same, with the broken ones shown to see() instead. */
+enum lm_status lm_loader_survey(const struct lm_loaded ***out, size_t *n,
+                                void (*see)(void *ctx, const char *why), void *ctx,
+                                struct lm_err *e);
+/* i-th folder that is searched, NULL behind the last. */
+const char *lm_loader_folder(size_t i);
 #endif

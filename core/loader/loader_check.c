@@ -140,7 +140,8 @@ static enum lm_status check_metrics(const struct lm_evaluator *v, struct lm_err 
     for (size_t i = 0; ; i++, p += v->metric_size) {
         const struct lm_metric *m = (const void *)p;
         if (!m->name)
-            return i ? LM_OK : lm_fail(e, LM_EBUG, "broken plugin: it has no metrics");
+            return i || v->metric_of ? LM_OK
+                : lm_fail(e, LM_EBUG, "broken plugin: it has no metrics");
         if (i == MAX_METRICS)
             return lm_fail(e, LM_EBUG, "broken plugin: more than %d metrics",
                            MAX_METRICS);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "pipeline/commands.h"
 #include "pipeline/host.h"
 
 /* The installed format that is surest of the path. */
@@ -139,10 +140,12 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
         if (s)
             return s;
         b->judge[i] = (struct lm_judge){ .id = stage[i].id, .ops = stage[i].plugin->ops,
-                                         .self = stage[i].self };
+                                         .self = stage[i].self,
+                                         .metric = stage[i].metric };
     }
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
-        .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory };
+        .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,
+        .write = lm_commands_write, .write_ctx = b };
     return lm_evaluation_open(&a, &b->evaluation, e);
 }
 

@@ -16,6 +16,7 @@
 #include "model/codec.h"
 #include "model/model.h"
 #include "model/stats.h"
+#include "pipeline/commands.h"
 #include "pipeline/run.h"
 #include "pipeline/view.h"
 #include "plan/plan.h"
@@ -112,6 +113,8 @@ const struct lm_host *lm_host(void)
         .study_best = lm_view_best, .study_arch = lm_view_arch,
         .study_text = lm_view_text,
         .extension = extension,
+        .subject_file = lm_subject_file, .subject_plan = lm_subject_plan,
+        .run_folder = lm_run_folder, .call = lm_commands_call,
     };
     return &table;
 }

@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "pipeline/commands.h"
 #include "pipeline/host.h"
 #include "pipeline/search.h"
 
@@ -283,8 +284,17 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
 static enum lm_status work(struct lm_pipeline *p, bool resume, struct lm_str *text,
                            struct lm_err *e)
 {
-    enum lm_status st = lm_pool_start((int)p->options->threads, e);
-    return st ? st : run_in(p, resume, text, e);
+    enum lm_status st = lm_run_set_folder(p->run, p->options->out, e);
+    if (st || (st = lm_commands_tidy(p->options->out, e)) ||
+        (st = lm_pool_start((int)p->options->threads, e)))
+        return st;
+    return run_in(p, resume, text, e);
+}
+
+static enum lm_status may_run(const struct lm_pipeline *p, struct lm_err *e)
+{
+    enum lm_status st = lm_commands_check(p->evaluate, p->n_evaluate, e);
+    return st ? st : lm_commands_check(p->final, p->n_final, e);
 }
 
 enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text,
@@ -297,7 +307,7 @@ enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text
         return st;
     const char *folder = p->options->out;
     bool made = !lm_file_exists(folder);
-    if (!(st = lm_make_folder(folder, e)) && !(st = lock(folder, &fd, e))) {
+    if (!(st = may_run(p, e)) && !(st = lm_make_folder(folder, e)) && !(st = lock(folder, &fd, e))) {
         st = work(p, resume, text, e);
         tidy(folder, made);
         close(fd);
@@ -318,7 +328,8 @@ enum lm_status lm_job_resume(const char *folder, struct lm_str *text, struct lm_
     if (st)
         return st;
     if (!(st = lm_job_conf(folder, &conf, e)) && !(st = lm_pipeline_open(conf, &p, e))) {
-        st = work(p, true, text, e);
+        if (!(st = may_run(p, e)))
+            st = work(p, true, text, e);
         lm_pipeline_close(p);
     }
     close(fd);

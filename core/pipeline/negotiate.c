@@ -17,20 +17,12 @@ static const char *const site_names[LM_N_SITE_KINDS] = {
 static const char *const gene_names[] = { "", "boolean", "integer", "real", "choice",
                                           "subset" };
 
-const struct lm_metric *lm_evaluator_metric(const struct lm_evaluator *ops, size_t i)
-{
-    const struct lm_metric *m = ops->metric;
-    for (; m->name && i; i--)
-        m = (const void *)((const char *)m + ops->metric_size);
-    return m->name ? m : NULL;
-}
-
 bool lm_metric_at(const struct lm_stage *stage, size_t n, int i, char *out, size_t size,
                   const struct lm_metric **m)
 {
     for (size_t j = 0; j < n; j++) {
         const struct lm_metric *x;
-        for (size_t k = 0; (x = lm_evaluator_metric(stage[j].plugin->ops, k)); k++)
+        for (size_t k = 0; (x = lm_stage_metric(&stage[j], k)); k++)
             if (i-- == 0) {
                 snprintf(out, size, "%s.%s", stage[j].id, x->name);
                 if (m)
@@ -167,6 +159,15 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
                                 lm_feature_name(missing), x->asked ? " of this model" : "",
                                 what, missing & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS) ?
                                 "make none" : "keep layers equal");
+    }
+    for (size_t i = 0; i < p->n_offer; i++) {
+        uint64_t missing = features & ~p->offer[i].limits.features;
+        for (size_t k = 0; k < sizeof name / sizeof *name; k++)
+            if (missing & (UINT64_C(1) << k))
+                return lm_conf_fail(e, p->offer[i].by->at, "evaluator '%s' wants candidates as "
+                                    "%s, which cannot hold %s, which %s has or makes; set its "
+                                    "`format`", p->offer[i].by->id, p->offer[i].format,
+                                    name[k], what);
     }
     return LM_OK;
 }

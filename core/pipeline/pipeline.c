@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/codec.h"
+#include "pipeline/commands.h"
 #include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 
@@ -74,14 +75,27 @@ static const struct lm_opt export_schema[] = {
     LM_OPT_END
 };
 
-#define GROUP(NAME, T) { .name = #NAME, .opt = NAME##_schema, \
+#define GROUP(NAME, WORD, T, S) { .name = WORD, .opt = NAME##_schema, .summary = S, \
     .opt_size = sizeof(struct lm_opt), .config_size = sizeof(T) }
-static const struct lm_module run_group = GROUP(run, struct lm_run_options),
-    model_group = GROUP(model, struct lm_model_options),
-    data_group = GROUP(data, struct lm_text_options),
-    sample_group = GROUP(sample, struct lm_sample_options),
-    goal_group = GROUP(goal, struct lm_goal_options),
-    export_group = GROUP(export, struct lm_export_options);
+static const struct lm_module
+    run_group = GROUP(run, "run", struct lm_run_options, "how the run works"),
+    model_group = GROUP(model, "model", struct lm_model_options,
+                        "what is made smaller; use = \"FORMAT\" where its format is not plain"),
+    data_group = GROUP(data, "data", struct lm_text_options,
+                       "texts: a named group each; `calibration` is what scorers and repair see"),
+    sample_group = GROUP(sample, "sample", struct lm_sample_options,
+                         "a text that the dense and the best model continue, for the report"),
+    goal_group = GROUP(goal, "objectives, constraints", struct lm_goal_options,
+                       "lists of goals; a constraint has one of max, min, share"),
+    export_group = GROUP(export, "export", struct lm_export_options,
+                         "a list; besides the options of the format that `use` names");
+
+const struct lm_module *lm_pipeline_group(size_t i)
+{
+    static const struct lm_module *const all[] = { &run_group, &model_group, &data_group,
+        &goal_group, &export_group, &sample_group };
+    return i < sizeof all / sizeof *all ? all[i] : NULL;
+}
 
 static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
     "repair", "backend", "evaluate", "final", "objectives", "constraints", "search",
@@ -321,7 +335,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
         (s = open_goals(p, "objectives", p->objective, &p->n_objective, false, e)) ||
         (s = open_goals(p, "constraints", p->constraint, &p->n_constraint, true, e)) ||
         (s = open_single(p, LM_SEARCH, "search", NULL, &p->search, e)) ||
-        (s = open_exports(p, e)))
+        (s = open_exports(p, e)) || (s = lm_commands_offers(p, e)))
         return s;
     return lm_negotiate(p, e);
 }

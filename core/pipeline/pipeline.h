@@ -43,6 +43,13 @@ struct lm_export_stage {
 
 /* Of the file in export/ that it writes. */
 void lm_export_name(const struct lm_export_stage *x, char out[256]);
+/* How an evaluator wants candidates to be written for its command. */
+struct lm_offer_stage {
+    const struct lm_stage *by;
+    const char *format;
+    uint32_t dtype;
+    struct lm_limits limits;
+};
 
 struct lm_pipeline {
     struct lm_conf *conf;
@@ -62,6 +69,8 @@ struct lm_pipeline {
     struct lm_stage repair, backend, search;
     struct lm_goal objective[LM_MAX_STAGES], constraint[LM_MAX_STAGES];
     size_t n_objective, n_constraint;
+    struct lm_offer_stage offer[2 * LM_MAX_STAGES];
+    size_t n_offer;
 };
 
 /* Takes over conf, also on failure. */
@@ -81,7 +90,9 @@ int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);
 /* Name of metric i into out; false behind the last.  m may be NULL. */
 bool lm_metric_at(const struct lm_stage *stage, size_t n, int i, char *out, size_t size,
                   const struct lm_metric **m);
-const struct lm_metric *lm_evaluator_metric(const struct lm_evaluator *ops, size_t i);
+/* Group i of a pipeline file as a schema, for help: name, summary, options; NULL
+ * behind the last.                                                          */
+const struct lm_module *lm_pipeline_group(size_t i);
 /* dtype the study counts sizes in: that of the first export, else f16. */
 uint32_t lm_pipeline_dtype(const struct lm_pipeline *p);
 /* Statistics and site kinds the pipeline's scorers and repair need. */

@@ -2,7 +2,9 @@
 /* run.c -- see run.h. */
 #include "pipeline/run.h"
 
+#include <limits.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -28,6 +30,7 @@ struct lm_run {
     pthread_mutex_t lock;
     struct text text[MAX_TEXTS];
     size_t n_text;
+    char *folder;
 };
 
 enum lm_status lm_run_open(uint64_t seed, struct lm_run **r, struct lm_err *e)
@@ -51,9 +54,25 @@ void lm_run_close(struct lm_run *r)
         if (!r->text[i].shared)
             lm_release(r->text[i].ids);
     }
+    lm_release(r->folder);
     lm_tokenizer_close(r->tokenizer);
     pthread_mutex_destroy(&r->lock);
     lm_release(r);
+}
+
+enum lm_status lm_run_set_folder(struct lm_run *r, const char *path, struct lm_err *e)
+{
+    char real[PATH_MAX];
+    if (!realpath(path, real))
+        return lm_fail(e, LM_EIO, "%s: cannot be resolved", path);
+    lm_release(r->folder);
+    r->folder = lm_strdup(real, "run");
+    return r->folder ? LM_OK : lm_fail_memory(e, strlen(real) + 1, "the run folder");
+}
+
+const char *lm_run_folder(const struct lm_run *r)
+{
+    return r ? r->folder : NULL;
 }
 
 uint64_t lm_run_seed(const struct lm_run *r)

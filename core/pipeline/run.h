@@ -20,6 +20,9 @@ struct lm_text_options {
 struct lm_run;
 enum lm_status lm_run_open(uint64_t seed, struct lm_run **r, struct lm_err *e);
 void lm_run_close(struct lm_run *r);
+/* The run folder of a command that has one: absolute, NULL before. */
+enum lm_status lm_run_set_folder(struct lm_run *r, const char *path, struct lm_err *e);
+const char *lm_run_folder(const struct lm_run *r);
 uint64_t lm_run_seed(const struct lm_run *r);
 /* Names a text; o is copied. */
 enum lm_status lm_run_text(struct lm_run *r, const char *name,

@@ -143,11 +143,11 @@ static bool is_quiet(const struct loop *l, size_t m)
     const struct lm_bench *b = &l->s->bench;
     for (size_t j = 0; j < b->n_judge; m -= b->judge[j++].n_metric)
         if (m < b->judge[j].n_metric)
-            return b->judge[j].ops->needs & LM_NEEDS_QUIET;
+            return b->judge[j].ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS);
     return false;
 }
 
-/* Latency is no sum over items: partial evaluations leave it out unless it is
+/* Latency and what a command says are no sums over items: partial evaluations leave it out unless it is
  * an objective.                                                              */
 static void set_skip(struct loop *l, size_t c, double share)
 {

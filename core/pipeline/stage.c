@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "pipeline/host.h"
 
-enum { MAX_CHILDREN = 32 };
+enum { MAX_CHILDREN = 32, MAX_OWN = 64 };
 
 static bool listed(const char *key, const char *const *list)
 {
@@ -112,6 +112,52 @@ static enum lm_status check_texts(const struct lm_stage *s, const char *where,
     return LM_OK;
 }
 
+/* ---- metrics that options define ---------------------------------------------------- */
+
+static bool sound(const struct lm_own_metric *m)
+{
+    size_t n = strnlen(m->name, sizeof m->name);
+    return n && n < sizeof m->name && memchr(m->unit, 0, sizeof m->unit) &&
+           memchr(m->help, 0, sizeof m->help) && m->reduce >= LM_REDUCE_MEAN &&
+           m->reduce <= LM_REDUCE_MEDIAN &&
+           !m->name[strspn(m->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                    "0123456789_")];
+}
+
+/* The table and the texts that it points to are one block. */
+static enum lm_status own_metrics(struct lm_stage *s, struct lm_err *e)
+{
+    const struct lm_evaluator *ops = s->kind == LM_EVALUATOR ? s->plugin->ops : NULL;
+    struct { struct lm_metric metric[MAX_OWN + 1]; struct lm_own_metric text[MAX_OWN]; } *t;
+    if (!ops || !ops->metric_of)
+        return LM_OK;
+    if (!(t = lm_alloc(sizeof *t, "stage")))
+        return lm_fail_memory(e, sizeof *t, "metrics");
+    s->metric = t->metric;
+    for (size_t i = 0;; i++) {
+        struct lm_own_metric m = { .struct_size = sizeof m };
+        if (!ops->metric_of(s->opt.config, i, &m))
+            return i ? LM_OK : lm_fail(e, LM_EBUG, "evaluator '%s' declares no metrics",
+                                       s->id);
+        if (i == MAX_OWN || !sound(&m))
+            return lm_fail(e, LM_EBUG, "evaluator '%s': its metric %zu is incomplete or one "
+                           "too many", s->id, i);
+        t->text[i] = m;
+        t->metric[i] = (struct lm_metric){ t->text[i].name, t->text[i].unit,
+                                           t->text[i].help, m.reduce, m.noisy, m.maximise };
+    }
+}
+
+const struct lm_metric *lm_stage_metric(const struct lm_stage *s, size_t i)
+{
+    const struct lm_evaluator *ops = s->plugin->ops;
+    size_t size = s->metric ? sizeof *s->metric : ops->metric_size;
+    const struct lm_metric *m = s->metric ? s->metric : ops->metric;
+    for (; m->name && i; i--)
+        m = (const void *)((const char *)m + size);
+    return m->name ? m : NULL;
+}
+
 enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
                              const struct lm_conf *group, const char *fallback,
                              const char *const *skip, const char *where,
@@ -136,8 +182,9 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
     s->id = lm_strdup(id ? id->v.s : name, "stage");
     if (!s->id)
         return lm_fail_memory(e, 64, "a name");
-    st = fill(s, group, skip, where, e);
-    return st ? st : check_texts(s, where, e);
+    if ((st = fill(s, group, skip, where, e)) || (st = own_metrics(s, e)))
+        return st;
+    return check_texts(s, where, e);
 }
 
 enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *text,
@@ -161,7 +208,9 @@ enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *
     st = lm_options_group(&s->plugin->module, text[n] ? text + n + 1 : "", "command line",
                           group, e);
     s->at = *group;
-    return st ? st : fill(s, *group, NULL, "command line", e);
+    if (st || (st = fill(s, *group, NULL, "command line", e)))
+        return st;
+    return own_metrics(s, e);
 }
 
 enum lm_status lm_stage_create(struct lm_stage *s, const struct lm_model *m,
@@ -193,6 +242,7 @@ void lm_stage_close(struct lm_stage *s)
         lm_stage_close(&s->child[i]);
     lm_release(s->child);
     lm_release(s->instance);
+    lm_release(s->metric);
     lm_options_free(&s->opt);
     lm_release(s->id);
     *s = (struct lm_stage){ 0 };

@@ -18,6 +18,8 @@ struct lm_stage {
     struct lm_instance *instance;       /* [n_child], what the plugin sees of them */
     size_t n_child;
     struct lm_run *run;
+    struct lm_metric *metric;           /* of this evaluator under its options; NULL:
+                                           those of the plugin */
 };
 
 /* Finds the plugin of a group and checks its options.  `use` may be missing
@@ -31,6 +33,8 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
 enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *text,
                              struct lm_conf **group, struct lm_run *run,
                              struct lm_err *e);
+/* Metric i of an evaluator; NULL behind the last. */
+const struct lm_metric *lm_stage_metric(const struct lm_stage *s, size_t i);
 enum lm_status lm_stage_create(struct lm_stage *s, const struct lm_model *m,
                                const struct lm_stats *stats, struct lm_err *e);
 /* Undoes create: an instance goes before the model and the statistics it holds. */

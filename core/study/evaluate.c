@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* evaluate.c -- runs the evaluators of a pipeline over a batch of candidates.
  *
- * Three passes: evaluators that count only; those that run candidates, items
- * spread over the workers; those that need a quiet machine, at the end, on the
- * main thread, candidates taking turns within each item so that drift of the
- * clock rate hits all alike.
+ * Four passes: evaluators that count only; those that run candidates, items
+ * spread over the workers; those that need a quiet machine, on the main thread,
+ * candidates taking turns within each item so that drift of the clock rate hits
+ * all alike; those that run programs of the user, one candidate after the
+ * other, so that the file of one is on disk at a time.
  *
  * Every item of every candidate has a place of its own for its sums, and these
  * are reduced in the order of the items: neither threads nor the order of work
@@ -43,12 +44,14 @@ struct task { size_t judge; int64_t item; size_t first, end; };    /* order[firs
 
 const struct lm_metric *lm_judge_metric(const struct lm_judge *j, size_t i)
 {
+    if (j->metric)
+        return &j->metric[i];
     return (const void *)((const char *)j->ops->metric + i * j->ops->metric_size);
 }
 
 static enum lm_status open_judge(struct lm_judge *j, struct lm_err *e)
 {
-    if (!j->ops->metric || j->ops->metric_size < sizeof(struct lm_metric))
+    if (!j->metric && (!j->ops->metric || j->ops->metric_size < sizeof(struct lm_metric)))
         return lm_fail(e, LM_EBUG, "evaluator '%s' declares no metrics", j->id);
     j->n_metric = 0;
     while (lm_judge_metric(j, j->n_metric)->name)
@@ -104,6 +107,8 @@ void lm_evaluation_close(struct lm_evaluation *v)
     if (!v)
         return;
     lm_clocks_close(v);
+    lm_offers_drop(v);
+    lm_release(v->offer);
     for (uint32_t i = 0; i < v->n_runner; i++)
         lm_runner_close(v->runner[i]);
     lm_release(v->runner);
@@ -157,11 +162,12 @@ static bool has_failed(struct batch *b, size_t candidate)
     return failed;
 }
 
-/* Want of memory and cancelling say nothing about a candidate: they end all. */
+/* Want of memory, a full disk and cancelling say nothing about a candidate: they
+ * end all.                                                                   */
 static void set_failed(struct batch *b, size_t candidate, const struct lm_err *why)
 {
     pthread_mutex_lock(&b->lock);
-    if (why->code == LM_ENOMEM || why->code == LM_ECANCELED) {
+    if (why->code == LM_ENOMEM || why->code == LM_ECANCELED || why->code == LM_EIO) {
         if (b->fatal.code == LM_OK)
             b->fatal = *why;
     } else if (b->err[candidate].code == LM_OK) {
@@ -221,11 +227,12 @@ static bool is_due(struct batch *b, size_t judge, int64_t item, size_t candidate
         && !has_failed(b, candidate);
 }
 
-/* ---- the three passes ----------------------------------------------------------- */
+/* ---- the four passes ------------------------------------------------------------ */
 
 static bool is_direct(const struct lm_judge *j)
 {
-    return !(j->ops->needs & (LM_NEEDS_RUN | LM_NEEDS_DENSE | LM_NEEDS_QUIET));
+    return !(j->ops->needs & (LM_NEEDS_RUN | LM_NEEDS_DENSE | LM_NEEDS_QUIET |
+                              LM_NEEDS_COMMANDS));
 }
 
 /* direct: evaluators that count; else those that need quiet.  These run on
@@ -236,7 +243,8 @@ static void run_serial(struct batch *b, bool direct)
 
     for (size_t j = 0; j < v->args.n_judge; j++) {
         struct lm_judge *judge = &v->args.judge[j];
-        bool quiet = (judge->ops->needs & LM_NEEDS_QUIET) != 0;
+        bool quiet = (judge->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS))
+            == LM_NEEDS_QUIET;
 
         if (direct ? !is_direct(judge) : !quiet)
             continue;
@@ -255,6 +263,27 @@ static void run_serial(struct batch *b, bool direct)
                 }
             lm_clocks_close(v);
         }
+    }
+}
+
+/* All command evaluators of one candidate, then of the next. */
+static void run_commands(struct batch *b)
+{
+    struct lm_evaluation *v = b->v;
+
+    for (size_t i = 0; i < b->n; i++) {
+        const struct place *p = &b->order[i];
+
+        for (size_t j = 0; j < v->args.n_judge; j++) {
+            if (!(v->args.judge[j].ops->needs & LM_NEEDS_COMMANDS))
+                continue;
+            for (int64_t item = 0; item < v->args.judge[j].n_items; item++) {
+                if (!lm_canceled() && is_due(b, j, item, p->index))
+                    judge_item(b, j, item, p->index, p->c, NULL);
+                step(b);
+            }
+        }
+        lm_offers_drop(v);
     }
 }
 
@@ -294,7 +323,7 @@ static size_t blocks_of(const struct batch *b, int64_t n_items)
 
 static bool is_parallel(const struct lm_judge *j)
 {
-    return !is_direct(j) && !(j->ops->needs & LM_NEEDS_QUIET);
+    return !is_direct(j) && !(j->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS));
 }
 
 static size_t make_tasks(const struct batch *b, struct task *task)
@@ -409,6 +438,8 @@ static enum lm_status run_batch(struct batch *b, struct lm_err *e)
     enum lm_status st = run_parallel(b, e);
     if (st == LM_OK && b->fatal.code == LM_OK)
         run_serial(b, false);
+    if (st == LM_OK && b->fatal.code == LM_OK)
+        run_commands(b);
     lm_progress_end();
     if (st == LM_OK && b->fatal.code != LM_OK) {
         *e = b->fatal;

@@ -17,7 +17,12 @@ struct lm_judge {                       /* one evaluator of a pipeline */
     int64_t n_items;                    /* these three are set by lm_evaluation_open */
     char  protocol[512];
     size_t n_metric;
+    const struct lm_metric *metric;     /* ended; NULL: the table of ops */
 };
+/* Writes a candidate with a format; the path goes to out [size]. */
+typedef enum lm_status lm_candidate_write(void *ctx, const struct lm_candidate *c,
+                                          const char *format, uint32_t dtype, char *out,
+                                          size_t size, struct lm_err *e);
 struct lm_evaluation;
 struct lm_evaluation_args {
     struct lm_workshop *workshop;       /* NULL when no judge runs candidates */
@@ -26,6 +31,8 @@ struct lm_evaluation_args {
     size_t n_judge;
     uint32_t dtype;                     /* of the export, for sizes */
     size_t memory;                      /* for the teacher's memo */
+    lm_candidate_write *write;          /* for judges with LM_NEEDS_COMMANDS */
+    void *write_ctx;
 };
 /* Reads texts, counts items, writes protocols into the judges. */
 enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
@@ -48,6 +55,10 @@ enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
 enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,
                                double *seconds, struct lm_err *e);
 
+enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_t dtype,
+                               const char **path, struct lm_err *e);
+uint64_t lm_subject_plan(const struct lm_subject *s);
+
 struct lm_result {                      /* of one candidate and one metric */
     double value, error;                /* error: standard error, NAN unknown */
     struct lm_sum *sum;                 /* [n_sum], items in order */
@@ -59,8 +70,8 @@ struct lm_result {                      /* of one candidate and one metric */
  * err[n_candidate] must be cleared before: candidates whose err[i].code is set
  * (they could not be built) are left out, and it is set for those whose
  * evaluation failed (LM_EINFEASIBLE: no finite number came out).  Want of
- * memory and cancelling fail the whole call and leave no sums.  Progress is
- * reported as a task of its own.                                     [main] */
+ * memory, a failed write and cancelling fail the whole call and leave no sums.
+ * Progress is reported as a task of its own.                         [main] */
 enum lm_status lm_evaluate(struct lm_evaluation *v, struct lm_candidate *c, size_t n,
                            const double *share, const bool *skip,
                            struct lm_result *result, struct lm_err *err,

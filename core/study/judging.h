@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* judging.h -- what evaluate.c and subject.c share. */
+/* judging.h -- what evaluate.c, subject.c and offer.c share. */
 #ifndef LM_STUDY_JUDGING_H
 #define LM_STUDY_JUDGING_H
 #include "study/evaluate.h"
@@ -17,6 +17,13 @@ struct lm_clocked {
     struct lm_decoder *decoder;
 };
 
+/* The file of the candidate that commands are looking at. */
+enum { MAX_OFFERS = 8 };
+struct lm_offer {
+    char format[64], path[4200];
+    uint32_t dtype;
+};
+
 struct lm_evaluation {
     struct lm_evaluation_args args;
     size_t n_metric;
@@ -26,6 +33,8 @@ struct lm_evaluation {
     uint32_t n_runner;
     struct lm_clocked clocked[2 * QUIET_GROUP];     /* the main thread's */
     size_t n_clocked;
+    struct lm_offer *offer;             /* [n_offer] */
+    size_t n_offer;
 };
 
 /* A place for the runner of each worker of the pool.                  [main] */
@@ -33,4 +42,6 @@ enum lm_status lm_evaluation_prepare(struct lm_evaluation *v, struct lm_err *e);
 enum lm_status lm_evaluation_runner(struct lm_evaluation *v, uint32_t worker,
                                     struct lm_runner **out, struct lm_err *e);
 void lm_clocks_close(struct lm_evaluation *v);
+/* Removes the files of lm_subject_file. */
+void lm_offers_drop(struct lm_evaluation *v);
 #endif

@@ -21,3 +21,7 @@ plugins_evaluators_macs_la_LDFLAGS = $(PLUGIN_LINK)
 evaluators_LTLIBRARIES += %D%/latency.la
 plugins_evaluators_latency_la_SOURCES = %D%/latency.c
 plugins_evaluators_latency_la_LDFLAGS = $(PLUGIN_LINK)
+
+evaluators_LTLIBRARIES += %D%/command.la
+plugins_evaluators_command_la_SOURCES = %D%/command.c
+plugins_evaluators_command_la_LDFLAGS = $(PLUGIN_LINK)
