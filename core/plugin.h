@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lamina/plugin.h -- all that a plugin includes; the rules, the kinds and the
  * descriptor are here, data in plugin_types.h, services in plugin_host.h.
+ * `lamina new-plugin` begins one, `lamina selftest` holds it to these rules.
  *
  * A plugin is one shared object that exports one function, lm_plugin(), which
  * returns a constant descriptor.  It links against nothing of Lamina: services

@@ -18,7 +18,7 @@ ok "--name=value" exits 0 eval "$tiny" --metric=size --threads=1
 ok "too many arguments" says 2 'unexpected' eval "$tiny" "$tiny" --metric size
 ok "--version" prints '^lamina [0-9]' --version
 for c in shrink run check list help inspect eval generate tokenize export convert report \
-    cache doctor; do
+    cache doctor selftest new-plugin; do
     ok "help $c" prints "lamina $c" help $c
 done
 documented()        # every option that the usage of a command names exists
@@ -30,7 +30,7 @@ documented()        # every option that the usage of a command names exists
     cat "$tmp/undocumented"
     test ! -s "$tmp/undocumented"
 }
-for c in shrink run check eval generate tokenize export convert report; do
+for c in shrink run check eval generate tokenize export convert report selftest new-plugin; do
     ok "$c has the options that its usage shows" documented $c
 done
 for p in random chain nsga2 lagrangian layers blocks kv_groups ffn magnitude wanda \

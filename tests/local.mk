@@ -72,6 +72,9 @@ shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh 
 shell_tests += %D%/e2e_broken.sh
 shell_tests += %D%/docs.sh
 
+shell_tests += %D%/e2e_selftest.sh %D%/e2e_new_plugin.sh \
+    %D%/e2e_examples.sh
+
 # What the end-to-end tests need besides the program: a look into JSON, and a
 # scorer with the wrong sign.
 EXTRA_PROGRAMS += %D%/json_get
@@ -123,3 +126,14 @@ check-long:
 	    LAMINA_KILL_SEED=$$seed $(MAKE) check TESTS=tests/e2e_resume.sh || exit 1; \
 	done
 .PHONY: check-long
+
+# The plugins of examples/plugin against the installed program and header.
+installcheck-local:
+	@LAMINA_SRCDIR='$(abs_top_srcdir)' LAMINA_BUILDDIR='$(abs_top_builddir)' \
+	INSTALLED_PROGRAM='$(DESTDIR)$(bindir)/lamina' INSTALLED_PC='$(DESTDIR)$(pkgconfigdir)' \
+	INSTALLED_PLUGINS='$(DESTDIR)$(plugindir)' PKG_CONFIG_SYSROOT_DIR='$(DESTDIR)' \
+	$(SHELL) $(srcdir)/tests/e2e_examples.sh \
+	    >installcheck.log; status=$$?; cat installcheck.log; \
+	test $$status = 0 && ! grep '^not ok' installcheck.log >/dev/null
+CLEANFILES += installcheck.log
+.PHONY: installcheck-local

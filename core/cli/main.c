@@ -38,6 +38,10 @@ const struct lm_command lm_commands[] = {
     { "report", "RUN", "write a run's reports again", lm_cmd_report },
     { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)", lm_cmd_cache },
     { "doctor", "[--json]", "examine this machine and this installation", lm_cmd_doctor },
+    { "selftest", "[PLUGIN | KIND/PLUGIN | ./FILE.so][:key=value,...]... [--seconds N]",
+      "hold plugins to their contract", lm_cmd_selftest },
+    { "new-plugin", "search|pruner|scorer|repair|evaluator|reporter NAME [--out DIR]",
+      "begin a plugin: source, Makefile, test", lm_cmd_new_plugin },
     { NULL, NULL, NULL, NULL }
 };
 

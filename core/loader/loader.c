@@ -132,6 +132,16 @@ void lm_loader_stop(void)
         lm_release(loader.folder[--loader.n]);
 }
 
+enum lm_status lm_loader_export(struct lm_err *e)
+{
+    struct lm_str list = { 0 };
+    for (size_t i = 0; i < loader.n; i++)
+        lm_str_add(&list, "%s%s", i ? ":" : "", loader.folder[i]);
+    bool bad = list.failed || setenv("LAMINA_PLUGIN_PATH", list.s ? list.s : "", 1);
+    lm_str_free(&list);
+    return bad ? lm_fail_memory(e, 4096, "the environment") : LM_OK;
+}
+
 /* ---- one file --------------------------------------------------------------------- */
 
 /* "ffn" of "/usr/lib/lamina/0/pruners/ffn.so". */

@@ -42,4 +42,6 @@ enum lm_status lm_loader_survey(const struct lm_loaded ***out, size_t *n,
                                 struct lm_err *e);
 /* i-th folder that is searched, NULL behind the last. */
 const char *lm_loader_folder(size_t i);
+/* Puts all folders into LAMINA_PLUGIN_PATH, for programs that this one starts. */
+enum lm_status lm_loader_export(struct lm_err *e);
 #endif

@@ -149,7 +149,21 @@ static enum lm_status check_metrics(const struct lm_evaluator *v, struct lm_err 
             m->reduce > LM_REDUCE_MEDIAN || !m->unit || !m->help)
             return lm_fail(e, LM_EBUG, "broken plugin: metric %zu (%.40s) is incomplete",
                            i, m->name);
+        for (size_t j = 0; j < i; j++)
+            if (!strcmp(((const struct lm_metric *)(const void *)
+                         ((const char *)v->metric + j * v->metric_size))->name, m->name))
+                return lm_fail(e, LM_EBUG, "broken plugin: two metrics are called '%s'",
+                               m->name);
     }
+}
+
+/* Reports stay in the run folder. */
+static enum lm_status check_file(const struct lm_reporter *r, struct lm_err *e)
+{
+    const char *f = r->file;
+    if (!f || (*f && *f != '.' && !strchr(f, '/') && strlen(f) < 200))
+        return LM_OK;
+    return lm_fail(e, LM_EBUG, "broken plugin: its report '%.200s' is no plain file name", f);
 }
 
 static enum lm_status copy_table(const struct lm_module *m, void **out, struct lm_err *e)
@@ -197,7 +211,11 @@ enum lm_status lm_module_check(const struct lm_module *from, const char *name,
     }
     if ((s = copy_table(&m, &out->ops, e)))
         return s;
-    if (m.kind == LM_EVALUATOR && (s = check_metrics(out->ops, e))) {
+    if (m.kind == LM_EVALUATOR)
+        s = check_metrics(out->ops, e);
+    if (m.kind == LM_REPORTER)
+        s = check_file(out->ops, e);
+    if (s) {
         lm_release(out->ops);
         out->ops = NULL;
         return s;

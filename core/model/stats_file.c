@@ -123,7 +123,7 @@ enum lm_status lm_stats_get(const struct lm_stats *s, uint32_t stat, uint32_t si
                             int32_t layer, const double **out, int64_t *n,
                             struct lm_err *e)
 {
-    const struct stats_section *x = lm_stats_find(&s->layout, stat, site, layer);
+    const struct stats_section *x = s ? lm_stats_find(&s->layout, stat, site, layer) : NULL;
     if (!x)
         return lm_fail(e, LM_EBUG, "statistic %u of site kind %u of layer %d was not "
                        "asked for when statistics were collected", (unsigned)stat,
@@ -135,7 +135,7 @@ enum lm_status lm_stats_get(const struct lm_stats *s, uint32_t stat, uint32_t si
 
 int64_t lm_stats_tokens(const struct lm_stats *s)
 {
-    return s->layout.head.tokens;
+    return s ? s->layout.head.tokens : 0;
 }
 
 uint64_t lm_stats_key(const struct lm_stats *s)

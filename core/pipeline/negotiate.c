@@ -121,7 +121,7 @@ static enum lm_status check_scores(struct lm_pipeline *p, struct lm_err *e)
     return LM_OK;
 }
 
-static uint64_t features_of(uint64_t edits)
+uint64_t lm_negotiate_edits(uint64_t edits)
 {
     uint64_t f = 0;
     if (edits & LM_BIT(LM_SITE_FFN_CHANNEL))
@@ -162,12 +162,11 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
     }
     for (size_t i = 0; i < p->n_offer; i++) {
         uint64_t missing = features & ~p->offer[i].limits.features;
-        for (size_t k = 0; k < sizeof name / sizeof *name; k++)
-            if (missing & (UINT64_C(1) << k))
-                return lm_conf_fail(e, p->offer[i].by->at, "evaluator '%s' wants candidates as "
-                                    "%s, which cannot hold %s, which %s has or makes; set its "
-                                    "`format`", p->offer[i].by->id, p->offer[i].format,
-                                    name[k], what);
+        if (missing)
+            return lm_conf_fail(e, p->offer[i].by->at, "evaluator '%s' wants candidates as "
+                                "%s, which cannot hold %s, which %s has or makes; set its "
+                                "`format`", p->offer[i].by->id, p->offer[i].format,
+                                lm_feature_name(missing), what);
     }
     return LM_OK;
 }
@@ -189,7 +188,7 @@ static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
         snprintf(what, sizeof what, "prune[%zu] (%s)", i, p->prune[i].plugin->module.name);
         uint64_t features = ops->shapes ? ops->shapes(p->prune[i].opt.config)
-                                        : features_of(ops->edits);
+                                        : lm_negotiate_edits(ops->edits);
         enum lm_status s = lm_negotiate_features(p, features, what, e);
         if (s)
             return s;

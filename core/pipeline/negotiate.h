@@ -24,4 +24,6 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
 const char *lm_feature_name(uint64_t features);
 /* LM_SHAPE_*_BIAS that a repair makes under its options. */
 uint64_t lm_repair_biases(const struct lm_stage *repair);
+/* LM_SHAPE_* features that edits of these site kinds can make. */
+uint64_t lm_negotiate_edits(uint64_t edits);
 #endif

@@ -2,6 +2,7 @@
 /* session.c -- see session.h. */
 #include "pipeline/session.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,7 +29,7 @@ struct lm_scores {
 struct repair { uint64_t key; struct lm_stage stage; };
 struct lm_repairs { struct repair at[MAX_REPAIRS]; size_t n; };
 
-static int64_t site_count(const struct lm_arch *a, uint32_t site, int32_t layer)
+int64_t lm_site_count(const struct lm_arch *a, uint32_t site, int32_t layer)
 {
     const struct lm_layer_shape *l = &a->layer[layer < 0 ? 0 : layer];
     switch (site) {
@@ -53,7 +54,7 @@ static const struct lm_scores *find_scores(const struct lm_session *s, uint32_t 
 static enum lm_status add_scores(struct lm_session *s, uint32_t site, int32_t layer,
                                  struct lm_scores **out, struct lm_err *e)
 {
-    int64_t n = site_count(lm_model_arch(s->bench.model), site, layer);
+    int64_t n = lm_site_count(lm_model_arch(s->bench.model), site, layer);
     struct lm_scores *c = lm_alloc(sizeof *c, "scores");
     double *v = lm_alloc_array((size_t)n + 1, sizeof *v, "scores");
     if (!c || !v) {
@@ -74,6 +75,11 @@ static enum lm_status fill_scores(struct lm_session *s, struct lm_scores *c,
         return lm_fail(e, LM_ECONFIG, "no scorer of `score` can score these sites");
     const struct lm_scorer *ops = scorer->plugin->ops;
     enum lm_status st = ops->score(scorer->self, c->site, c->layer, c->v, c->n, e);
+    for (int64_t i = 0; !st && i < c->n; i++)
+        if (isnan(c->v[i]))
+            st = lm_fail(e, LM_EFAILED, "layer %d: the score of site %lld is not a number; is "
+                         "the model or its calibration damaged?", (int)c->layer,
+                         (long long)i);
     return st && st != LM_ECANCELED && st != LM_ENOMEM ? lm_stage_fail(scorer, e) : st;
 }
 
@@ -129,7 +135,7 @@ static enum lm_status score_all(struct lm_session *s, struct lm_err *e)
     lm_progress_begin("scoring");
     for (uint32_t site = 1; site < LM_N_SITE_KINDS; site++)
         for (int32_t i = 0; !st && i < a->n_layer; i++)
-            if ((needs & LM_BIT(site)) && site_count(a, site, i) > 0 &&
+            if ((needs & LM_BIT(site)) && lm_site_count(a, site, i) > 0 &&
                 !(st = add_scores(s, site, i, &g.entry[g.n], e)))
                 g.n++;
     if (!st && (st = lm_parallel(g.n, score_one, &g)))
@@ -286,6 +292,33 @@ static enum lm_status check_widths(const struct lm_pipeline *p, const struct lm_
     return LM_OK;
 }
 
+/* Trial 0 must be the model as it is: no pruner may edit it at the genes' initial
+ * values.  v: the initial genome.                                             */
+static enum lm_status check_initial(struct lm_session *s, const union lm_value *v,
+                                    struct lm_err *e)
+{
+    struct lm_pipeline *p = s->pipeline;
+    struct lm_plan *whole, *plan = NULL;
+    enum lm_status st = lm_plan_open(lm_model_arch(s->bench.model), NULL, &whole, e);
+    if (!st)
+        st = lm_plan_canonical(whole, e);
+    for (size_t i = 0; !st && i < p->n_prune; i++) {
+        const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        if ((st = lm_plan_open(lm_model_arch(s->bench.model), s->bench.space, &plan, e)))
+            break;
+        plan->may = ops->edits;
+        st = ops->decode(p->prune[i].self, v + s->first_slot[i], plan, e);
+        if (!st && !(st = lm_plan_canonical(plan, e)) && !lm_plan_equal(plan, whole))
+            st = lm_fail(e, LM_EBUG, "it edits the model where all of its genes have their "
+                         "uncompressed value");
+        if (st)
+            lm_stage_fail(&p->prune[i], e);
+        lm_plan_free(plan);
+    }
+    lm_plan_free(whole);
+    return st;
+}
+
 /* Every level of every gene alone, before anything is evaluated. */
 static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
 {
@@ -294,6 +327,10 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
     const struct lm_gene *const *gene = lm_space_genes(s->bench.space, &n);
     union lm_value *v = lm_alloc_array(lm_space_slots(s->bench.space) + 1, sizeof *v, "genome");
     enum lm_status st = v ? LM_OK : lm_fail_memory(e, n * sizeof *v, "a genome");
+    if (!st) {
+        lm_genome_initial(s->bench.space, v);
+        st = check_initial(s, v, e);
+    }
     for (size_t g = 0; !st && g < n; g++) {
         int64_t count = lm_gene_count(gene[g]);
         for (int64_t i = 0; !st && i < count && i < MOST; i++) {
@@ -407,6 +444,7 @@ enum lm_status lm_session_decode(struct lm_session *s, const union lm_value *v,
         return st;
     for (size_t i = 0; !st && i < p->n_prune; i++) {
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        plan->may = ops->edits;
         st = ops->decode(p->prune[i].self, v + s->first_slot[i], plan, e);
         if (st && st != LM_EINFEASIBLE)
             lm_stage_fail(&p->prune[i], e);

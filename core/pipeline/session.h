@@ -46,6 +46,8 @@ struct lm_session {
 enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **s,
                                struct lm_err *e);
 void lm_session_close(struct lm_session *s);
+/* How many sites of a kind a layer (-1: the model) has. */
+int64_t lm_site_count(const struct lm_arch *a, uint32_t site, int32_t layer);
 /* Genome to canonical plan. */
 enum lm_status lm_session_decode(struct lm_session *s, const union lm_value *v,
                                  struct lm_plan **plan, struct lm_err *e);

@@ -187,6 +187,16 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
     return check_texts(s, where, e);
 }
 
+enum lm_status lm_stage_plugin(struct lm_stage *s, const struct lm_loaded *plugin,
+                               const struct lm_conf *group, const char *where,
+                               struct lm_run *run, struct lm_err *e)
+{
+    *s = (struct lm_stage){ .kind = (enum lm_kind)plugin->module.kind, .plugin = plugin,
+                            .at = group, .run = run };
+    s->id = lm_strdup(plugin->module.name, "stage");
+    return s->id ? fill(s, group, NULL, where, e) : lm_fail_memory(e, 64, "a name");
+}
+
 enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *text,
                              struct lm_conf **group, struct lm_run *run, struct lm_err *e)
 {

@@ -29,6 +29,10 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
                              const struct lm_conf *group, const char *fallback,
                              const char *const *skip, const char *where,
                              struct lm_run *run, struct lm_err *e);
+/* The options of a plugin that is already open; group may be NULL. */
+enum lm_status lm_stage_plugin(struct lm_stage *s, const struct lm_loaded *plugin,
+                               const struct lm_conf *group, const char *where,
+                               struct lm_run *run, struct lm_err *e);
 /* From "NAME:key=value,..." of a command line. */
 enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *text,
                              struct lm_conf **group, struct lm_run *run,

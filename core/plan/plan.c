@@ -138,11 +138,25 @@ static enum lm_status drop_member(struct lm_plan *p, struct lm_site s, struct lm
     return st;
 }
 
+/* A pruner's edits are those it declares: exports were checked against them. */
+static enum lm_status check_may(const struct lm_plan *p, uint32_t site, struct lm_err *e)
+{
+    static const char *const name[LM_N_SITE_KINDS] = {
+        [LM_SITE_LAYER] = "layers", [LM_SITE_ATTN] = "attention blocks",
+        [LM_SITE_MLP] = "MLP blocks", [LM_SITE_KV_GROUP] = "KV groups",
+        [LM_SITE_HEAD] = "heads", [LM_SITE_FFN_CHANNEL] = "FFN channels" };
+
+    if (!p->may || (site < LM_N_SITE_KINDS && (p->may & LM_BIT(site))))
+        return LM_OK;
+    return lm_fail(e, LM_EBUG, "it edits %s, which its `edits` does not declare",
+                   site < LM_N_SITE_KINDS && name[site] ? name[site] : "unknown sites");
+}
+
 enum lm_status lm_plan_drop(struct lm_plan *p, struct lm_site s, struct lm_err *e)
 {
     struct lm_layer_plan *l = find_layer(p, s.layer, e);
 
-    if (!l)
+    if (!l || check_may(p, s.kind, e))
         return LM_EBUG;
     switch (s.kind) {
     case LM_SITE_LAYER:
@@ -164,8 +178,10 @@ enum lm_status lm_plan_keep(struct lm_plan *p, uint32_t site, int32_t layer,
 {
     struct lm_keep *k = NULL;
     uint64_t *bits;
-    enum lm_status st = find_keep(p, site, layer, &k, e);
+    enum lm_status st = check_may(p, site, e);
 
+    if (!st)
+        st = find_keep(p, site, layer, &k, e);
     if (st || !k->n)
         return st;
     if (!(bits = lm_alloc_array(words(k->n), sizeof *bits, "plan")))
@@ -189,8 +205,10 @@ enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
     struct lm_keep *k = NULL;
     const int32_t *order;
     int64_t n;
-    enum lm_status st = find_keep(p, site, layer, &k, e);
+    enum lm_status st = check_may(p, site, e);
 
+    if (!st)
+        st = find_keep(p, site, layer, &k, e);
     if (st || kept == k->n)
         return st;
     if (kept < 0 || kept > k->n)
@@ -305,4 +323,32 @@ uint64_t lm_plan_hash(const struct lm_plan *p)
         h = lm_hash_u64(p->setting[i].value.bits, h);
     }
     return h;
+}
+
+static bool same_keep(const struct lm_keep *a, const struct lm_keep *b)
+{
+    if (a->n != b->n || a->kept != b->kept || !a->bits != !b->bits)
+        return false;
+    return !a->bits || !memcmp(a->bits, b->bits, words(a->n) * sizeof *a->bits);
+}
+
+bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b)
+{
+    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting)
+        return false;
+    for (int32_t i = 0; i < a->arch->n_layer; i++) {
+        const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
+
+        if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
+            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn))
+            return false;
+    }
+    for (size_t i = 0; i < a->n_setting; i++) {
+        const struct lm_setting *x = &a->setting[i], *y = &b->setting[i];
+
+        if (strcmp(x->name, y->name) || x->kind != y->kind
+            || x->value.bits != y->value.bits)
+            return false;
+    }
+    return true;
 }

@@ -39,6 +39,8 @@ struct lm_plan {
     struct lm_setting *setting;         /* tuned options, by name: "repair.lambda" */
     size_t n_setting;
     struct lm_space *space;             /* scores for edit_keep_top; may be NULL */
+    uint64_t may;                       /* site kinds that may be edited now, as the
+                                           pruner at work declares; 0: all */
 };
 
 enum lm_status lm_plan_open(const struct lm_arch *dense, struct lm_space *space,
@@ -60,6 +62,8 @@ void lm_plan_text(const struct lm_plan *p, struct lm_str *out);
 enum lm_status lm_plan_parse(const struct lm_arch *dense, const char *text,
                              struct lm_plan **p, struct lm_err *e);
 bool lm_keep_has(const struct lm_keep *k, int32_t i);
+/* Whether two plans of one architecture edit the same. */
+bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b);
 /* Whether that can be the name of a setting. */
 bool lm_plan_names(const char *name);
 /* Value of a setting, or NULL. */

@@ -64,6 +64,9 @@ static enum lm_status open_judge(struct lm_judge *j, struct lm_err *e)
         || j->ops->protocol(j->self, j->protocol, sizeof j->protocol, e) != LM_OK)
         return lm_err_prefix(e, "evaluator '%s': ", j->id);
     j->protocol[sizeof j->protocol - 1] = 0;
+    if (!j->protocol[0] || strchr(j->protocol, '\n'))
+        return lm_fail(e, LM_EBUG, "evaluator '%s' does not say in one line how it measures",
+                       j->id);
     if (j->n_items < 1 || j->n_items > INT32_MAX)
         return lm_fail(e, LM_EBUG, "evaluator '%s' has %lld items", j->id,
                        (long long)j->n_items);
@@ -199,7 +202,7 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
                        const struct lm_candidate *c, struct lm_runner *runner)
 {
     const struct lm_judge *j = &b->v->args.judge[judge];
-    struct lm_subject subject = { b->v, c, runner };
+    struct lm_subject subject = { b->v, c, runner, j->ops->needs };
     struct lm_sum sum[MAX_METRICS] = { { 0, 0 } };
     struct lm_err why = { 0 };
 

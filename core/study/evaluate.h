@@ -45,6 +45,7 @@ struct lm_subject {
     struct lm_evaluation *evaluation;
     const struct lm_candidate *candidate;
     struct lm_runner *runner;           /* of the calling worker; NULL: opened at use */
+    uint32_t needs;                     /* LM_NEEDS_* that the evaluator declares */
 };
 enum lm_status lm_subject_losses(struct lm_subject *s, const int32_t *ids, size_t n,
                                  float *nll, struct lm_err *e);

@@ -46,7 +46,7 @@ enum lm_status lm_evaluation_runner(struct lm_evaluation *v, uint32_t worker,
 /* On the main thread the runner is worker 0's, opened at the first use. */
 static enum lm_status needs_runner(struct lm_subject *s, struct lm_err *e)
 {
-    if (!s->evaluation->args.engine || !s->candidate->net.n)
+    if (!(s->needs & LM_NEEDS_RUN) || !s->evaluation->args.engine || !s->candidate->net.n)
         return lm_fail(e, LM_EBUG, "an evaluator runs candidates without declaring it");
     return s->runner ? LM_OK : lm_evaluation_runner(s->evaluation, 0, &s->runner, e);
 }

@@ -55,3 +55,24 @@ tests_evil_unknown_kind_la_LDFLAGS = $(EVIL_LINK)
 check_LTLIBRARIES += %D%/wrong_magic.la
 tests_evil_wrong_magic_la_SOURCES = %D%/wrong_magic.c
 tests_evil_wrong_magic_la_LDFLAGS = $(EVIL_LINK)
+
+# One module for each kind that can break many rules; see sins.h.
+EXTRA_DIST += %D%/sins.h
+check_LTLIBRARIES += %D%/search_sins.la
+tests_evil_search_sins_la_SOURCES = %D%/search_sins.c
+tests_evil_search_sins_la_LDFLAGS = $(EVIL_LINK)
+check_LTLIBRARIES += %D%/pruner_sins.la
+tests_evil_pruner_sins_la_SOURCES = %D%/pruner_sins.c
+tests_evil_pruner_sins_la_LDFLAGS = $(EVIL_LINK)
+check_LTLIBRARIES += %D%/scorer_sins.la
+tests_evil_scorer_sins_la_SOURCES = %D%/scorer_sins.c
+tests_evil_scorer_sins_la_LDFLAGS = $(EVIL_LINK)
+check_LTLIBRARIES += %D%/repair_sins.la
+tests_evil_repair_sins_la_SOURCES = %D%/repair_sins.c
+tests_evil_repair_sins_la_LDFLAGS = $(EVIL_LINK)
+check_LTLIBRARIES += %D%/evaluator_sins.la
+tests_evil_evaluator_sins_la_SOURCES = %D%/evaluator_sins.c
+tests_evil_evaluator_sins_la_LDFLAGS = $(EVIL_LINK)
+check_LTLIBRARIES += %D%/reporter_sins.la
+tests_evil_reporter_sins_la_SOURCES = %D%/reporter_sins.c
+tests_evil_reporter_sins_la_LDFLAGS = $(EVIL_LINK)

@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* selftest_repair.c -- the contract of repairs.
+ *
+ * Sites with random weights and the Gram matrix of random tokens: more tokens
+ * than columns; fewer, so that it is singular; none that is active.  For every
+ * width m the result is finite; m == k gives the weights back; and a repair
+ * that is given the Gram matrix H is no worse than leaving the kept columns as
+ * they are, in what H measures: with D = W - [W' 0],
+ *
+ *   sum_t |D x_t|^2 = trace(D H D^T).                                        */
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/pool.h"
+#include "pipeline/selftest_kit.h"
+
+enum { ROWS = 16, COLUMNS = 40, GUARD = 8, COPIES = 4 };
+static const struct { const char *what; int64_t tokens;
+} sample[] = { { "more tokens than columns", 4 * COLUMNS },
+               { "a singular Gram matrix", COLUMNS / 2 },
+               { "inputs that are always 0", 0 } };
+enum { N_SAMPLES = sizeof sample / sizeof *sample };
+static const float poison = 12345.0f;
+
+struct bench {
+    struct lm_repair_site site;
+    float w[ROWS * COLUMNS];
+    double gram[COLUMNS * COLUMNS], sum[COLUMNS], x[4 * COLUMNS * COLUMNS];
+};
+
+static void lay(struct lm_kit *k, struct bench *b, int which)
+{
+    const struct lm_repair *ops = k->plugin->ops;
+    struct lm_rng r = lm_rng(11, "selftest/repair", (uint64_t)which);
+    lm_kit_gram(&r, sample[which].tokens, COLUMNS, b->x, b->gram, b->sum);
+    for (int i = 0; i < ROWS * COLUMNS; i++)
+        b->w[i] = (float)(2 * lm_rng_unit(&r) - 1);
+    if (!sample[which].tokens)
+        memset(b->gram, 0, sizeof b->gram);
+    b->site = (struct lm_repair_site){ .struct_size = sizeof b->site, .layer = which,
+        .site = which ? LM_SITE_ATTN : LM_SITE_MLP, .n = ROWS, .k = COLUMNS, .w = b->w,
+        .gram = ops->needs & LM_BIT(LM_STAT_GRAM) ? b->gram : NULL,
+        .sum = ops->needs & LM_BIT(LM_STAT_SUM) ? b->sum : NULL,
+        .tokens = sample[which].tokens };
+}
+
+/* trace(D H D^T) of weights w [ROWS][m] for the first m columns. */
+static double loss(const struct bench *b, const float *w, int64_t m)
+{
+    double all = 0;
+    for (int i = 0; i < ROWS; i++) {
+        double d[COLUMNS];
+        for (int j = 0; j < COLUMNS; j++)
+            d[j] = (double)b->w[i * COLUMNS + j] - (j < m ? (double)w[i * m + j] : 0);
+        for (int j = 0; j < COLUMNS; j++)
+            for (int l = 0; l < COLUMNS; l++)
+                all += d[j] * b->gram[j * COLUMNS + l] * d[l];
+    }
+    return all;
+}
+
+static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, int64_t m,
+                            const float *out)
+{
+    float cut[ROWS * COLUMNS];
+    double scale = 0, off = 0;
+    for (int64_t i = 0; i < ROWS * m; i++) {
+        float w = b->w[i / m * COLUMNS + i % m];
+        cut[i] = w;
+        if (!isfinite(out[i]))
+            return lm_broken(k,
+                             "apply() to %lld of %d columns gives a weight that is not "
+                             "finite (%s)",
+                             (long long)m, COLUMNS, sample[which].what);
+        scale = fmax(scale, fabs((double)w));
+        off = fmax(off, fabs((double)(out[i] - w)));
+    }
+    for (int i = 0; i < GUARD; i++)
+        if (out[ROWS * m + i] != poison)
+            return lm_broken(k,
+                             "apply() writes beyond the %d x %lld weights it was asked "
+                             "for",
+                             ROWS, (long long)m);
+    if (m == COLUMNS && off > 1e-3 * scale)
+        return lm_broken(k,
+                         "apply() to the full width does not give the weights back: "
+                         "one is off by %g (%s)",
+                         off, sample[which].what);
+    if (b->site.gram) {
+        double repaired = loss(b, out, m), plain = loss(b, cut, m);
+        if (repaired > plain * 1.001 + 1e-6 * loss(b, cut, 0))
+            return lm_broken(k,
+                             "apply() to %lld of %d columns is worse than no repair: "
+                             "the error is %g, not %g (%s)",
+                             (long long)m, COLUMNS, repaired, plain,
+                             sample[which].what);
+    }
+    return LM_OK;
+}
+
+/* All widths of one prepared site; out [2][ROWS * COLUMNS + GUARD]. */
+static enum lm_status widths(struct lm_kit *k, void *self, const struct bench *b,
+                             int which, const void *prepared, float *out)
+{
+    const struct lm_repair *ops = k->plugin->ops;
+    enum lm_status s = LM_OK;
+    for (int64_t m = COLUMNS; !s && m >= 1; m--) {
+        for (int64_t i = 0; i < ROWS * m + GUARD; i++)
+            out[i] = poison;
+        if ((s = ops->apply(self, prepared, m, out, k->e)))
+            return s == LM_EINFEASIBLE ? lm_kit_excused(k, "apply()", s)
+                                       : lm_kit_failed(k, "apply()", s);
+        s = judge(k, b, which, m, out);
+    }
+    return s;
+}
+
+static enum lm_status check_widths(struct lm_kit *k)
+{
+    static struct bench b;
+    const struct lm_repair *ops = k->plugin->ops;
+    float out[ROWS * COLUMNS + GUARD];
+    void *self;
+    enum lm_status s = lm_kit_create(k, &self);
+    for (int which = 0; !s && which < N_SAMPLES; which++) {
+        void *prepared = NULL;
+        lay(k, &b, which);
+        if ((s = ops->prepare(self, &b.site, &prepared, k->e))) {
+            s = s == LM_EINFEASIBLE ? lm_kit_excused(k, "prepare()", s)
+                                    : lm_kit_failed(k, "prepare()", s);
+            continue;
+        }
+        s = widths(k, self, &b, which, prepared, out);
+        ops->release(self, prepared);
+    }
+    lm_kit_destroy(k, self);
+    return s;
+}
+
+/* ---- sameness ---------------------------------------------------------------------- */
+
+struct crowd {
+    const struct lm_repair *ops;
+    void *self;
+    const void *prepared;
+    float out[COPIES][ROWS * COLUMNS];
+    struct lm_err err[COPIES];
+};
+
+static void one_of_many(void *ctx, int64_t i, uint32_t worker)
+{
+    struct crowd *c = ctx;
+    (void)worker;
+    c->err[i].code =
+        c->ops->apply(c->self, c->prepared, COLUMNS / 2, c->out[i], &c->err[i]);
+}
+
+/* The same site prepared twice, applied by several threads at once. */
+static enum lm_status check_threads(struct lm_kit *k)
+{
+    static struct bench b;
+    static struct crowd c[2];
+    const struct lm_repair *ops = k->plugin->ops;
+    void *self;
+    enum lm_status s = lm_kit_create(k, &self);
+    lay(k, &b, 0);
+    for (int i = 0; !s && i < 2; i++) {
+        void *prepared = NULL;
+        c[i] = (struct crowd){ .ops = ops, .self = self };
+        if ((s = ops->prepare(self, &b.site, &prepared, k->e))) {
+            s = lm_kit_failed(k, "prepare()", s);
+            break;
+        }
+        c[i].prepared = prepared;
+        lm_parallel(COPIES, one_of_many, &c[i]);
+        ops->release(self, prepared);
+    }
+    for (int i = 0; !s && i < 2 * COPIES; i++) {
+        const struct crowd *at = &c[i / COPIES];
+        *k->e = at->err[i % COPIES];
+        if (k->e->code)
+            s = lm_kit_failed(k, "apply() from several threads", k->e->code);
+        else if (memcmp(c[0].out[0], at->out[i % COPIES],
+                        ROWS * (COLUMNS / 2) * sizeof(float)))
+            s = lm_broken(k, "apply() gives other weights for the same site");
+    }
+    lm_kit_destroy(k, self);
+    return s;
+}
+
+/* ---- memory, cancel ---------------------------------------------------------------- */
+
+static enum lm_status live_poorly(void *ctx)
+{
+    static struct bench b;
+    struct lm_kit *k = ctx;
+    const struct lm_repair *ops = k->plugin->ops;
+    float out[ROWS * COLUMNS];
+    void *self, *prepared = NULL;
+    enum lm_status s = lm_kit_try(k, &self);
+    if (s)
+        return s;
+    lay(k, &b, 0);
+    if (!(s = ops->prepare(self, &b.site, &prepared, k->e))) {
+        s = ops->apply(self, prepared, COLUMNS / 2, out, k->e);
+        ops->release(self, prepared);
+    }
+    lm_kit_destroy(k, self);
+    return s;
+}
+
+static enum lm_status check_memory(struct lm_kit *k)
+{
+    return lm_kit_memory(k, live_poorly, k);
+}
+
+static enum lm_status check_cancel(struct lm_kit *k)
+{
+    enum lm_status s = live_poorly(k);
+    return s == LM_ECANCELED ? LM_OK : lm_kit_excused(k, "prepare() or apply()", s);
+}
+
+const struct lm_kit_check lm_selftest_repair[] = {
+    { "prepare() after a cancel", check_cancel, true },
+    { "all widths", check_widths, false },
+    { "repeated and parallel calls", check_threads, false },
+    { "work without memory", check_memory, false },
+    { NULL, NULL, false }
+};
