@@ -103,7 +103,8 @@ const char *lm_run_near_text(const struct lm_run *r, const char *name)
 enum lm_status lm_run_model(struct lm_run *r, const struct lm_model *m, struct lm_err *e)
 {
     const struct lm_vocabulary *v = lm_model_vocabulary(m);
-    return v ? lm_tokenizer_open(v, &r->tokenizer, e) : LM_OK;
+    enum lm_status s = v ? lm_tokenizer_open(v, &r->tokenizer, e) : LM_OK;
+    return s && s != LM_ENOMEM ? lm_err_prefix(e, "%s: ", lm_model_source(m)) : s;
 }
 
 const struct lm_tokenizer *lm_run_tokenizer(const struct lm_run *r)

@@ -56,9 +56,10 @@ static enum lm_status suitable(const struct writing *w)
         && w->a->rope != LM_ROPE_LLAMA3)
         return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE "
                        "scaling");
-    if (v && v->ignore_merges)
-        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer "
-                       "with ignore_merges");
+    if (v && v->ignore_merges
+        && (v->model != LM_TOKENIZER_BYTES || v->pre != LM_PRE_LLAMA3))
+        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf can write a tokenizer with "
+                       "ignore_merges only together with the pattern of Llama 3");
     for (int32_t l = 0; l < w->a->n_layer; l++)
         if (h->tensor(w->m, LM_W_Q_NORM, l) || h->tensor(w->m, LM_W_K_NORM, l))
             return h->fail(w->e, LM_EUNSUPPORTED, "format gguf writes no norms of q "
