@@ -49,6 +49,13 @@ tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/chec
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
 tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
 
+# parts of a plugin are compiled anew: a vocabulary-only file is no model
+check_PROGRAMS += %D%/check_vocab %D%/check_chat
+tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h %D%/check_vocab.c \
+    plugins/formats/gguf_parse.c plugins/formats/gguf_vocab.c
+tests_check_vocab_CFLAGS = $(AM_CFLAGS)
+tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
+
 check_PROGRAMS += %D%/check_job
 tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
 check_PROGRAMS += %D%/check_smollm2
@@ -86,7 +93,7 @@ LOG_COMPILER = $(SHELL) $(builddir)/tests/run-check
 SH_LOG_DRIVER = $(TAP_DRIVER)
 SH_LOG_COMPILER = $(SHELL)
 
-EXTRA_DIST += $(shell_tests) %D%/tap.sh %D%/golden
+EXTRA_DIST += $(shell_tests) %D%/tap.sh %D%/golden %D%/vocab
 
 # Under valgrind, in one process, with patience.
 check-valgrind:

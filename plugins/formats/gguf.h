@@ -22,7 +22,7 @@ enum gguf_type {
 };
 enum { GGUF_ALIGNMENT = 32, GGUF_MAX_PAIRS = 8192, GGUF_MAX_TENSORS = 1 << 20,
        GGUF_MAX_LAYERS = 4096, GGUF_MAX_WIDTH = 1 << 24, GGUF_MAX_VOCAB = 1 << 24,
-       GGUF_ZERO_FFN = 32, GGUF_NAME = 80 };
+       GGUF_ZERO_FFN = 32, GGUF_MAX_EOS = 64, GGUF_NAME = 80 };
 
 struct gguf_slice { const char *s; size_t n; };     /* not NUL-terminated     */
 
@@ -74,6 +74,9 @@ struct gguf_vocab {
 };
 /* Does llama.cpp put BOS first where the file has no key that says it? */
 bool gguf_vocab_adds_bos(const struct gguf_file *g);
+/* Ids besides eos that end a text into out [GGUF_MAX_EOS]; returns how many. */
+uint32_t gguf_vocab_ends(const struct gguf_file *g, int32_t vocab, int32_t eos,
+                         int32_t *out);
 enum lm_status gguf_vocab_open(const struct gguf_file *g, int32_t n_embed,
                                struct gguf_vocab *v, struct lm_err *e);
 void gguf_vocab_close(const struct gguf_file *g, struct gguf_vocab *v);

@@ -253,6 +253,12 @@ static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
         u32(m, "tokenizer.ggml.eos_token_id", a->eos);
     if (a->pad >= 0)
         u32(m, "tokenizer.ggml.padding_token_id", a->pad);
+    if (a->eos < 0 || !a->n_eos_more)
+        return;
+    u32(m, "tokenizer.ggml.eot_token_id", a->eos_more[0]);  /* one more for llama.cpp */
+    array(m, "lamina.tokenizer.end_ids", GGUF_I32, a->n_eos_more);
+    for (uint32_t i = 0; i < a->n_eos_more; i++)
+        gguf_put_u32(m->b, (uint32_t)a->eos_more[i]);
 }
 
 /* 1 + rank of the first merge that makes each token, 0: none does; NULL: there is

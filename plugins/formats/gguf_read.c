@@ -30,6 +30,7 @@ struct cx {
     struct lm_arch arch;
     struct lm_layer_shape *layer;
     struct gguf_vocab vocab;
+    int32_t eos_more[GGUF_MAX_EOS];
     char name[256], family[16];
     struct lm_err *e;
 };
@@ -311,6 +312,8 @@ static enum lm_status ids(struct cx *c)
                                       "vocabulary of %d", c->file.path, key[i],
                                       (long long)v, c->arch.vocab);
     }
+    c->arch.eos_more = c->eos_more;
+    c->arch.n_eos_more = gguf_vocab_ends(&c->file, c->arch.vocab, c->arch.eos, c->eos_more);
     v = gguf_vocab_adds_bos(&c->file);
     c->arch.add_bos = (!p || gguf_integer(p, 0, &v)) && v && c->arch.bos >= 0;
     return LM_OK;

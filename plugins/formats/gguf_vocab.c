@@ -298,6 +298,31 @@ bool gguf_vocab_adds_bos(const struct gguf_file *g)
     return false;
 }
 
+static void add_end(const struct gguf_pair *p, uint64_t i, int32_t vocab, int32_t eos,
+                    int32_t *out, uint32_t *n)
+{
+    int64_t id;
+    bool there = !gguf_integer(p, i, &id) || id < 0 || id >= vocab || id == eos;
+    for (uint32_t k = 0; k < *n && !there; k++)
+        there = out[k] == id;
+    if (!there && *n < GGUF_MAX_EOS)
+        out[(*n)++] = (int32_t)id;
+}
+
+uint32_t gguf_vocab_ends(const struct gguf_file *g, int32_t vocab, int32_t eos,
+                         int32_t *out)
+{
+    static const char *const key[] = { "tokenizer.ggml.eot_token_id",
+        "tokenizer.ggml.eom_token_id", "lamina.tokenizer.end_ids" };
+    uint32_t n = 0;
+    for (size_t i = 0; i < sizeof key / sizeof *key && eos >= 0; i++) {
+        const struct gguf_pair *p = gguf_find(g, key[i]);
+        for (uint64_t k = 0; p && k < p->count && k < GGUF_MAX_EOS; k++)
+            add_end(p, k, vocab, eos, out, &n);
+    }
+    return n;
+}
+
 enum lm_status gguf_vocab_open(const struct gguf_file *g, int32_t n_embed,
                                struct gguf_vocab *v, struct lm_err *e)
 {
