@@ -80,13 +80,12 @@ END_TEST
 START_TEST(unknown_templates)
 {
     struct lm_chat c;
-    ck_assert_int_eq(open_chat("{{ '<start_of_turn>' + role }}", false, &c),
-                     LM_EUNSUPPORTED);
+    ck_assert_int_eq(open_chat("{{ '<start_of_turn>' + role }}", false, &c), LM_EINPUT);
     ck_assert_str_eq(err.text, "the chat template is of no family that is known, only ChatML "
                      "(SmolLM2, Qwen2, Qwen3), Llama 2, Llama 3 and Mistral ([INST])");
-    ck_assert_int_eq(open_chat(NULL, false, &c), LM_EUNSUPPORTED);
+    ck_assert_int_eq(open_chat(NULL, false, &c), LM_EINPUT);
     ck_assert_str_eq(err.text, "the model has no chat template");
-    ck_assert_int_eq(lm_chat_open(NULL, &arch, &c, &err), LM_EUNSUPPORTED);
+    ck_assert_int_eq(lm_chat_open(NULL, &arch, &c, &err), LM_EINPUT);
     ck_assert_str_eq(err.text, "the model has no tokenizer");
 }
 END_TEST

@@ -65,7 +65,7 @@ endif
 shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
-    %D%/e2e_resume.sh
+    %D%/e2e_resume.sh %D%/e2e_chat.sh
 
 # What the end-to-end tests need besides the program: a look into JSON, and a
 # scorer with the wrong sign.
@@ -75,7 +75,8 @@ tests_json_get_SOURCES = %D%/json_get.c
 EXTRA_LTLIBRARIES = %D%/plugins/reversed.la
 tests_plugins_reversed_la_SOURCES = %D%/plugins/reversed.c
 tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-%D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log: \
+%D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log \
+    %D%/e2e_chat.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
 EXTRA_DIST += %D%/e2e.sh

@@ -63,7 +63,7 @@ enum lm_status lm_chat_open(const struct lm_vocabulary *v, const struct lm_arch 
     const char *end = NULL;
     *c = (struct lm_chat){ .template = v ? v->chat_template : NULL };
     if (!c->template)
-        return lm_fail(e, LM_EUNSUPPORTED, "the model has no %s", v ? "chat template"
+        return lm_fail(e, LM_EINPUT, "the model has no %s", v ? "chat template"
                                                                    : "tokenizer");
     if (has(c, "<|im_start|>") && has(c, "<|im_end|>")) {
         c->family = LM_CHAT_CHATML;
@@ -77,7 +77,7 @@ enum lm_status lm_chat_open(const struct lm_vocabulary *v, const struct lm_arch 
     } else if (has(c, "[INST]") && !has(c, "[SYSTEM_PROMPT]")) {
         c->family = LM_CHAT_MISTRAL;
     } else {
-        return lm_fail(e, LM_EUNSUPPORTED, "the chat template is of no family that is "
+        return lm_fail(e, LM_EINPUT, "the chat template is of no family that is "
                        "known, only ChatML (SmolLM2, Qwen2, Qwen3), Llama 2, Llama 3 and "
                        "Mistral ([INST])");
     }
@@ -296,7 +296,7 @@ static enum lm_status in_turns(const struct lm_chat *c, const struct lm_message 
                                size_t n, struct lm_str *out, struct lm_err *e)
 {
     const struct lm_message *system = n && is(m, "system") ? m : NULL;
-    if (system && !strstr(c->template, "system"))
+    if (system && c->family == LM_CHAT_MISTRAL && !has(c, "system"))
         return lm_fail(e, LM_EINPUT, "this chat template has no place for a system "
                        "message");
     if (system)

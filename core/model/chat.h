@@ -21,7 +21,7 @@ struct lm_chat {
 };
 struct lm_message { const char *role, *text; };    /* system, user, assistant */
 
-/* LM_EUNSUPPORTED: the model has no template, or none of a known family.  v (or
+/* LM_EINPUT: the model has no template, or none of a known family.  v (or
  * NULL) and a must outlive c.                                                 */
 enum lm_status lm_chat_open(const struct lm_vocabulary *v, const struct lm_arch *a,
                             struct lm_chat *c, struct lm_err *e);
