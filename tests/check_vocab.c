@@ -11,6 +11,8 @@
  * takes a byte's name for the byte), and of llama_cpp 0.3.36 for scores.gguf; texts hold runs of
  * spaces, line breaks, contractions, digits, CJK, emoji, decomposed letters, special
  * tokens, long s, controls and random characters.                             */
+#include <math.h>
+
 #include "check_formats.h"
 #undef fail                     /* Check's, and a member of the host table     */
 #include "../plugins/formats/gguf.h"
@@ -422,6 +424,31 @@ START_TEST(nested_tokenizer_json)
 }
 END_TEST
 
+/* What no reader lets through, but another format's plugin may hand over. */
+START_TEST(damaged_vocabulary)
+{
+    static const struct { struct lm_vocabulary v; const char *message; } bad[] = {
+        { { .n_token = 1, .model = LM_TOKENIZER_UNIGRAM },
+          "the tokenizer's tokens have no scores" },
+        { { .n_token = 1, .model = LM_TOKENIZER_SCORES, .score = (double[]){ NAN } },
+          "the score of token 0 of the tokenizer is no finite number" },
+        { { .n_token = 1, .model = LM_TOKENIZER_CHARS, .has_unk = true, .unk = 1 },
+          "the tokenizer's unknown token is 1, but the vocabulary has 1" },
+        { { .n_token = 1, .model = LM_TOKENIZER_SCORES, .score = (double[]){ 0 } },
+          "token 0 of the tokenizer has 600 bytes; at most 512 are supported in one with "
+          "scores" },
+    };
+    static char text[601];
+    struct lm_token token = { text, 600, LM_TOKEN_NORMAL };
+    struct lm_tokenizer *t;
+    struct lm_vocabulary v = bad[_i].v;
+    v.struct_size = sizeof v;
+    v.token = &token;
+    memset(text, 'x', 600);
+    expect_message(lm_tokenizer_open(&v, &t, &err), "", bad[_i].message);
+}
+END_TEST
+
 /* ---- damaged GGUF vocabularies ------------------------------------------------------ */
 
 /* n bytes behind a key, after skip more.  An array has 16 bytes before its first
@@ -654,6 +681,7 @@ int main(void)
                         sizeof json_damage / sizeof *json_damage);
     tcase_add_test(t, merges_without_result);
     tcase_add_test(t, nested_tokenizer_json);
+    tcase_add_loop_test(t, damaged_vocabulary, 0, 4);
     tcase_add_loop_test(t, damaged_gguf_vocabulary, 0, N_PATCHES);
     tcase_add_test(t, byte_token_without_byte);
     add_outside(t);

@@ -312,6 +312,13 @@ static enum lm_status check_vocabulary(const struct lm_model *m,
         && (v->pre < LM_PRE_GPT2 || v->pre > LM_PRE_QWEN2))
         return lm_fail(e, LM_EINPUT, "%s: the vocabulary names an unknown pre-tokenizer "
                        "(%u)", m->source, (unsigned)v->pre);
+    bool scores = v->model == LM_TOKENIZER_SCORES || v->model == LM_TOKENIZER_UNIGRAM;
+    if (v->model > LM_TOKENIZER_UNIGRAM || v->prefix > LM_PREFIX_FIRST
+        || (v->has_unk && v->unk >= v->n_token) || (scores && !v->score))
+        return lm_fail(e, LM_EINPUT, "%s: the vocabulary has model %u, prefix %u, unknown "
+                       "token %u and %s scores, which is not supported", m->source,
+                       (unsigned)v->model, (unsigned)v->prefix, (unsigned)v->unk,
+                       v->score ? "its" : "no");
     for (size_t i = 0; i < v->n_token; i++) {
         const struct lm_token *t = &v->token[i];
         if (t->kind < LM_TOKEN_NORMAL || t->kind > LM_TOKEN_BYTE

@@ -189,6 +189,9 @@ static void bpe(struct fmt_buf *b, const struct lm_vocabulary *v,
 /* A list has no holes: unused tokens stand there with the least of scores. */
 static void unigram(struct fmt_buf *b, const struct lm_vocabulary *v)
 {
+    double least = 0;
+    for (size_t i = 0; i < v->n_token; i++)
+        least = v->score[i] < least ? v->score[i] : least;
     fmt_text(b, "  \"model\": {\"type\": \"Unigram\", \"unk_id\": ");
     if (v->has_unk)
         fmt_add(b, "%u", (unsigned)v->unk);
@@ -204,7 +207,7 @@ static void unigram(struct fmt_buf *b, const struct lm_vocabulary *v)
         else
             fmt_json_string(b, made, strlen(made));
         fmt_text(b, ", ");
-        fmt_json_real(b, v->score[i]);
+        fmt_json_real(b, v->token[i].kind == LM_TOKEN_UNUSED ? least : v->score[i]);
         fmt_text(b, "]");
     }
     fmt_text(b, "]}\n}\n");
@@ -311,6 +314,7 @@ static void config(struct fmt_buf *b, const struct lm_vocabulary *v,
     named(b, v, "bos_token", a->bos);
     named(b, v, "eos_token", a->eos);
     named(b, v, "pad_token", a->pad);
+    named(b, v, "unk_token", v->has_unk ? (int32_t)v->unk : -1);
     if (v->chat_template) {
         fmt_text(b, "  \"chat_template\": ");
         fmt_json_string(b, v->chat_template, strlen(v->chat_template));
