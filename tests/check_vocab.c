@@ -354,10 +354,10 @@ static char *replaced(const char *text, const char *from, const char *to)
 
 static void put_damaged(const struct damage *d)
 {
-    char path[1024], *text;
+    char path[1024], name[64], *text;
     size_t n;
-    snprintf(path, sizeof path, "tests/vocab/%s.json", d->file);
-    ck_assert_ok(lm_read_file(source_path(path), 1 << 20, &text, &n, &err), err);
+    snprintf(name, sizeof name, "tests/vocab/%s.json", d->file);
+    ck_assert_ok(lm_read_file(source_path(name), 1 << 20, &text, &n, &err), err);
     char *changed = replaced(text, d->from, d->to);
     snprintf(path, sizeof path, "%s/tokenizer.json", hf);
     put_file(path, changed, strlen(changed));
@@ -427,14 +427,15 @@ END_TEST
 /* What no reader lets through, but another format's plugin may hand over. */
 START_TEST(damaged_vocabulary)
 {
+    static const double none[1] = { NAN }, zero[1] = { 0 };
     static const struct { struct lm_vocabulary v; const char *message; } bad[] = {
         { { .n_token = 1, .model = LM_TOKENIZER_UNIGRAM },
           "the tokenizer's tokens have no scores" },
-        { { .n_token = 1, .model = LM_TOKENIZER_SCORES, .score = (double[]){ NAN } },
+        { { .n_token = 1, .model = LM_TOKENIZER_SCORES, .score = none },
           "the score of token 0 of the tokenizer is no finite number" },
         { { .n_token = 1, .model = LM_TOKENIZER_CHARS, .has_unk = true, .unk = 1 },
           "the tokenizer's unknown token is 1, but the vocabulary has 1" },
-        { { .n_token = 1, .model = LM_TOKENIZER_SCORES, .score = (double[]){ 0 } },
+        { { .n_token = 1, .model = LM_TOKENIZER_SCORES, .score = zero },
           "token 0 of the tokenizer has 600 bytes; at most 512 are supported in one with "
           "scores" },
     };
