@@ -49,15 +49,33 @@ struct lm_json_api {
 };
 
 struct lm_token {                       /* one entry of a vocabulary, frozen  */
-    const char *text;                   /* bytes in the GPT-2 byte alphabet,
-                                           or literal text of an added token  */
+    const char *text;                   /* of BYTES in the GPT-2 byte alphabet,
+                                           of other models with U+2581 for a
+                                           space; literal text if ADDED or
+                                           SPECIAL; "<0x0A>" if BYTE          */
     uint32_t    length;
     uint32_t    kind;                   /* enum lm_token_kind                 */
 };
 enum lm_token_kind { LM_TOKEN_NORMAL = 1, LM_TOKEN_SPECIAL, LM_TOKEN_ADDED,
-                     LM_TOKEN_UNUSED };
-enum lm_pretokenizer { LM_PRE_GPT2 = 1, LM_PRE_SMOLLM };
+                     LM_TOKEN_UNUSED, LM_TOKEN_BYTE };
+/* how text is cut into words; of LM_TOKENIZER_BYTES only                     */
+enum lm_pretokenizer { LM_PRE_GPT2 = 1, LM_PRE_SMOLLM, LM_PRE_LLAMA3, LM_PRE_QWEN2 };
 struct lm_merge { uint32_t left, right; };  /* token ids; rank = position; frozen */
+
+enum lm_tokenizer_model {
+    LM_TOKENIZER_BYTES,     /* byte-pair encoding of bytes (GPT-2)            */
+    LM_TOKENIZER_CHARS,     /* of characters, by a list of merges             */
+    LM_TOKENIZER_SCORES,    /* of characters: the neighbours whose text is the
+                               token of highest score (SentencePiece "bpe")   */
+    LM_TOKENIZER_UNIGRAM    /* the tokens of highest total score              */
+};
+/* When a space is put in front of a text (all models but BYTES).             */
+enum lm_space_prefix {
+    LM_PREFIX_NONE,
+    LM_PREFIX_ALWAYS,       /* also behind each special or added token        */
+    LM_PREFIX_MISSING,      /* likewise, unless a space is there              */
+    LM_PREFIX_FIRST         /* at the start of the whole text, unless there   */
+};
 
 struct lm_vocabulary {
     uint32_t struct_size;
@@ -68,6 +86,15 @@ struct lm_vocabulary {
     size_t   n_merge;
     bool     ignore_merges;             /* whole words in the vocabulary win  */
     const char *chat_template;          /* or NULL                            */
+    uint32_t model;                     /* enum lm_tokenizer_model            */
+    uint32_t prefix;                    /* enum lm_space_prefix               */
+    const double *score;                /* [n_token] of SCORES and UNIGRAM    */
+    uint32_t unk;                       /* id of what is in no token; counts
+                                           only with has_unk                  */
+    bool     has_unk, fuse_unk;         /* fuse: neighbours become one        */
+    bool     split_spaces;              /* no token reaches across the
+                                           beginning of a space               */
+    bool     nfc;                       /* text is brought into that form     */
 };
 
 struct lm_host {

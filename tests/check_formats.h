@@ -117,6 +117,7 @@ static inline void toy_vocabulary(struct lm_builder *b)
 
 struct toy { int32_t n_layer, hidden, head_dim, vocab; const struct lm_layer_shape *layer;
              uint64_t biases;       /* LM_BIT(role) */ int32_t rope; bool words; };
+static const struct lm_vocabulary *toy_words;   /* in place of toy_vocabulary() */
 static uint32_t toy_eos_more;           /* how many of the ids 2 to 4 end a text as well */
 static int32_t toy_window;
 static const char *toy_generation;
@@ -152,7 +153,9 @@ static inline struct lm_model *toy_model(const struct toy *t)
             lm_builder_keep(b, x);
             ck_assert_ok(lm_builder_tensor(b, role, l, &w, NULL, &e), e);
         }
-    if (t->words)
+    if (t->words && toy_words)
+        ck_assert_ok(lm_builder_vocabulary(b, toy_words, &e), e);
+    else if (t->words)
         toy_vocabulary(b);
     ck_assert_ok(lm_builder_finish(b, &m, &e), e);
     return m;

@@ -57,6 +57,13 @@ tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/chec
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
 tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
 
+# parts of a plugin are compiled anew: a vocabulary-only file is no model
+check_PROGRAMS += %D%/check_vocab %D%/check_chat
+tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h %D%/check_vocab.c \
+    plugins/formats/gguf_parse.c plugins/formats/gguf_vocab.c
+tests_check_vocab_CFLAGS = $(AM_CFLAGS)
+tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
+
 check_PROGRAMS += %D%/check_job
 tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
 check_PROGRAMS += %D%/check_smollm2
@@ -68,7 +75,7 @@ shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
-    %D%/e2e_resume.sh %D%/e2e_command.sh
+    %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh
 shell_tests += %D%/e2e_broken.sh
 shell_tests += %D%/docs.sh
 
@@ -84,7 +91,7 @@ EXTRA_LTLIBRARIES = %D%/plugins/reversed.la
 tests_plugins_reversed_la_SOURCES = %D%/plugins/reversed.c
 tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 %D%/e2e_cli.log %D%/e2e_check.log %D%/e2e_run.log %D%/e2e_shrink.log %D%/e2e_resume.log \
-%D%/e2e_command.log %D%/docs.log: \
+%D%/e2e_command.log %D%/e2e_chat.log %D%/docs.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_broken.log: %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
@@ -110,7 +117,7 @@ LOG_COMPILER = $(SHELL) $(builddir)/tests/run-check
 SH_LOG_DRIVER = $(TAP_DRIVER)
 SH_LOG_COMPILER = $(SHELL)
 
-EXTRA_DIST += $(shell_tests) %D%/tap.sh %D%/golden
+EXTRA_DIST += $(shell_tests) %D%/tap.sh %D%/golden %D%/vocab
 
 # Under valgrind, in one process, with patience.
 check-valgrind:

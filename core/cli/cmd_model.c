@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "cli/cli.h"
 #include "pipeline/commands.h"
+#include "model/chat.h"
 #include "pipeline/finish.h"
 #include "plan/plan.h"
 
@@ -203,6 +204,24 @@ static enum lm_status parse_ids(const char *text, int32_t **ids, size_t *n,
     return LM_OK;
 }
 
+/* What is asked of the model; chat: as a user's message in its chat template. */
+struct question { const char *prompt, *system, *list; bool chat; };
+
+static enum lm_status chat_ids(const struct desk *d, const struct question *q,
+                               const struct lm_chat *c, int32_t **ids, size_t *n,
+                               struct lm_err *e)
+{
+    struct lm_message m[2] = { { "system", q->system }, { "user", q->prompt } };
+    struct lm_str text = { 0 };
+    bool system = q->system != NULL;
+    enum lm_status s = lm_chat_render(c, system ? m : m + 1, system ? 2 : 1, true, &text, e);
+    if (!s)
+        s = lm_tokenize(lm_run_tokenizer(d->run), text.s ? text.s : "", text.n, true, ids, n,
+                        e);
+    lm_str_free(&text);
+    return s;
+}
+
 static enum lm_status prompt_ids(const struct desk *d, const char *prompt, int32_t **ids,
                                  size_t *n, struct lm_err *e)
 {
@@ -237,69 +256,118 @@ static void json_ids(struct lm_jsonw *w, const char *key, const int32_t *ids, si
     lm_jsonw_end(w, ']');
 }
 
-static enum lm_status print_text(const struct desk *d, const int32_t *ids, size_t n,
-                                 const int32_t *new_ids, size_t n_new, bool json,
-                                 struct lm_err *e)
+/* Text that is shown as it comes. */
+struct speech {
+    const struct lm_tokenizer *t;       /* NULL: ids are shown */
+    struct lm_rest rest;
+    struct lm_str text;                 /* all of it, for JSON */
+    bool json, any, chat;
+};
+
+static enum lm_status say(struct speech *p, size_t from, struct lm_err *e)
+{
+    if (p->text.failed)
+        return lm_fail_memory(e, p->text.n, "text");
+    if (p->chat && !from && p->text.n && *p->text.s == ' ')
+        from++;                         /* a template's space in front of the answer */
+    return p->json || from >= p->text.n ? LM_OK
+        : lm_print(p->text.s + from, p->text.n - from, e);
+}
+
+static enum lm_status see_token(void *ctx, int32_t id, struct lm_err *e)
+{
+    struct speech *p = ctx;
+    size_t from = p->text.n;
+    if (p->t)
+        lm_detokenize_next(p->t, &p->rest, id, &p->text);
+    else
+        lm_str_add(&p->text, "%s%d", p->any ? "," : "", id);
+    p->any = true;
+    return say(p, from, e);
+}
+
+static enum lm_status print_json(const struct speech *p, const int32_t *ids, size_t n,
+                                 const int32_t *new_ids, size_t n_new, struct lm_err *e)
 {
     struct lm_str out = { 0 };
     struct lm_jsonw w = { .to = &out };
-    const struct lm_tokenizer *t = lm_run_tokenizer(d->run);
-    char *text = NULL;
-    size_t n_text = 0;
-    enum lm_status s = t ? lm_detokenize(t, new_ids, n_new, false, &text, &n_text, e) : LM_OK;
-    if (s)
-        return s;
-    if (json) {
-        lm_jsonw_begin(&w, '{');
-        json_ids(&w, "ids", ids, n);
-        json_ids(&w, "new_ids", new_ids, n_new);
-        lm_jsonw_key(&w, "text");
-        if (text)
-            lm_jsonw_string_n(&w, text, n_text);
-        else
-            lm_jsonw_string(&w, NULL);
-        lm_jsonw_end(&w, '}');
-    } else if (text)
-        lm_str_put(&out, text, n_text);
+    const char *text = p->text.s ? p->text.s : "";
+    size_t skip = p->chat && *text == ' ';
+    lm_jsonw_begin(&w, '{');
+    json_ids(&w, "ids", ids, n);
+    json_ids(&w, "new_ids", new_ids, n_new);
+    lm_jsonw_key(&w, "text");
+    if (p->t)
+        lm_jsonw_string_n(&w, text + skip, p->text.n - skip);
     else
-        for (size_t i = 0; i < n_new; i++)
-            lm_str_add(&out, "%s%d", i ? "," : "", new_ids[i]);
+        lm_jsonw_string(&w, NULL);
+    lm_jsonw_end(&w, '}');
     lm_str_add(&out, "\n");
-    s = out.failed ? lm_fail_memory(e, out.n, "text") : lm_print(out.s, out.n, e);
-    lm_release(text);
+    enum lm_status s = out.failed ? lm_fail_memory(e, out.n, "text")
+                                  : lm_print(out.s, out.n, e);
     lm_str_free(&out);
     return s;
 }
 
-static enum lm_status generate(struct desk *d, const char *prompt, const char *list,
-                               const struct lm_generate *o, bool json, struct lm_err *e)
+static enum lm_status speak(struct desk *d, struct speech *p, const struct lm_generate *o,
+                            const int32_t *ids, size_t n, struct lm_err *e)
 {
     struct lm_network net = { 0 };
-    int32_t *ids = NULL, *more = NULL;
-    size_t n = 0, n_more = 0;
-    enum lm_status s = list ? parse_ids(list, &ids, &n, e) : prompt_ids(d, prompt, &ids, &n, e);
+    int32_t *more = NULL;
+    size_t n_more = 0, from;
+    enum lm_status s = lm_network_open(d->bench.engine, d->bench.model, &net, e);
+    if (!s)
+        s = lm_generate(d->bench.engine, &net, o, ids, n, &more, &n_more, e);
+    from = p->text.n;
+    lm_detokenize_end(&p->rest, &p->text);
+    if (!s)
+        s = say(p, from, e);
+    if (!s)
+        s = p->json ? print_json(p, ids, n, more, n_more, e) : lm_print("\n", 1, e);
+    lm_network_close(&net);
+    lm_release(more);
+    return s;
+}
+
+static enum lm_status generate(struct desk *d, const struct question *q,
+                               const struct lm_generate *given, bool json,
+                               struct lm_err *e)
+{
+    struct lm_generate o = *given;
+    struct speech p = { .t = lm_run_tokenizer(d->run), .json = json, .chat = q->chat };
+    struct lm_chat c = { .end = -1 };
+    int32_t *ids = NULL;
+    size_t n = 0;
+    enum lm_status s = LM_OK;
+    const struct lm_model *m = d->bench.model;
+    if (q->chat && (s = lm_chat_open(lm_model_vocabulary(m), lm_model_arch(m), &c, e)))
+        return lm_err_prefix(e, "%s: ", lm_model_source(m));
+    s = q->list ? parse_ids(q->list, &ids, &n, e)
+      : q->chat ? chat_ids(d, q, &c, &ids, &n, e) : prompt_ids(d, q->prompt, &ids, &n, e);
     if (s)
         return s;
-    if (!(s = lm_network_open(d->bench.engine, d->bench.model, &net, e)))
-        s = lm_generate(d->bench.engine, &net, o, ids, n, &more, &n_more, e);
-    if (!s)
-        s = print_text(d, ids, n, more, n_more, json, e);
-    lm_network_close(&net);
+    o.see = see_token;
+    o.ctx = &p;
+    o.stop = &c.end;
+    o.n_stop = c.end >= 0;
+    s = speak(d, &p, &o, ids, n, e);
+    lm_str_free(&p.text);
     lm_release(ids);
-    lm_release(more);
     return s;
 }
 
 enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
 {
     struct lm_list at;
-    const char *prompt = NULL, *ids = NULL, *backend = NULL;
+    const char *prompt = NULL, *ids = NULL, *backend = NULL, *system = NULL;
     int64_t tokens = 64, seed = 1, threads = 1;
     double temperature = -1, top_p = -1;
-    bool greedy = false, ignore_eos = false, json = false, help;
+    bool greedy = false, ignore_eos = false, json = false, chat = false, help;
     const struct lm_flag flag[] = {
         { "prompt", 's', &prompt, "TEXT", "text to continue" },
         { "ids", 's', &ids, "1,2,3", "token ids to continue" },
+        { "chat", 'b', &chat, NULL, "the text is a user's message in the chat template" },
+        { "system", 's', &system, "TEXT", "system message of --chat (default: the template's)" },
         { "tokens", 'i', &tokens, "N", "tokens to generate (default 64)" },
         { "greedy", 'b', &greedy, NULL, "always the most likely token (default)" },
         { "temperature", 'r', &temperature, "T", "sample at a temperature" },
@@ -309,11 +377,15 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
         { "threads", 'i', &threads, "N", "threads (default 1)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" } };
-    enum lm_status s = lm_flags_parse(argc, argv, flag, 11, &at, 1, 1, &help, e);
+    enum lm_status s = lm_flags_parse(argc, argv, flag, sizeof flag / sizeof *flag, &at, 1,
+                                      1, &help, e);
     if (s || help)
         return s;
     if (!prompt == !ids)
         return lm_fail(e, LM_ECONFIG, "generate: give --prompt TEXT or --ids 1,2,3");
+    if ((chat && !prompt) || (system && !chat))
+        return lm_fail(e, LM_ECONFIG, chat ? "generate: --chat needs --prompt"
+                                           : "generate: --system needs --chat");
     if (greedy && (temperature > 0 || top_p >= 0))
         return lm_fail(e, LM_ECONFIG, "generate: --greedy excludes --temperature and --top-p");
     if (top_p > 1)
@@ -327,7 +399,7 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
     struct desk d = { 0 };
     s = desk_open(&d, at.v[0], backend, threads, e);
     if (!s)
-        s = generate(&d, prompt, ids, &o, json, e);
+        s = generate(&d, &(struct question){ prompt, system, ids, chat }, &o, json, e);
     desk_close(&d);
     return s;
 }

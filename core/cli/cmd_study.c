@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "cli/cli.h"
+#include "model/chat.h"
 #include "model/codec.h"
 #include "pipeline/job.h"
 
@@ -58,6 +59,14 @@ static void add_dtypes(const struct lm_model *m, struct lm_str *out)
     lm_str_add(out, "\n");
 }
 
+static const char *tokenizer_name(uint32_t model)
+{
+    static const char *const name[] = { [LM_TOKENIZER_BYTES] = "byte-level BPE",
+        [LM_TOKENIZER_CHARS] = "BPE on characters", [LM_TOKENIZER_SCORES] =
+        "SentencePiece BPE", [LM_TOKENIZER_UNIGRAM] = "SentencePiece unigram" };
+    return model < sizeof name / sizeof *name ? name[model] : "unknown";
+}
+
 static enum lm_status inspect_model(const char *path, struct lm_err *e)
 {
     struct lm_run *run = NULL;
@@ -65,6 +74,7 @@ static enum lm_status inspect_model(const char *path, struct lm_err *e)
     struct lm_str out = { 0 };
     static const char *const rope[] = { "", " scaled (linear)", " scaled (llama3)",
                                         " scaled (yarn)" };
+    struct lm_chat chat;
     enum lm_status s = lm_run_open(0, &run, e);
     if (s || (s = lm_load_model(path, NULL, run, &m, e)) || (s = lm_model_check(m, e)) ||
         (s = lm_run_model(run, m, e)))
@@ -84,8 +94,11 @@ static enum lm_status inspect_model(const char *path, struct lm_err *e)
     add_shapes(a, &out);
     add_dtypes(m, &out);
     if (v)
-        lm_str_add(&out, "  tokenizer: byte-level BPE, %zu tokens, %zu merges\n", v->n_token,
-                   v->n_merge);
+        lm_str_add(&out, "  tokenizer: %s, %zu tokens, %zu merges, %s\n",
+                   tokenizer_name(v->model), v->n_token, v->n_merge,
+                   !v->chat_template ? "no chat template"
+                   : lm_chat_open(v, a, &chat, NULL) ? "a chat template of unknown family"
+                   : "chat template");
     else
         lm_str_add(&out, "  no tokenizer\n");
     lm_str_add(&out, "  hash %016" PRIx64 "\n", lm_model_hash(m));

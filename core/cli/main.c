@@ -26,7 +26,8 @@ const struct lm_command lm_commands[] = {
     { "inspect", "MODEL | RUN", "say what a model or a run folder holds", lm_cmd_inspect },
     { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
       "[--threads N] [--allow-commands] [--json]", "measure a model", lm_cmd_eval },
-    { "generate", "MODEL (--prompt TEXT | --ids 1,2,3) [--tokens N] [--greedy | "
+    { "generate", "MODEL (--prompt TEXT [--chat [--system TEXT]] | --ids 1,2,3) "
+      "[--tokens N] [--greedy | "
       "--temperature T --top-p P --seed S] [--ignore-eos] [--backend ...] [--threads N] "
       "[--json]", "continue a text", lm_cmd_generate },
     { "tokenize", "MODEL TEXT [--bos] [--special] [--json]", "token ids of a text",

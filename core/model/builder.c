@@ -330,12 +330,20 @@ static enum lm_status check_vocabulary(const struct lm_model *m,
         return lm_fail(e, LM_EINPUT, "%s: a vocabulary of %zu tokens and %zu merges; at "
                        "most %d and %d are supported", m->source, v->n_token, v->n_merge,
                        (int)MAX_VOCAB, (int)MAX_MERGES);
-    if (v->pre != LM_PRE_GPT2 && v->pre != LM_PRE_SMOLLM)
+    if (v->model == LM_TOKENIZER_BYTES
+        && (v->pre < LM_PRE_GPT2 || v->pre > LM_PRE_QWEN2))
         return lm_fail(e, LM_EINPUT, "%s: the vocabulary names an unknown pre-tokenizer "
                        "(%u)", m->source, (unsigned)v->pre);
+    bool scores = v->model == LM_TOKENIZER_SCORES || v->model == LM_TOKENIZER_UNIGRAM;
+    if (v->model > LM_TOKENIZER_UNIGRAM || v->prefix > LM_PREFIX_FIRST
+        || (v->has_unk && v->unk >= v->n_token) || (scores && !v->score))
+        return lm_fail(e, LM_EINPUT, "%s: the vocabulary has model %u, prefix %u, unknown "
+                       "token %u and %s scores, which is not supported", m->source,
+                       (unsigned)v->model, (unsigned)v->prefix, (unsigned)v->unk,
+                       v->score ? "its" : "no");
     for (size_t i = 0; i < v->n_token; i++) {
         const struct lm_token *t = &v->token[i];
-        if (t->kind < LM_TOKEN_NORMAL || t->kind > LM_TOKEN_UNUSED
+        if (t->kind < LM_TOKEN_NORMAL || t->kind > LM_TOKEN_BYTE
             || t->length > MAX_TOKEN_BYTES || (t->length && !t->text))
             return lm_fail(e, LM_EINPUT, "%s: token %zu of the vocabulary has kind %u "
                            "and %u bytes, which is not supported", m->source, i,
@@ -364,15 +372,21 @@ static bool copy_vocabulary(struct lm_model *m, const struct lm_vocabulary *v,
     struct lm_token *token = lm_alloc_array(v->n_token + 1, sizeof *token, "vocabulary");
     struct lm_merge *merge = lm_alloc_array(v->n_merge + 1, sizeof *merge, "vocabulary");
     char *text = m->vocabulary_text = lm_alloc(bytes + 1, "vocabulary");
+    double *score = v->score ? lm_alloc_array(v->n_token + 1, sizeof *score, "vocabulary")
+                             : NULL;
     *c = *v;
     c->struct_size = sizeof *c;
     c->chat_template = NULL;
     c->token = token;
     c->merge = merge;
+    c->score = score;
     if (v->chat_template)
         c->chat_template = lm_strdup(v->chat_template, "vocabulary");
-    if (!token || !merge || !text || !c->chat_template != !v->chat_template)
+    if (!token || !merge || !text || !c->chat_template != !v->chat_template
+        || !score != !v->score)
         return false;
+    if (score && v->n_token)
+        memcpy(score, v->score, v->n_token * sizeof *score);
     for (size_t i = 0; i < v->n_token; i++) {
         token[i] = v->token[i];
         token[i].text = text;

@@ -346,6 +346,7 @@ void lm_model_free(struct lm_model *m)
     if (m->vocabulary) {
         lm_release((void *)m->vocabulary->token);
         lm_release((void *)m->vocabulary->merge);
+        lm_release((void *)m->vocabulary->score);
         lm_release((void *)m->vocabulary->chat_template);
         lm_release(m->vocabulary);
     }

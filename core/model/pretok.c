@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pretok.c -- splits text into the words inside which BPE merges (PCRE2).
+/* pretok.c -- splits text into the words inside which byte-level BPE merges
+ * (PCRE2).
  *
  * The pattern of GPT-2 takes a contraction, letters, digits, other characters
  * (these three with a space before) or white space; of a run of white space
@@ -9,9 +10,14 @@
  * match one by one without a space, and as the end of a piece counts as the end
  * of the text, a digit does not hold white space back: "a  5" is "a", "  ", "5".
  *
+ * Llama 3 lets a word begin with one sign, cuts digits into groups of three and
+ * ends signs with line breaks; Qwen2 does the same with digits one by one.  Their
+ * contractions hold in any case, and U+017F counts as an s then.
+ *
  * White space is the Unicode property White_Space, written out, because PCRE2's
- * \s also has U+180E.  All repeats are of single characters, so a match never
- * backtracks further than one of them, and text of any kind takes linear time.
+ * \s also has U+180E.  All repeats are of single characters, and a match takes all
+ * that it looked through but for one character, so text of any kind takes linear
+ * time.
  * A pattern matches at every character: a failure to match is a bug.          */
 #include <string.h>
 
@@ -30,6 +36,17 @@ static const char gpt2_pattern[] =
     WORDS "| ?\\p{N}+|" OTHER "|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+";
 static const char smollm_pattern[] =
     WORDS "|\\p{N}|" OTHER "|[" SPACE "]+(?![^" SPACE "\\p{N}])|[" SPACE "]+";
+
+#define NEWER(digits) \
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" digits "|" \
+    OTHER "[\\r\\n]*|[" SPACE "]*[\\r\\n]+|[" SPACE "]+(?![^" SPACE "])|[" SPACE "]+"
+static const char llama3_pattern[] = NEWER("\\p{N}{1,3}");
+static const char qwen2_pattern[] = NEWER("\\p{N}");
+
+static const char *const pattern_of[] = {
+    [LM_PRE_GPT2] = gpt2_pattern, [LM_PRE_SMOLLM] = smollm_pattern,
+    [LM_PRE_LLAMA3] = llama3_pattern, [LM_PRE_QWEN2] = qwen2_pattern,
+};
 
 enum { MATCH_LIMIT = 10000000 };
 
@@ -75,7 +92,7 @@ static enum lm_status compile(struct lm_pretok *p, const char *pattern, struct l
 enum lm_status lm_pretok_open(uint32_t pre, struct lm_pretok **out, struct lm_err *e)
 {
     *out = NULL;
-    if (pre != LM_PRE_GPT2 && pre != LM_PRE_SMOLLM)
+    if (pre < LM_PRE_GPT2 || pre > LM_PRE_QWEN2)
         return lm_fail(e, LM_EUNSUPPORTED, "pre-tokenizer %u is not supported",
                        (unsigned)pre);
     struct lm_pretok *p = lm_alloc(sizeof *p, "pretok");
@@ -86,7 +103,7 @@ enum lm_status lm_pretok_open(uint32_t pre, struct lm_pretok **out, struct lm_er
     if (!p->memory || !(p->match = pcre2_match_context_create(p->memory)))
         st = lm_fail_memory(e, sizeof *p, "a pre-tokenizer");
     else
-        st = compile(p, pre == LM_PRE_GPT2 ? gpt2_pattern : smollm_pattern, e);
+        st = compile(p, pattern_of[pre], e);
     if (st) {
         lm_pretok_close(p);
         return st;

@@ -122,19 +122,22 @@ static enum lm_status sample_one(struct lm_session *s, struct lm_study *v, int64
     struct lm_plan *plan;
     struct lm_candidate c;
     int32_t *out = NULL;
-    size_t n_out = 0, n_text;
-    char *text = NULL;
+    size_t n_out = 0;
+    struct lm_str text = { 0 };
+    struct lm_rest rest = { .n = 0 };
+    const struct lm_tokenizer *t = lm_run_tokenizer(s->pipeline->run);
     struct lm_generate o = { .tokens = s->pipeline->sample->tokens, .threads = 1 };
     enum lm_status st = reopen(s, v, trial, &plan, &c, e);
     if (st)
         return st;
     st = lm_generate(s->bench.engine, &c.net, &o, ids, n, &out, &n_out, e);
+    for (size_t i = 0; !st && i < n_out; i++)   /* with the space that begins it */
+        lm_detokenize_next(t, &rest, out[i], &text);
+    lm_detokenize_end(&rest, &text);
     if (!st)
-        st = lm_detokenize(lm_run_tokenizer(s->pipeline->run), out, n_out, false, &text,
-                           &n_text, e);
-    if (!st)
-        st = lm_store_put(v->store, key, text, e);
-    lm_release(text);
+        st = text.failed ? lm_fail_memory(e, text.n, "a sample")
+                         : lm_store_put(v->store, key, text.s ? text.s : "", e);
+    lm_str_free(&text);
     lm_release(out);
     lm_candidate_close(s->bench.workshop, &c);
     lm_plan_free(plan);

@@ -20,13 +20,18 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
                                struct lm_stage *format, uint32_t dtype, const char *path,
                                bool verify, struct lm_err *e);
 /* n tokens continuing ids [n_ids], greedy or sampled; *out lm_release'd.
- * temperature 0: greedy.  Stops behind EOS unless ignore_eos.               */
+ * temperature 0: greedy.  Stops behind every id that ends a text, and behind those
+ * of `stop`, unless ignore_eos; each token is shown to see() if that is not NULL. */
 struct lm_generate {
     int64_t tokens;
     double temperature, top_p;
     uint64_t seed;
     bool ignore_eos;
     int32_t threads;
+    const int32_t *stop;
+    size_t n_stop;
+    enum lm_status (*see)(void *ctx, int32_t id, struct lm_err *e);
+    void *ctx;
 };
 enum lm_status lm_generate(struct lm_engine *g, const struct lm_network *net,
                            const struct lm_generate *o, const int32_t *ids, size_t n_ids,

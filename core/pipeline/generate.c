@@ -47,9 +47,11 @@ static int32_t sample(const float *logit, int32_t n, const struct lm_generate *o
     return sorted[kept ? kept - 1 : 0].id;
 }
 
-static bool ends_text(const struct lm_arch *a, int32_t id)
+static bool ends_text(const struct lm_arch *a, const struct lm_generate *o, int32_t id)
 {
     bool end = id == a->eos;
+    for (size_t i = 0; i < o->n_stop && !end; i++)
+        end = id == o->stop[i];
     for (uint32_t i = 0; i < a->n_eos_more && !end; i++)
         end = id == a->eos_more[i];
     return end;
@@ -68,7 +70,9 @@ static enum lm_status run(struct lm_decoder *d, const struct lm_arch *a,
         int32_t id = o->temperature > 0 ? sample(logit, a->vocab, o, sorted, &rng)
                                         : greedy(logit, a->vocab);
         out[(*n_out)++] = id;
-        if ((!o->ignore_eos && ends_text(a, id)) || (int64_t)*n_out == o->tokens)
+        if (o->see && (st = o->see(o->ctx, id, e)))
+            break;
+        if ((!o->ignore_eos && ends_text(a, o, id)) || (int64_t)*n_out == o->tokens)
             break;
         st = lm_decoder_feed(d, &id, 1, logit, NULL, e);
     }

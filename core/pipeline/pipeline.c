@@ -49,6 +49,9 @@ static const struct lm_opt data_schema[] = {
            "length of each of them"),
     LM_INT(struct lm_text_options, seed, "0", 0, 4294967295.0, NULL, 0,
            "seed of their starts"),
+    LM_FLAG(struct lm_text_options, chat, "false", 0,
+            "a file of conversations, a JSON object on each line: \"messages\", or "
+            "\"instruction\" and \"output\""),
     LM_OPT_END
 };
 static const struct lm_opt sample_schema[] = {
@@ -175,7 +178,9 @@ static enum lm_status open_data(struct lm_pipeline *p, struct lm_err *e)
         if (o->part.n && (o->part.n != 2 || o->part.v[0] >= o->part.v[1]))
             return lm_conf_fail(e, at, "%s: part: expected [from, to] with from < to", where);
         p->has_calibration |= !strcmp(at->key, "calibration");
-        if ((s = lm_run_text(p->run, at->key, o, e)))
+        struct lm_text_options text = *o;
+        text.origin = at->origin;
+        if ((s = lm_run_text(p->run, at->key, &text, e)))
             return s;
     }
     return LM_OK;

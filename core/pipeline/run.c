@@ -4,18 +4,21 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "model/chat.h"
 #include "model/stats.h"
 
 enum { TEXT_LIMIT = 1 << 30, MAX_TEXTS = 64 };
 
 struct text {
-    char   *name, *path;
+    char   *name, *path, *origin;
+    bool    chat;
     double  from, to;
     int64_t sequences, length, seed;
     int32_t *ids;                       /* the whole file; NULL: not read yet */
@@ -27,6 +30,7 @@ struct text {
 struct lm_run {
     uint64_t seed;
     struct lm_tokenizer *tokenizer;
+    const struct lm_model *model;
     pthread_mutex_t lock;
     struct text text[MAX_TEXTS];
     size_t n_text;
@@ -51,6 +55,7 @@ void lm_run_close(struct lm_run *r)
     for (size_t i = 0; i < r->n_text; i++) {
         lm_release(r->text[i].name);
         lm_release(r->text[i].path);
+        lm_release(r->text[i].origin);
         if (!r->text[i].shared)
             lm_release(r->text[i].ids);
     }
@@ -96,10 +101,12 @@ enum lm_status lm_run_text(struct lm_run *r, const char *name,
     struct text *t = &r->text[r->n_text];
     *t = (struct text){ .name = lm_strdup(name, "run"), .path = lm_strdup(o->path, "run"),
         .from = o->part.n == 2 ? o->part.v[0] : 0, .to = o->part.n == 2 ? o->part.v[1] : 1,
-        .sequences = o->sequences, .length = o->length, .seed = o->seed };
-    if (!t->name || !t->path) {
+        .sequences = o->sequences, .length = o->length, .seed = o->seed,
+        .chat = o->chat, .origin = lm_strdup(o->origin ? o->origin : "", "run") };
+    if (!t->name || !t->path || !t->origin) {
         lm_release(t->name);
         lm_release(t->path);
+        lm_release(t->origin);
         return lm_fail_memory(e, strlen(o->path), "a text's name");
     }
     r->n_text++;
@@ -122,7 +129,9 @@ const char *lm_run_near_text(const struct lm_run *r, const char *name)
 enum lm_status lm_run_model(struct lm_run *r, const struct lm_model *m, struct lm_err *e)
 {
     const struct lm_vocabulary *v = lm_model_vocabulary(m);
-    return v ? lm_tokenizer_open(v, &r->tokenizer, e) : LM_OK;
+    r->model = m;
+    enum lm_status s = v ? lm_tokenizer_open(v, &r->tokenizer, e) : LM_OK;
+    return s && s != LM_ENOMEM ? lm_err_prefix(e, "%s: ", lm_model_source(m)) : s;
 }
 
 const struct lm_tokenizer *lm_run_tokenizer(const struct lm_run *r)
@@ -137,6 +146,43 @@ static void slice(struct text *t, size_t n)
     t->n = (size_t)(t->to * (double)n) - t->first;
 }
 
+/* The conversations of a file, written out; bytes are freed. */
+static enum lm_status converse(struct lm_run *r, const struct text *t, char **bytes,
+                               size_t *n, struct lm_err *e)
+{
+    struct lm_chat chat;
+    struct lm_str out = { 0 };
+    enum lm_status s = lm_chat_open(lm_model_vocabulary(r->model),
+                                    lm_model_arch(r->model), &chat, e);
+    size_t line = 1;
+    if (s)
+        return lm_err_prefix(e, "%s%sdata.%s: chat: %s: ", t->origin,
+                             *t->origin ? ": error: " : "", t->name,
+                             lm_model_source(r->model));
+    for (size_t at = 0; at < *n && !s; line++) {
+        const char *from = *bytes + at, *end = memchr(from, '\n', *n - at);
+        size_t size = end ? (size_t)(end - from) : *n - at;
+        char where[4096];
+        snprintf(where, sizeof where, "%s:%zu", t->path, line);
+        size_t blank = 0;
+        while (blank < size && strchr(" \t\r", from[blank]) && from[blank])
+            blank++;
+        if (blank < size)
+            s = lm_chat_json(&chat, from, size, where, &out, e);
+        at += size + 1;
+    }
+    if (!s && !out.n)
+        s = lm_fail(e, LM_EINPUT, "%s: there is no conversation in this file", t->path);
+    if (s) {
+        lm_str_free(&out);
+        return s;
+    }
+    lm_release(*bytes);
+    *bytes = out.s;
+    *n = out.n;
+    return LM_OK;
+}
+
 /* Tokenizes the file of t, or borrows the ids of another slice of it. */
 static enum lm_status load(struct lm_run *r, struct text *t, struct lm_err *e)
 {
@@ -147,7 +193,7 @@ static enum lm_status load(struct lm_run *r, struct text *t, struct lm_err *e)
                        "text", t->path);
     for (size_t i = 0; i < r->n_text; i++) {
         const struct text *o = &r->text[i];
-        if (o->ids && !o->shared && !strcmp(o->path, t->path)) {
+        if (o->ids && !o->shared && o->chat == t->chat && !strcmp(o->path, t->path)) {
             t->ids = o->ids;
             t->shared = true;
             t->hash = o->hash;
@@ -158,8 +204,12 @@ static enum lm_status load(struct lm_run *r, struct text *t, struct lm_err *e)
     enum lm_status s = lm_read_file(t->path, TEXT_LIMIT, &bytes, &n_bytes, e);
     if (s)
         return s;
-    t->hash = lm_hash(bytes, n_bytes, 0);
-    s = lm_tokenize(r->tokenizer, bytes, n_bytes, false, &t->ids, &n, e);
+    t->hash = lm_hash(bytes, n_bytes, t->chat);
+    if (t->chat && (s = converse(r, t, &bytes, &n_bytes, e))) {
+        lm_release(bytes);
+        return s;
+    }
+    s = lm_tokenize(r->tokenizer, bytes, n_bytes, t->chat, &t->ids, &n, e);
     lm_release(bytes);
     if (s)
         return lm_err_prefix(e, "%s: ", t->path);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* run.h -- one command of the program: its seed and its texts.
  *
- * A text is a UTF-8 file tokenized whole, or a slice of one.  Entries of the
+ * A text is a UTF-8 file tokenized whole, or a slice of one; or a file of
+ * conversations, one JSON object on a line, which are written in the way of the
+ * model's chat template and tokenized one behind the other.  Entries of the
  * pipeline's `data` group have names; any other name is a path.             */
 #ifndef LM_PIPELINE_RUN_H
 #define LM_PIPELINE_RUN_H
@@ -15,6 +17,8 @@ struct lm_text_options {
     const char *path;
     struct lm_reals part;           /* [from, to) as shares of the tokens */
     int64_t sequences, length, seed;    /* a calibration sample of it */
+    bool chat;                      /* JSON lines of conversations */
+    const char *origin;             /* "run.cfg:14" of the entry, or NULL */
 };
 
 struct lm_run;

@@ -71,9 +71,12 @@ struct gguf_vocab {
     struct lm_vocabulary vocabulary;    /* n_token 0: none                    */
     struct lm_token *token;
     struct lm_merge *merge;
+    double *score;
     struct fmt_map map;
     char *chat;
 };
+/* Does llama.cpp put BOS first where the file has no key that says it? */
+bool gguf_vocab_adds_bos(const struct gguf_file *g);
 enum lm_status gguf_vocab_open(const struct gguf_file *g, int32_t n_embed,
                                struct gguf_vocab *v, struct lm_err *e);
 void gguf_vocab_close(const struct gguf_file *g, struct gguf_vocab *v);

@@ -110,7 +110,8 @@ static void shape(struct meta *m, const struct lm_arch *a, const struct gguf_sha
 static void token_list(struct meta *m, const struct lm_vocabulary *v, size_t n)
 {
     static const int32_t type[] = { [LM_TOKEN_NORMAL] = 1, [LM_TOKEN_SPECIAL] = 3,
-                                    [LM_TOKEN_ADDED] = 4, [LM_TOKEN_UNUSED] = 5 };
+                                    [LM_TOKEN_ADDED] = 4, [LM_TOKEN_UNUSED] = 5,
+                                    [LM_TOKEN_BYTE] = 6 };
     array(m, "tokenizer.ggml.tokens", GGUF_STRING, n);
     for (size_t i = 0; i < n; i++) {
         char made[32];
@@ -123,9 +124,16 @@ static void token_list(struct meta *m, const struct lm_vocabulary *v, size_t n)
     array(m, "tokenizer.ggml.token_type", GGUF_I32, n);
     for (size_t i = 0; i < n; i++) {
         bool have = i < v->n_token && v->token[i].length
-                 && v->token[i].kind <= LM_TOKEN_UNUSED;
-        gguf_put_u32(m->b, (uint32_t)type[have ? v->token[i].kind : LM_TOKEN_UNUSED]);
+                 && v->token[i].kind <= LM_TOKEN_BYTE;
+        bool unk = have && v->has_unk && i == v->unk
+                && v->token[i].kind == LM_TOKEN_SPECIAL;
+        gguf_put_u32(m->b, unk ? 2u : (uint32_t)type[have ? v->token[i].kind
+                                                         : LM_TOKEN_UNUSED]);
     }
+}
+
+static void merge_list(struct meta *m, const struct lm_vocabulary *v)
+{
     array(m, "tokenizer.ggml.merges", GGUF_STRING, v->n_merge);
     for (size_t i = 0; i < v->n_merge; i++) {
         const struct lm_token *l = &v->token[v->merge[i].left];
@@ -137,15 +145,90 @@ static void token_list(struct meta *m, const struct lm_vocabulary *v, size_t n)
     }
 }
 
-static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
-                      const struct lm_arch *a)
+static bool fits_f32(const struct lm_vocabulary *v)
 {
-    string(m, "tokenizer.ggml.model", v ? "gpt2" : "none");
+    for (size_t i = 0; i < v->n_token; i++)
+        if ((double)(float)v->score[i] != v->score[i])
+            return false;
+    return true;
+}
+
+/* Without scores of its own a token gets minus the rank of the first merge that
+ * makes it, which joins the same neighbours first in llama.cpp.               */
+static void score_list(struct meta *m, const struct lm_vocabulary *v, const uint32_t *made,
+                       size_t n)
+{
+    array(m, "tokenizer.ggml.scores", GGUF_F32, n);
+    for (size_t i = 0; i < n; i++) {
+        float f = i >= v->n_token ? 0 : v->score ? (float)v->score[i]
+                : made[i] ? -(float)made[i] : 0;
+        uint32_t u;
+        memcpy(&u, &f, sizeof u);
+        gguf_put_u32(m->b, u);
+    }
+    if (!v->score || fits_f32(v))
+        return;
+    array(m, "lamina.tokenizer.scores", GGUF_F64, n);
+    for (size_t i = 0; i < n; i++) {
+        double d = i < v->n_token ? v->score[i] : 0;
+        uint64_t u;
+        memcpy(&u, &d, sizeof u);
+        gguf_put_u64(m->b, u);
+    }
+}
+
+/* SentencePiece's models; made [n_token]: 1 + rank of a token's first merge */
+static void pieces(struct meta *m, const struct lm_vocabulary *v, const uint32_t *made,
+                   size_t n)
+{
+    score_list(m, v, made, n);
+    boolean(m, "tokenizer.ggml.add_space_prefix", v->prefix != LM_PREFIX_NONE);
+    u32(m, "lamina.tokenizer.prefix", v->prefix);
+    boolean(m, "lamina.tokenizer.split_spaces", v->split_spaces);
+    boolean(m, "lamina.tokenizer.fuse_unk", v->fuse_unk);
+    if (v->has_unk)
+        u32(m, "tokenizer.ggml.unknown_token_id", v->unk);
+    if (v->model == LM_TOKENIZER_UNIGRAM)
+        boolean(m, "tokenizer.ggml.remove_extra_whitespaces", false);
+    if (v->model == LM_TOKENIZER_CHARS) {
+        string(m, "lamina.tokenizer.model", "chars");
+        merge_list(m, v);
+    }
+}
+
+static void words(struct meta *m, const struct lm_vocabulary *v)
+{
+    static const char *const name[] = { [LM_PRE_GPT2] = "gpt-2", [LM_PRE_SMOLLM] = "smollm",
+        [LM_PRE_LLAMA3] = "llama-bpe", [LM_PRE_QWEN2] = "qwen2" };
+    bool smaug = v->pre == LM_PRE_LLAMA3 && !v->ignore_merges;  /* llama3's pattern */
+    string(m, "tokenizer.ggml.pre", smaug ? "smaug-bpe" : name[v->pre]);
+    boolean(m, "tokenizer.ggml.add_space_prefix", false);
+    merge_list(m, v);
+    if (v->has_unk) {
+        u32(m, "tokenizer.ggml.unknown_token_id", v->unk);
+        boolean(m, "lamina.tokenizer.unknown", true);
+        boolean(m, "lamina.tokenizer.fuse_unk", v->fuse_unk);
+    }
+}
+
+static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
+                      const struct lm_arch *a, const uint32_t *made)
+{
+    static const char *const model[] = { [LM_TOKENIZER_BYTES] = "gpt2",
+        [LM_TOKENIZER_CHARS] = "llama", [LM_TOKENIZER_SCORES] = "llama",
+        [LM_TOKENIZER_UNIGRAM] = "t5" };
+    string(m, "tokenizer.ggml.model", v ? model[v->model] : "none");
     if (v) {
-        string(m, "tokenizer.ggml.pre", v->pre == LM_PRE_SMOLLM ? "smollm" : "gpt-2");
         size_t n = (size_t)a->vocab > v->n_token ? (size_t)a->vocab : v->n_token;
         token_list(m, v, n);
-        boolean(m, "tokenizer.ggml.add_space_prefix", false);
+        if (v->model == LM_TOKENIZER_BYTES)
+            words(m, v);
+        else
+            pieces(m, v, made, n);
+        if (v->ignore_merges)
+            boolean(m, "lamina.tokenizer.ignore_merges", true);
+        if (v->nfc || v->pre == LM_PRE_QWEN2)
+            boolean(m, "lamina.tokenizer.nfc", v->nfc);
         if (v->chat_template)
             string(m, "tokenizer.chat_template", v->chat_template);
     }
@@ -161,6 +244,35 @@ static void tokenizer(struct meta *m, const struct lm_vocabulary *v,
         u32(m, "tokenizer.ggml.eot_token_id", a->eos_more[1]);
     if (a->pad >= 0)
         u32(m, "tokenizer.ggml.padding_token_id", a->pad);
+}
+
+/* 1 + rank of the first merge that makes each token, 0: none does; NULL: there is
+ * no memory.  Pairs whose text is no token are passed over.                   */
+static uint32_t *first_merges(const struct lm_host *h, const struct lm_vocabulary *v)
+{
+    struct fmt_map map = { 0 };
+    struct fmt_buf both = { .h = h };
+    int64_t twin;
+    uint32_t *made = h->alloc((v->n_token + 1) * sizeof *made, "gguf");
+    if (!made || !fmt_map_open(&map, h, v->token, v->n_token, &twin))
+        both.failed = true;
+    for (size_t i = 0; i < v->n_merge && !both.failed; i++) {
+        const struct lm_token *l = &v->token[v->merge[i].left];
+        const struct lm_token *r = &v->token[v->merge[i].right];
+        both.n = 0;
+        fmt_put(&both, l->text, l->length);
+        fmt_put(&both, r->text, r->length);
+        int64_t id = both.failed ? -1 : fmt_map_find(&map, both.p, both.n);
+        if (id >= 0 && !made[id])
+            made[id] = (uint32_t)i + 1;
+    }
+    if (both.failed) {
+        h->release(made);
+        made = NULL;
+    }
+    fmt_buf_free(&both);
+    fmt_map_close(&map);
+    return made;
 }
 
 uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
@@ -181,6 +293,12 @@ uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
     if (x->card && *x->card)
         string(&m, "general.description", x->card);
     shape(&m, a, g);
-    tokenizer(&m, f->h->vocabulary(model), a);
+    const struct lm_vocabulary *v = f->h->vocabulary(model);
+    uint32_t *made = v && v->model == LM_TOKENIZER_CHARS ? first_merges(f->h, v) : NULL;
+    if (v && v->model == LM_TOKENIZER_CHARS && !made)
+        b->failed = true;
+    else
+        tokenizer(&m, v, a, made);
+    f->h->release(made);
     return m.n + gguf_own_write(f, model, x, g, b);
 }

@@ -235,8 +235,8 @@ static enum lm_status ids(struct cx *c)
                                       "vocabulary of %d", c->file.path, key[i],
                                       (long long)v, c->arch.vocab);
     }
-    v = 0;
-    c->arch.add_bos = p && gguf_integer(p, 0, &v) && v && c->arch.bos >= 0;
+    v = gguf_vocab_adds_bos(&c->file);
+    c->arch.add_bos = (!p || gguf_integer(p, 0, &v)) && v && c->arch.bos >= 0;
     return LM_OK;
 }
 

@@ -76,9 +76,10 @@ enum lm_status gguf_suitable(const struct fmt *f, const struct lm_model *m,
     int32_t norms = count(f, m, LM_W_Q_NORM, LM_W_K_NORM);
     if (a->rope < LM_ROPE_PLAIN || a->rope > LM_ROPE_YARN)
         return h->fail(e, LM_EUNSUPPORTED, "format gguf cannot write this RoPE scaling");
-    if (v && v->ignore_merges)
-        return h->fail(e, LM_EUNSUPPORTED, "format gguf cannot write a tokenizer with "
-                       "ignore_merges");
+    if (v && v->ignore_merges
+        && (v->model != LM_TOKENIZER_BYTES || v->pre != LM_PRE_LLAMA3))
+        return h->fail(e, LM_EUNSUPPORTED, "format gguf can write a tokenizer with "
+                       "ignore_merges only together with the pattern of Llama 3");
     if (norms && (norms < 2 * a->n_layer || gguf_divided(a)
                   || count(f, m, LM_B_Q, LM_B_DOWN)))
         return h->fail(e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in all of "

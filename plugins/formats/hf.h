@@ -6,6 +6,7 @@
  *   hf_rope.c       its part about the rotary embedding, read and written
  *   hf_weights.c    *.safetensors -> list of tensors -> builder
  *   hf_tokenizer.c  tokenizer*.json -> vocabulary and special ids
+ *   hf_rules.c      how its tokenizer treats text
  *   hf_write.c      config, weights and the files carried over
  *   hf_vocab.c      vocabulary -> tokenizer.json, tokenizer_config.json         */
 #ifndef LM_FORMATS_HF_H
@@ -74,6 +75,8 @@ struct hf_tokenizer {
     struct lm_vocabulary vocabulary;    /* n_token 0: none                    */
     struct lm_token *token;
     struct lm_merge *merge;
+    double *score;                      /* [vocab] of Unigram, else NULL      */
+    bool byte_tokens;                   /* "<0x0A>" stands for a byte         */
     struct fmt_map map;
     char *jinja;                        /* chat_template.jinja                */
     bool template_bos;                  /* post-processor puts one first      */
@@ -107,6 +110,16 @@ enum lm_status hf_tokenizer_open(const struct fmt *f, const char *folder,
 enum lm_status hf_tokenizer_ids(const struct fmt *f, const char *folder,
                                 const struct hf_tokenizer *t, struct hf_config *c,
                                 struct lm_err *e);
+/* normalizer, pre-tokenizer, decoder and model settings into t->vocabulary */
+enum lm_status hf_rules(const struct fmt *f, struct hf_tokenizer *t, struct lm_err *e);
+/* the regular expression of a pre-tokenizer, or NULL */
+const char *hf_pattern(uint32_t pre);
+/* "PATH: WHAT 'NAME' is not supported" */
+enum lm_status hf_refuse(const struct fmt *f, const struct hf_doc *d, const char *what,
+                         const char *name, struct lm_err *e);
+bool hf_true(const struct fmt *f, const struct lm_json *o, const char *key, bool def);
+const char *hf_text(const struct fmt *f, const struct lm_json *o, const char *key);
+bool hf_nothing(const struct fmt *f, const struct lm_json *n);  /* absent or null */
 void hf_tokenizer_close(const struct fmt *f, struct hf_tokenizer *t);
 
 enum lm_status hf_write(void *self, const struct lm_model *m, const struct lm_export *x,

@@ -1,111 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hf_tokenizer.c -- tokenizer.json and its companions -> vocabulary, ids.
- *
- * Byte-level BPE only.  Its pre-tokenizer is ByteLevel alone (GPT-2) or digits
- * one by one and then ByteLevel (SmolLM).  Every other setting that would
- * change the ids (normalizers, prefix spaces, dropout, stripping tokens) is
- * refused by name rather than ignored.                                         */
+/* hf_tokenizer.c -- tokenizer.json and its companions -> vocabulary, ids.  What
+ * it says besides tokens and merges is read by hf_rules.c.                     */
 #include "hf.h"
 
 enum { MAX_MERGES = 1 << 24 };
 
-static enum lm_status refuse(const struct fmt *f, const struct hf_doc *d,
-                             const char *what, const char *name, struct lm_err *e)
+enum lm_status hf_refuse(const struct fmt *f, const struct hf_doc *d, const char *what,
+                         const char *name, struct lm_err *e)
 {
-    return f->h->fail(e, LM_EINPUT, "%s: %s '%s' is not supported", d->path, what,
+    return f->h->fail(e, LM_EINPUT, "%s: %s '%.200s' is not supported", d->path, what,
                       name ? name : "?");
 }
 
-static bool is_true(const struct fmt *f, const struct lm_json *o, const char *key,
-                    bool def)
+bool hf_true(const struct fmt *f, const struct lm_json *o, const char *key, bool def)
 {
     bool v = def;
     const struct lm_json *n = o ? f->h->json->get(o, key) : NULL;
     return n && f->h->json->boolean(n, &v) ? v : def;
 }
 
-static const char *text_of(const struct fmt *f, const struct lm_json *o, const char *key)
+const char *hf_text(const struct fmt *f, const struct lm_json *o, const char *key)
 {
     const struct lm_json *n = o ? f->h->json->get(o, key) : NULL;
     return n ? f->h->json->string(n) : NULL;
 }
 
 /* an absent node, or null */
-static bool nothing(const struct fmt *f, const struct lm_json *n)
+bool hf_nothing(const struct fmt *f, const struct lm_json *n)
 {
     return !n || f->h->json->type(n) == 'n';
-}
-
-static bool byte_level(const struct fmt *f, const struct lm_json *n)
-{
-    const char *type = text_of(f, n, "type");
-    return type && !strcmp(type, "ByteLevel") && !is_true(f, n, "add_prefix_space", true)
-        && is_true(f, n, "use_regex", true);
-}
-
-static enum lm_status pretokenizer(const struct fmt *f, struct hf_tokenizer *t,
-                                   struct lm_err *e)
-{
-    const struct lm_json_api *j = f->h->json;
-    const struct lm_json *p = j->get(t->doc.root, "pre_tokenizer");
-    const char *type = text_of(f, p, "type");
-    if (byte_level(f, p)) {
-        t->vocabulary.pre = LM_PRE_GPT2;
-        return LM_OK;
-    }
-    if (type && !strcmp(type, "ByteLevel"))
-        return refuse(f, &t->doc, "pre_tokenizer", "ByteLevel with add_prefix_space or "
-                      "without use_regex", e);
-    if (!type || strcmp(type, "Sequence"))
-        return refuse(f, &t->doc, "pre_tokenizer", type, e);
-    const struct lm_json *list = j->get(p, "pretokenizers");
-    const struct lm_json *digits = j->type(list) == 'a' ? j->at(list, 0) : NULL;
-    const char *first = text_of(f, digits, "type");
-    if (!first || strcmp(first, "Digits")
-        || !is_true(f, digits, "individual_digits", false))
-        return refuse(f, &t->doc, "pre_tokenizer sequence that begins with", first, e);
-    if (j->size(list) != 2 || !byte_level(f, j->at(list, 1)))
-        return refuse(f, &t->doc, "pre_tokenizer sequence with Digits and",
-                      j->size(list) > 1 ? text_of(f, j->at(list, 1), "type") : "nothing",
-                      e);
-    t->vocabulary.pre = LM_PRE_SMOLLM;
-    return LM_OK;
-}
-
-/* settings of the parts that must be neutral */
-static enum lm_status neutral(const struct fmt *f, struct hf_tokenizer *t,
-                              struct lm_err *e)
-{
-    static const char *const affix[] = { "continuing_subword_prefix",
-                                         "end_of_word_suffix" };
-    const struct lm_json_api *j = f->h->json;
-    const struct lm_json *model = j->get(t->doc.root, "model");
-    const char *type = text_of(f, model, "type");
-    if (!type && j->type(j->get(model, "merges")) == 'a')
-        type = "BPE";                       /* old files leave it out */
-    if (!type || strcmp(type, "BPE"))
-        return refuse(f, &t->doc, "tokenizer model", type, e);
-    const struct lm_json *n = j->get(t->doc.root, "normalizer");
-    if (!nothing(f, n))
-        return refuse(f, &t->doc, "normalizer", text_of(f, n, "type"), e);
-    n = j->get(t->doc.root, "decoder");
-    type = text_of(f, n, "type");
-    if (!nothing(f, n) && (!type || strcmp(type, "ByteLevel")))
-        return refuse(f, &t->doc, "decoder", type, e);
-    double dropout = 0;
-    n = j->get(model, "dropout");
-    if (!nothing(f, n) && (!hf_number(f->h, n, &dropout) || dropout != 0))
-        return refuse(f, &t->doc, "model setting", "dropout", e);
-    if (is_true(f, model, "byte_fallback", false))
-        return refuse(f, &t->doc, "model setting", "byte_fallback", e);
-    for (size_t i = 0; i < 2; i++) {
-        n = j->get(model, affix[i]);
-        const char *s = nothing(f, n) ? "" : j->string(n);
-        if (!s || *s)
-            return refuse(f, &t->doc, "model setting", affix[i], e);
-    }
-    t->vocabulary.ignore_merges = is_true(f, model, "ignore_merges", false);
-    return LM_OK;
 }
 
 static enum lm_status set_token(const struct fmt *f, struct hf_tokenizer *t, int64_t id,
@@ -133,24 +56,75 @@ static enum lm_status added(const struct fmt *f, struct hf_tokenizer *t, int32_t
     const struct lm_json_api *j = f->h->json;
     const struct lm_json *list = j->get(t->doc.root, "added_tokens");
     enum lm_status s = LM_OK;
-    if (nothing(f, list))
+    if (hf_nothing(f, list))
         return LM_OK;
     for (size_t i = 0, n = j->size(list); i < n && !s; i++) {
         const struct lm_json *a = j->at(list, i);
-        const char *text = text_of(f, a, "content");
+        const char *text = hf_text(f, a, "content");
         int64_t id = -1;
         if (!text || !j->integer(j->get(a, "id"), &id))
             return f->h->fail(e, LM_EINPUT, "%s: entry %zu of added_tokens has no id or "
                               "content", t->doc.path, i);
         for (size_t k = 0; k < 3; k++)
-            if (is_true(f, a, flag[k], false))
+            if (hf_true(f, a, flag[k], false))
                 return f->h->fail(e, LM_EINPUT, "%s: added token '%.40s' with '%s' is "
                                   "not supported", t->doc.path, text, flag[k]);
-        bool special = is_true(f, a, "special", false);
+        bool special = hf_true(f, a, "special", false);
         s = set_token(f, t, id, text, special ? LM_TOKEN_SPECIAL : LM_TOKEN_ADDED,
                       vocab, e);
     }
     return s;
+}
+
+/* "<0x0A>" */
+static bool names_byte(const char *s)
+{
+    static const char digits[] = "0123456789ABCDEFabcdef";
+    return strlen(s) == 6 && !strncmp(s, "<0x", 3) && strchr(digits, s[3])
+        && strchr(digits, s[4]) && s[5] == '>';
+}
+
+/* i-th token of a list [text, score] (Unigram) or a map of text to id (BPE) */
+static enum lm_status one_token(const struct fmt *f, struct hf_tokenizer *t,
+                                const struct lm_json *v, size_t i, int32_t vocab,
+                                struct lm_err *e)
+{
+    const struct lm_json_api *j = f->h->json;
+    const char *text = NULL;
+    int64_t id = (int64_t)i;
+    if (j->type(v) == 'a') {
+        const struct lm_json *k = j->at(v, i);
+        text = j->type(k) == 'a' ? j->string(j->at(k, 0)) : NULL;
+        if (!text || i >= (size_t)vocab || !hf_number(f->h, j->at(k, 1), &t->score[i]))
+            return f->h->fail(e, LM_EINPUT, "%s: token %zu is no pair of a text and a "
+                              "score, or beyond the model's %d embeddings", t->doc.path,
+                              i, (int)vocab);
+    } else if (!j->integer(j->member(v, i, &text), &id)) {
+        id = -1;
+    }
+    return set_token(f, t, id, text, t->byte_tokens && names_byte(text) ? LM_TOKEN_BYTE
+                                                                        : LM_TOKEN_NORMAL,
+                     vocab, e);
+}
+
+/* model.unk_token, a text, or model.unk_id */
+static enum lm_status unknown(const struct fmt *f, struct hf_tokenizer *t,
+                              struct lm_err *e)
+{
+    const struct lm_json_api *j = f->h->json;
+    const struct lm_json *model = j->get(t->doc.root, "model");
+    const struct lm_json *n = j->get(model, t->score ? "unk_id" : "unk_token");
+    const char *text = j->string(n);
+    int64_t id = text ? fmt_map_find(&t->map, text, strlen(text)) : -1;
+    if (hf_nothing(f, n) || (text && !*text))
+        return LM_OK;
+    if (!text && !j->integer(n, &id))
+        id = -1;
+    if (id < 0 || (size_t)id >= t->vocabulary.n_token)
+        return hf_refuse(f, &t->doc, "unknown token", text ? text : "that is none", e);
+    t->vocabulary.has_unk = true;
+    t->vocabulary.unk = (uint32_t)id;
+    return LM_OK;
 }
 
 static enum lm_status tokens(const struct fmt *f, struct hf_tokenizer *t, int32_t vocab,
@@ -158,19 +132,18 @@ static enum lm_status tokens(const struct fmt *f, struct hf_tokenizer *t, int32_
 {
     const struct lm_json_api *j = f->h->json;
     const struct lm_json *v = j->get(j->get(t->doc.root, "model"), "vocab");
+    bool unigram = t->vocabulary.model == LM_TOKENIZER_UNIGRAM;
     enum lm_status s = LM_OK;
-    if (j->type(v) != 'o')
+    if (j->type(v) != (unigram ? 'a' : 'o'))
         return f->h->fail(e, LM_EINPUT, "%s: 'model.vocab' is missing", t->doc.path);
     t->token = f->h->alloc((size_t)vocab * sizeof *t->token, "vocabulary");
-    if (!t->token)
+    if (unigram)
+        t->score = f->h->alloc((size_t)vocab * sizeof *t->score, "vocabulary");
+    if (!t->token || (unigram && !t->score))
         return f->h->fail(e, LM_ENOMEM, "out of memory for %d tokens", (int)vocab);
-    for (size_t i = 0, n = j->size(v); i < n && !s; i++) {
-        const char *text = NULL;
-        int64_t id;
-        if (!j->integer(j->member(v, i, &text), &id))
-            id = -1;
-        s = set_token(f, t, id, text, LM_TOKEN_NORMAL, vocab, e);
-    }
+    t->vocabulary.score = t->score;
+    for (size_t i = 0, n = j->size(v); i < n && !s; i++)
+        s = one_token(f, t, v, i, vocab, e);
     if (!s)
         s = added(f, t, vocab, e);
     if (s)
@@ -181,7 +154,7 @@ static enum lm_status tokens(const struct fmt *f, struct hf_tokenizer *t, int32_
     t->vocabulary.token = t->token;
     int64_t twin;
     if (fmt_map_open(&t->map, f->h, t->token, t->vocabulary.n_token, &twin))
-        return LM_OK;
+        return unknown(f, t, e);
     if (twin < 0)
         return f->h->fail(e, LM_ENOMEM, "out of memory for a table of tokens");
     return f->h->fail(e, LM_EINPUT, "%s: token '%.40s' is there twice", t->doc.path,
@@ -230,9 +203,9 @@ static enum lm_status template_bos(const struct fmt *f, struct hf_tokenizer *t,
                                    const struct lm_json *p, int depth, struct lm_err *e)
 {
     const struct lm_json_api *j = f->h->json;
-    const char *type = text_of(f, p, "type");
+    const char *type = hf_text(f, p, "type");
     enum lm_status s = LM_OK;
-    if (nothing(f, p) || (type && !strcmp(type, "ByteLevel")))
+    if (hf_nothing(f, p) || (type && !strcmp(type, "ByteLevel")))
         return LM_OK;
     if (type && !strcmp(type, "Sequence") && depth < 4) {
         const struct lm_json *list = j->get(p, "processors");
@@ -241,15 +214,15 @@ static enum lm_status template_bos(const struct fmt *f, struct hf_tokenizer *t,
         return s;
     }
     if (!type || strcmp(type, "TemplateProcessing"))
-        return refuse(f, &t->doc, "post_processor", type, e);
+        return hf_refuse(f, &t->doc, "post_processor", type, e);
     const struct lm_json *single = j->get(p, "single");
     const struct lm_json *first = j->type(single) == 'a' ? j->at(single, 0) : NULL;
-    const char *id = text_of(f, first ? j->get(first, "SpecialToken") : NULL, "id");
+    const char *id = hf_text(f, first ? j->get(first, "SpecialToken") : NULL, "id");
     if (!id)
         return LM_OK;
     int64_t k = fmt_map_find(&t->map, id, strlen(id));
     if (k < 0)
-        return refuse(f, &t->doc, "post_processor token", id, e);
+        return hf_refuse(f, &t->doc, "post_processor token", id, e);
     t->template_bos = true;
     t->template_bos_id = (int32_t)k;
     return LM_OK;
@@ -262,9 +235,9 @@ static const char *config_template(const struct fmt *f, const struct hf_tokenize
     const struct lm_json *n = t->config.root ? j->get(t->config.root, "chat_template")
                                              : NULL;
     for (size_t i = 0; n && j->type(n) == 'a' && i < j->size(n); i++) {
-        const char *name = text_of(f, j->at(n, i), "name");
+        const char *name = hf_text(f, j->at(n, i), "name");
         if (name && !strcmp(name, "default"))
-            return text_of(f, j->at(n, i), "template");
+            return hf_text(f, j->at(n, i), "template");
     }
     return n ? j->string(n) : NULL;
 }
@@ -294,12 +267,10 @@ enum lm_status hf_tokenizer_open(const struct fmt *f, const char *folder, int32_
         return s;
     s = hf_doc_open(f, folder, "tokenizer_config.json", true, &t->config, e);
     if (!s)
-        s = neutral(f, t, e);
-    if (!s)
-        s = pretokenizer(f, t, e);
+        s = hf_rules(f, t, e);
     if (!s)
         s = tokens(f, t, vocab, e);
-    if (!s)
+    if (!s && t->vocabulary.model != LM_TOKENIZER_UNIGRAM)
         s = merges(f, t, e);
     if (!s)
         s = template_bos(f, t, f->h->json->get(t->doc.root, "post_processor"), 0, e);
@@ -325,7 +296,7 @@ static bool id_named(const struct fmt *f, const struct hf_tokenizer *t, const ch
 {
     const struct lm_json *root = t->config.root;
     const struct lm_json *n = root ? f->h->json->get(root, key) : NULL;
-    const char *s = n && f->h->json->type(n) == 'o' ? text_of(f, n, "content")
+    const char *s = n && f->h->json->type(n) == 'o' ? hf_text(f, n, "content")
                   : n ? f->h->json->string(n) : NULL;
     *out = s && t->map.slot ? fmt_map_find(&t->map, s, strlen(s)) : -1;
     return *out >= 0;
@@ -388,7 +359,7 @@ enum lm_status hf_tokenizer_ids(const struct fmt *f, const char *folder,
     if (t->template_bos)
         c->arch.bos = t->template_bos_id;
     c->arch.add_bos = c->arch.bos >= 0
-        && (t->template_bos || is_true(f, t->config.root, "add_bos_token", false));
+        && (t->template_bos || hf_true(f, t->config.root, "add_bos_token", false));
     return s;
 }
 
@@ -399,5 +370,6 @@ void hf_tokenizer_close(const struct fmt *f, struct hf_tokenizer *t)
     fmt_map_close(&t->map);
     f->h->release(t->token);
     f->h->release(t->merge);
+    f->h->release(t->score);
     f->h->release(t->jinja);
 }

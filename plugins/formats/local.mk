@@ -4,7 +4,8 @@ formats_LTLIBRARIES =
 
 formats_LTLIBRARIES += %D%/hf.la
 plugins_formats_hf_la_SOURCES = %D%/hf.c %D%/hf.h %D%/common.h %D%/hf_config.c \
-    %D%/hf_rope.c %D%/hf_tokenizer.c %D%/hf_vocab.c %D%/hf_weights.c %D%/hf_write.c
+    %D%/hf_rope.c %D%/hf_rules.c %D%/hf_tokenizer.c %D%/hf_vocab.c %D%/hf_weights.c \
+    %D%/hf_write.c
 plugins_formats_hf_la_LDFLAGS = $(PLUGIN_LINK)
 plugins_formats_hf_la_LIBADD = -lm
 
