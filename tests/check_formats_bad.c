@@ -374,16 +374,16 @@ START_TEST(gguf_type_is_named)
     struct lm_err e;
     ck_assert_ok(lm_read_file(gguf, 1 << 20, &text, &n, &e), e);
     char *at = (char *)memmem(text, n, name, sizeof name - 1) + sizeof name - 1;
-    at[4 + 16] = 12;
+    at[4 + 16] = 16;
     put_file(gguf, text, n);
     ck_assert_int_eq(try_read("gguf", &e), LM_EINPUT);
-    ck_assert_ptr_nonnull(strstr(e.text, "Q4_K"));
+    ck_assert_ptr_nonnull(strstr(e.text, "IQ2_XXS (16)"));
     ck_assert_ptr_nonnull(strstr(e.text, name));
     at[4 + 16] = 0;
     at[4 + 20] = 16;                    /* its offset */
     put_file(gguf, text, n);
     ck_assert_int_eq(try_read("gguf", &e), LM_EINPUT);
-    ck_assert_ptr_nonnull(strstr(e.text, "aligned"));
+    ck_assert_ptr_nonnull(strstr(e.text, "no multiple of the alignment 32"));
     at[4 + 20] = 64;
     put_file(gguf, text, n);
     ck_assert_int_eq(try_read("gguf", &e), LM_EINPUT);

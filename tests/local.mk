@@ -15,7 +15,8 @@ tests_check_opt_SOURCES = %D%/check_opt.c
 tests_check_loader_SOURCES = %D%/check_loader.c
 include tests/evil/local.mk
 check_PROGRAMS += %D%/check_codec %D%/check_model %D%/check_tokenizer
-tests_check_codec_SOURCES = %D%/check_codec.c
+tests_check_codec_SOURCES = %D%/codec_blocks.h %D%/check_codec.c
+EXTRA_DIST += %D%/codec_blocks.py
 tests_check_model_SOURCES = %D%/check_model.c
 tests_check_tokenizer_SOURCES = %D%/check_tokenizer.c
 
