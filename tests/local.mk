@@ -52,6 +52,10 @@ check_PROGRAMS += %D%/check_families
 tests_check_families_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
     %D%/engine_kit.h %D%/check_families.c
 
+check_PROGRAMS += %D%/check_hostile
+tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
+    %D%/check_hostile.c %D%/check_hostile_hf.c
+
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.c
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c

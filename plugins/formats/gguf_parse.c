@@ -398,7 +398,7 @@ enum lm_status gguf_open(const struct fmt *f, const char *path, const void *data
     if (pairs > GGUF_MAX_PAIRS || tensors > GGUF_MAX_TENSORS
         || pairs > c.left / 13 || tensors > c.left / 32)
         return f->h->fail(e, LM_EINPUT, "%s: %llu tensors and %llu keys cannot be in a "
-                          "file of %zu bytes", path, (unsigned long long)tensors,
+                          "file of %zu bytes; it is truncated or damaged", path, (unsigned long long)tensors,
                           (unsigned long long)pairs, size);
     g->n_pair = (size_t)pairs;
     g->n_info = (size_t)tensors;
