@@ -281,8 +281,8 @@ static const struct { const char *says; void (*spoil)(struct image *g); } lie[] 
     { "is truncated in its first 24 bytes", cut_in_counts },
     { "1152921504606846976 tensors and 9 keys cannot be in a file of 11264 bytes; it is "
       "truncated or damaged", many_items },
-    { "12 tensors and 18446744073709551615 keys cannot be in a file of 11264 bytes; it is "
-      "truncated or damaged", many_pairs },
+    { "12 tensors and 18446744073709551615 keys cannot be in a file of 11264 bytes; it "
+      "is truncated or damaged", many_pairs },
     { "tensor 1 of 12 is damaged, or the file is truncated", more_pairs },
     { "key 6 of 9 is damaged, or the file is truncated", cut_in_pairs },
     { "key 2 of 9 is damaged, or the file is truncated", long_key },
@@ -374,9 +374,9 @@ START_TEST(types_are_named)
         char says[600];
         g.item[9].type = refused_type[i].type;
         write_image(&g);
-        snprintf(says, sizeof says, "%s: tensor 'blk.0.ffn_gate.weight' has type %s (%u), "
-                 "which is not supported; take a file of this model in F32, F16, BF16, "
-                 "Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K or IQ4_NL", path,
+        snprintf(says, sizeof says, "%s: tensor 'blk.0.ffn_gate.weight' has type %s "
+                 "(%u), which is not supported; take a file of this model in F32, F16, "
+                 "BF16, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K or IQ4_NL", path,
                  refused_type[i].name, (unsigned)refused_type[i].type);
         ck_assert_int_eq(read_whole("gguf", path, &e), LM_EINPUT);
         ck_assert_str_eq(e.text, says);

@@ -9,14 +9,15 @@
 
 #include "check_formats.h"
 
-/* `lamina inspect NAME` inside a folder ends with status 3 and says exactly
+/* `lamina ARGUMENTS` inside a folder ends with status 3 and says exactly
  * "lamina: " and this.                                                        */
-static inline void refuses(const char *folder, const char *name, const char *says)
+static inline void ends_with_3(const char *folder, const char *arguments,
+                               const char *says)
 {
     const char *build = getenv("LAMINA_BUILDDIR");
     char command[2048], got[4096], want[4096];
     snprintf(command, sizeof command, "cd '%s' && OPENBLAS_NUM_THREADS=1 '%s/lamina' "
-             "inspect %s 2>&1 >inspect.out", folder, build ? build : ".", name);
+             "%s 2>&1 >out", folder, build ? build : ".", arguments);
     snprintf(want, sizeof want, "lamina: %s\n", says);
     FILE *p = popen(command, "r");
     ck_assert_ptr_nonnull(p);
@@ -25,6 +26,13 @@ static inline void refuses(const char *folder, const char *name, const char *say
     got[n] = 0;
     ck_assert_str_eq(got, want);
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 3, "status %d", status);
+}
+
+static inline void refuses(const char *folder, const char *name, const char *says)
+{
+    char arguments[300];
+    snprintf(arguments, sizeof arguments, "inspect %s", name);
+    ends_with_3(folder, arguments, says);
 }
 
 /* Reads a model and all of its values: success, or a clean refusal. */

@@ -124,7 +124,8 @@ static const struct { const char *from, *to; int more; const char *says; } lie[]
       "tensor 'model.embed_tokens.weight' is 4 x 8 of F32 but has 96 bytes" },
     { "[3,8]", "[3,8,1]", 0,
       "tensor 'model.embed_tokens.weight' has 3 dimensions, not 1 or 2" },
-    { "[3,8]", "[]", 0, "tensor 'model.embed_tokens.weight' has 0 dimensions, not 1 or 2" },
+    { "[3,8]", "[]", 0,
+      "tensor 'model.embed_tokens.weight' has 0 dimensions, not 1 or 2" },
     { "[3,8]", "[0,8]", 0, "shape of tensor 'model.embed_tokens.weight' is damaged" },
     { "[3,8]", "[-3,-8]", 0, "shape of tensor 'model.embed_tokens.weight' is damaged" },
     { "[3,8]", "[3.5,8]", 0, "shape of tensor 'model.embed_tokens.weight' is damaged" },
@@ -188,8 +189,12 @@ START_TEST(values_that_are_not_finite)
     char text[4096];
     size_t data = header(0, N_PART, text, sizeof text);
     write_weights(weights, text, strlen(text), data, 24 + 8 + 8 + 3 * 8 + 5);
-    refuses(folder, "hf", "hf: tensor 'model.layers.0.self_attn.q_proj.weight': the "
-            "value in row 3, column 5 is not a finite number; the file is damaged");
+    static const char *const command[] = { "inspect hf",
+        "eval hf --metric latency:decode=2@2,prefill=2 --threads 1" };
+    for (size_t i = 0; i < 2; i++)
+        ends_with_3(folder, command[i], "hf: tensor "
+                    "'model.layers.0.self_attn.q_proj.weight': the value in row 3, "
+                    "column 5 is not a finite number; the file is damaged");
     write_weights(weights, text, strlen(text), data, 24 + 8 + 2);
     refuses(folder, "hf", "hf: tensor 'model.layers.0.input_layernorm.weight': value 2 "
             "is not a finite number; the file is damaged");

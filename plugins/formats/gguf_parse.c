@@ -119,7 +119,8 @@ static enum lm_status parse_pair(const struct gguf_file *g, struct cursor *c, si
     if (!p->key.n || !fmt_utf8(p->key.s, p->key.n))
         return h->fail(e, LM_EINPUT, "%s: key %zu of %zu has no readable name", g->path,
                        i + 1, g->n_pair);
-    bool whole = type != GGUF_ARRAY || (number(c, 4, &element) && number(c, 8, &p->count));
+    bool whole = type != GGUF_ARRAY
+               || (number(c, 4, &element) && number(c, 8, &p->count));
     size_t least = type_bytes(type == GGUF_ARRAY ? element : type);
     if (whole && (!type_bytes(type) || !least))
         return h->fail(e, LM_EINPUT, "%s: key '%.*s' has type %llu, which does not exist",
@@ -398,8 +399,8 @@ enum lm_status gguf_open(const struct fmt *f, const char *path, const void *data
     if (pairs > GGUF_MAX_PAIRS || tensors > GGUF_MAX_TENSORS
         || pairs > c.left / 13 || tensors > c.left / 32)
         return f->h->fail(e, LM_EINPUT, "%s: %llu tensors and %llu keys cannot be in a "
-                          "file of %zu bytes; it is truncated or damaged", path, (unsigned long long)tensors,
-                          (unsigned long long)pairs, size);
+                          "file of %zu bytes; it is truncated or damaged", path,
+                          (unsigned long long)tensors, (unsigned long long)pairs, size);
     g->n_pair = (size_t)pairs;
     g->n_info = (size_t)tensors;
     enum lm_status s = parse_pairs(g, &c, e);
