@@ -3,7 +3,7 @@
 load_llama.py PREFIX MODEL.gguf IDS WINDOW.  Loads and makes a context; with a
 window above 0 computes the loss of so many tokens, too.  Prints the seconds
 from before loading to the result, the perplexity, and what the interpreter took
-before loading (10^6 bytes), to be taken off the peaks."""
+before loading (10^6 bytes, seconds of processor time), to be taken off."""
 import ctypes
 import sys
 import time
@@ -29,6 +29,7 @@ def resident(key):
 llama_cpp.llama_log_set(silent, ctypes.c_void_p())
 print(f"{prefix}.base_anon_mb = {resident('RssAnon'):.1f}")
 print(f"{prefix}.base_file_mb = {resident('RssFile'):.1f}")
+print(f"{prefix}.base_cpu_s = {time.process_time():.4f}")
 start = time.monotonic()
 llama_cpp.llama_backend_init()
 model = llama_cpp.llama_model_load_from_file(

@@ -2,6 +2,7 @@
 /* peak -- runs a command and prints, as lines "PREFIX.key = value", how long it
  * took and how much memory it had at most:
  *   wall_s    seconds from fork to exit
+ *   cpu_s     seconds of processor time, which other programs hardly disturb
  *   anon_mb   peak of its anonymous pages, in 10^6 bytes
  *   file_mb   peak of mapped files (models, program, libraries) it touched
  *   rss_mb    peak of both together, as the kernel counted it
@@ -15,6 +16,11 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+static double seconds_of(struct timeval t)
+{
+    return (double)t.tv_sec + 1e-6 * (double)t.tv_usec;
+}
 
 static double now(void)
 {
@@ -76,8 +82,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "%s failed\n", argv[2]);
         return 1;
     }
-    printf("%s.wall_s = %.4f\n%s.anon_mb = %.1f\n%s.file_mb = %.1f\n%s.rss_mb = %.1f\n",
-           argv[1], seconds, argv[1], (double)anon * 1.024e-3, argv[1],
-           (double)mapped * 1.024e-3, argv[1], (double)usage.ru_maxrss * 1.024e-3);
+    printf("%s.wall_s = %.4f\n%s.cpu_s = %.4f\n", argv[1], seconds, argv[1],
+           seconds_of(usage.ru_utime) + seconds_of(usage.ru_stime));
+    printf("%s.anon_mb = %.1f\n%s.file_mb = %.1f\n%s.rss_mb = %.1f\n", argv[1],
+           (double)anon * 1.024e-3, argv[1], (double)mapped * 1.024e-3, argv[1],
+           (double)usage.ru_maxrss * 1.024e-3);
     return 0;
 }
