@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 # Measurements: scripts to be run from a built tree, see doc/benchmarks.md.
-EXTRA_PROGRAMS += %D%/engine
+EXTRA_PROGRAMS += %D%/engine %D%/peak
 bench_engine_SOURCES = %D%/engine.c
 bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
-CLEANFILES += %D%/engine
+bench_peak_SOURCES = %D%/peak.c
+bench_peak_LDADD =
+CLEANFILES += %D%/engine %D%/peak
 EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/search \
     %D%/search.cfg %D%/peers %D%/peers.cfg %D%/peers.py \
-    %D%/hypervolume.py %D%/speed %D%/speed.cfg %D%/speed_torch.py %D%/speed_llama.py
+    %D%/hypervolume.py %D%/speed %D%/speed.cfg %D%/speed_torch.py %D%/speed_llama.py %D%/load \
+    %D%/load_llama.py

@@ -39,7 +39,10 @@ struct lm_json;       /* a node of a parsed JSON document                     */
 
 /* ---- tensors ---------------------------------------------------------------- */
 enum lm_dtype {
-    LM_F32 = 1, LM_F16, LM_BF16, LM_Q8_0, LM_Q4_0, LM_Q4_1, LM_N_DTYPES
+    LM_F32 = 1, LM_F16, LM_BF16, LM_Q8_0, LM_Q4_0, LM_Q4_1,
+    LM_Q5_0, LM_Q5_1, LM_Q2_K, LM_Q3_K, LM_Q4_K, LM_Q5_K, LM_Q6_K, LM_IQ4_NL,
+                                        /* these eight are read, not written   */
+    LM_N_DTYPES
 };
 
 struct lm_tensor {                      /* frozen; row-major [rows][cols]     */
@@ -56,6 +59,7 @@ struct lm_codec {
     uint32_t    block, bytes;           /* elements, and bytes, of one block  */
     void (*decode)(const void *in, float *out, int64_t cols);
     void (*encode)(const float *in, void *out, int64_t cols);
+                                        /* NULL: the format is only read      */
 };
 
 /* ---- architecture ------------------------------------------------------------ */

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_formats_bad.c -- files that are truncated, damaged or not supported:
  * never a crash, always LM_EINPUT, and what is not supported by its name.     */
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "check_formats.h"
 
 static char scratch[256], hf[512], weights[600], config[600], words[600], gguf[600];
@@ -76,14 +79,15 @@ static enum lm_status try_read(const char *format, struct lm_err *e)
     return s;
 }
 
+/* Files are cut and changed in place: to write them anew waits for the disk. */
 static void cut_everywhere(const char *format, const char *path)
 {
     char *text;
     size_t n;
     struct lm_err e;
     ck_assert_ok(lm_read_file(path, 1 << 20, &text, &n, &e), e);
-    for (size_t k = 0; k < n; k++) {
-        put_file(path, text, k);
+    for (size_t k = n; k-- > 0;) {
+        ck_assert_int_eq(truncate(path, (off_t)k), 0);
         enum lm_status s = try_read(format, &e);
         ck_assert_msg(s == LM_EINPUT || (!strcmp(path, gguf) && n - k <= 32 && !s),
                       "%s cut to %zu of %zu: %s %s", path, k, n, lm_status_name(s),
@@ -113,16 +117,19 @@ static void flip(const char *format, const char *path)
     size_t n, bad = 0;
     struct lm_err e;
     ck_assert_ok(lm_read_file(path, 1 << 20, &text, &n, &e), e);
+    int f = open(path, O_RDWR);
+    ck_assert_int_ge(f, 0);
     for (size_t k = 0; k < n; k++)
         for (size_t i = 0; i < 3; i++) {
-            text[k] ^= (char)mask[i];
-            put_file(path, text, n);
+            char byte = (char)(text[k] ^ mask[i]);
+            ck_assert_int_eq(pwrite(f, &byte, 1, (off_t)k), 1);
             enum lm_status s = try_read(format, &e);
             ck_assert_msg(s == LM_OK || s == LM_EINPUT, "byte %zu ^ %x: %s %s", k,
                           mask[i], lm_status_name(s), e.text);
             bad += s == LM_EINPUT;
-            text[k] ^= (char)mask[i];
+            ck_assert_int_eq(pwrite(f, &text[k], 1, (off_t)k), 1);
         }
+    close(f);
     ck_assert_uint_gt(bad, n);      /* most changes are noticed */
     lm_release(text);
 }
@@ -326,7 +333,7 @@ START_TEST(shards)
     ck_assert_int_eq(with(path, "\"part-0.saf", "\"../part-0.saf", &e), LM_EINPUT);
     ck_assert_ptr_nonnull(strstr(e.text, "plain file name"));
     ck_assert_int_eq(with(path, "\"part-0.saf", "\"part-9.saf", &e), LM_EINPUT);
-    ck_assert_ptr_nonnull(strstr(e.text, "part-9"));
+    ck_assert_ptr_nonnull(strstr(e.text, "part-9.safetensors: no such file"));
     ck_assert_int_eq(with(path, "\"lm_head.weight\"", "\"lm_hand.weight\"", &e),
                      LM_EINPUT);
     ck_assert_int_eq(with(path, "\"weight_map\": {", "\"weight_map\": {"
@@ -375,16 +382,16 @@ START_TEST(gguf_type_is_named)
     struct lm_err e;
     ck_assert_ok(lm_read_file(gguf, 1 << 20, &text, &n, &e), e);
     char *at = (char *)memmem(text, n, name, sizeof name - 1) + sizeof name - 1;
-    at[4 + 16] = 12;
+    at[4 + 16] = 16;
     put_file(gguf, text, n);
     ck_assert_int_eq(try_read("gguf", &e), LM_EINPUT);
-    ck_assert_ptr_nonnull(strstr(e.text, "Q4_K"));
+    ck_assert_ptr_nonnull(strstr(e.text, "IQ2_XXS (16)"));
     ck_assert_ptr_nonnull(strstr(e.text, name));
     at[4 + 16] = 0;
     at[4 + 20] = 16;                    /* its offset */
     put_file(gguf, text, n);
     ck_assert_int_eq(try_read("gguf", &e), LM_EINPUT);
-    ck_assert_ptr_nonnull(strstr(e.text, "aligned"));
+    ck_assert_ptr_nonnull(strstr(e.text, "no multiple of the alignment 32"));
     at[4 + 20] = 64;
     put_file(gguf, text, n);
     ck_assert_int_eq(try_read("gguf", &e), LM_EINPUT);

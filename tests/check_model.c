@@ -110,7 +110,7 @@ static void refused(const char *word)
 
 START_TEST(tensors_come_back)
 {
-    for (uint32_t dtype = LM_F32; dtype < LM_N_DTYPES; dtype++) {
+    for (uint32_t dtype = LM_F32; lm_codec(dtype)->encode; dtype++) {
         struct lm_model *m;
         ck_assert_msg(build(dtype, &m) == LM_OK, "%s", err.text);
         ck_assert_int_eq(lm_model_check(m, &err), LM_OK);
@@ -338,8 +338,29 @@ START_TEST(values_that_are_not_finite)
         snprintf(want, sizeof want, "gate of layer 0: the value in row 63, column %zu",
                  i * 15);
         ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text);
+        const float *f = NULL;                      /* whoever uses it is told, too */
+        float row[2 * 32];
+        for (int again = 0; again < 2; again++) {
+            err.text[0] = 0;
+            ck_assert_int_eq(lm_model_floats(m, LM_W_GATE, 0, &f, &err), LM_EINPUT);
+            ck_assert_ptr_null(f);
+            ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text);
+        }
+        ck_assert_int_eq(lm_model_rows(m, LM_W_GATE, 0, 61, 2, row, &err), LM_OK);
+        ck_assert_int_eq(lm_model_rows(m, LM_W_GATE, 0, 62, 2, row, &err), LM_EINPUT);
+        ck_assert_msg(strstr(err.text, want) != NULL, "%s", err.text);
         lm_model_free(m);
     }
+    ck_assert_int_eq(build(LM_Q8_0, &m), LM_OK);    /* found while decoding */
+    unsigned char *block = (unsigned char *)lm_model_tensor(m, LM_W_GATE, 0)->data;
+    const float *f = NULL;
+    block[34 * 2] = 0;
+    block[34 * 2 + 1] = 0x7c;                       /* the scale of row 2: infinite */
+    ck_assert_int_eq(lm_model_floats(m, LM_W_GATE, 0, &f, &err), LM_EINPUT);
+    ck_assert_msg(strstr(err.text, "gate of layer 0: the value in row 2, column 0")
+                  != NULL, "%s", err.text);
+    ck_assert_ptr_null(f);
+    lm_model_free(m);
     struct lm_builder *b;                           /* norms: already by finish() */
     struct lm_tensor t;
     ck_assert_int_eq(lm_builder_open("m", &b, &err), LM_OK);

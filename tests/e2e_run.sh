@@ -90,6 +90,8 @@ ok "uneven layers as hf are refused" says 2 gguf export r knee hf-knee --format 
 ok "no such trial" says 2 41 export r 41 x.gguf
 ok "no such pick" says 2 worst export r worst x.gguf
 ok "no such dtype" says 2 'q8_0' export r best x.gguf --dtype q5
+ok "a dtype that is only read" says 2 "'q4_k' can be read but not written" \
+    export r best x.gguf --dtype q4_k
 ok "unwritable place: status 1" says 1 '/proc' export r best /proc/x.gguf
 
 search="text=half.txt,window=128,windows=4"

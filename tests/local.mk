@@ -15,7 +15,8 @@ tests_check_opt_SOURCES = %D%/check_opt.c
 tests_check_loader_SOURCES = %D%/check_loader.c
 include tests/evil/local.mk
 check_PROGRAMS += %D%/check_codec %D%/check_model %D%/check_tokenizer
-tests_check_codec_SOURCES = %D%/check_codec.c
+tests_check_codec_SOURCES = %D%/codec_blocks.h %D%/check_codec.c
+EXTRA_DIST += %D%/codec_blocks.py
 tests_check_model_SOURCES = %D%/check_model.c
 tests_check_tokenizer_SOURCES = %D%/check_tokenizer.c
 
@@ -51,6 +52,10 @@ check_PROGRAMS += %D%/check_families %D%/check_convert
 tests_check_convert_SOURCES = %D%/testing.h %D%/check_convert.c
 tests_check_families_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
     %D%/engine_kit.h %D%/check_families.c
+
+check_PROGRAMS += %D%/check_hostile
+tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
+    %D%/check_hostile.c %D%/check_hostile_hf.c
 
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.c

@@ -18,12 +18,13 @@ static enum lm_status find_dtype(const char *name, uint32_t *dtype, struct lm_er
     *dtype = 0;
     if (!name)
         return LM_OK;
-    for (uint32_t i = 0; lm_dtype_names[i]; i++)
-        if (!strcmp(name, lm_dtype_names[i])) {
-            *dtype = i + 1;
+    uint32_t n = 0;
+    for (; lm_dtype_names[n]; n++)
+        if (!strcmp(name, lm_dtype_names[n])) {
+            *dtype = n + 1;
             return LM_OK;
         }
-    const char *near = lm_nearest(name, lm_dtype_names, LM_N_DTYPES - 1);
+    const char *near = lm_nearest(name, lm_dtype_names, n);
     return lm_fail(e, LM_ECONFIG, "convert: no dtype '%s'%s%s%s", name,
                    near ? "; did you mean '" : "; there are f32, f16, bf16, q8_0, ...",
                    near ? near : "", near ? "'?" : "");

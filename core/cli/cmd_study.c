@@ -251,8 +251,9 @@ enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e)
             snprintf(to, sizeof to, "%s%s%s", cwd, cwd[0] ? "/" : "", at.v[2]);
             return export_from(folder, at.v[1], to, format, i + 1, e);
         }
-    return lm_fail(e, LM_ECONFIG, "export: no dtype '%s'; there are f32 f16 bf16 q8_0 q4_0 "
-                   "q4_1", dtype);
+    return lm_fail(e, LM_ECONFIG, "export: %s '%s'%s; there are f32 f16 bf16 q8_0 q4_0 "
+                   "q4_1", lm_codec_named(dtype) ? "dtype" : "no dtype", dtype,
+                   lm_codec_named(dtype) ? " can be read but not written" : "");
 }
 
 /* ---- report ----------------------------------------------------------------------- */

@@ -13,12 +13,15 @@
  * ggml's reference encoders do; data that lies on a format's lattice comes back
  * unchanged.
  *
+ * Formats of codec_k.c are read and never written: their encode is NULL.
+ *
  * Inner loops have a constant length and touch a local copy of the input: the
  * data may be unaligned, and compilers vectorise such loops at -O2 already.   */
 #include <math.h>
 #include <string.h>
 
 #include "model/codec.h"
+#include "model/codec_k.h"
 
 #if defined __BYTE_ORDER__ && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 # error "tensors are little-endian; this machine is not"
@@ -284,6 +287,9 @@ static void q4_1_encode(const float *restrict in, void *out, int64_t cols)
 #define CODEC(dtype, name, block, bytes) \
     [dtype] = { sizeof(struct lm_codec), dtype, #name, block, bytes, \
                 name##_decode, name##_encode }
+#define READ_ONLY(dtype, name, block, bytes) \
+    [dtype] = { sizeof(struct lm_codec), dtype, #name, block, bytes, \
+                lm_decode_##name, NULL }
 static const struct lm_codec codecs[LM_N_DTYPES] = {
     CODEC(LM_F32, f32, 1, 4),
     CODEC(LM_F16, f16, 1, 2),
@@ -291,6 +297,14 @@ static const struct lm_codec codecs[LM_N_DTYPES] = {
     CODEC(LM_Q8_0, q8_0, BLOCK, 2 + BLOCK),
     CODEC(LM_Q4_0, q4_0, BLOCK, 2 + BLOCK / 2),
     CODEC(LM_Q4_1, q4_1, BLOCK, 4 + BLOCK / 2),
+    READ_ONLY(LM_Q5_0, q5_0, BLOCK, 6 + BLOCK / 2),
+    READ_ONLY(LM_Q5_1, q5_1, BLOCK, 8 + BLOCK / 2),
+    READ_ONLY(LM_Q2_K, q2_k, 256, 84),
+    READ_ONLY(LM_Q3_K, q3_k, 256, 110),
+    READ_ONLY(LM_Q4_K, q4_k, 256, 144),
+    READ_ONLY(LM_Q5_K, q5_k, 256, 176),
+    READ_ONLY(LM_Q6_K, q6_k, 256, 210),
+    READ_ONLY(LM_IQ4_NL, iq4_nl, BLOCK, 2 + BLOCK / 2),
 };
 
 const struct lm_codec *lm_codec(uint32_t dtype)

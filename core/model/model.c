@@ -3,7 +3,10 @@
  *
  * A model never changes, but for two caches that any thread may fill: decoded
  * tensors (one lock each, so that different tensors decode in parallel; the
- * pointer is published with release order) and the hash.                      */
+ * pointer is published with release order) and the hash.
+ *
+ * No weight that is NaN or infinite gets out of here as a float: whoever asks
+ * first is told which tensor has one.                                         */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -152,6 +155,55 @@ static void decode_rows(const struct lm_tensor *t, int64_t first, int64_t n, flo
         c->decode(p + (first + i) * bytes, out + i * t->cols, t->cols);
 }
 
+/* A magnitude above the largest float, as bits, is infinite or NaN. */
+static bool row_bad(const float *x, int64_t n)
+{
+    enum { GROUP = 64 };
+    uint32_t u[GROUP], most = 0;
+    int64_t i = 0;
+    for (; i + GROUP <= n; i += GROUP) {
+        memcpy(u, x + i, sizeof u);
+        for (int j = 0; j < GROUP; j++)
+            most |= (uint32_t)((u[j] & 0x7f800000u) == 0x7f800000u);
+    }
+    for (; i < n; i++)
+        most |= !isfinite(x[i]);
+    return most;
+}
+
+static int64_t first_bad(const float *x, int64_t n)
+{
+    int64_t j = 0;
+    while (j < n && isfinite(x[j]))
+        j++;
+    return j;
+}
+
+static enum lm_status fail_value(const struct lm_model *m, const struct slot *s,
+                                 int64_t row, int64_t col, struct lm_err *e)
+{
+    char what[256];
+    lm_slot_describe(m, s, what, sizeof what);
+    return lm_fail(e, LM_EINPUT, "%s: %s: the value in row %lld, column %lld is not a "
+                   "finite number; the file is damaged", m->source, what,
+                   (long long)row, (long long)col);
+}
+
+/* Each row is looked at while it is in the cache, which costs next to nothing. */
+static enum lm_status decode_finite(const struct lm_model *m, const struct slot *s,
+                                    int64_t first, int64_t n, float *out,
+                                    struct lm_err *e)
+{
+    int64_t cols = s->t.cols;
+    for (int64_t i = 0; i < n; i++) {
+        float *x = out + i * cols;
+        decode_rows(&s->t, first + i, 1, x);
+        if (row_bad(x, cols))
+            return fail_value(m, s, first + i, first_bad(x, cols), e);
+    }
+    return LM_OK;
+}
+
 enum lm_status lm_model_rows(const struct lm_model *m, uint32_t role, int32_t layer,
                              int64_t first, int64_t n, float *out, struct lm_err *e)
 {
@@ -164,18 +216,34 @@ enum lm_status lm_model_rows(const struct lm_model *m, uint32_t role, int32_t la
         return lm_fail(e, LM_EBUG, "%s: tensor %s has %lld rows; %lld from row %lld were "
                        "asked for", m->source, lm_role_name(role), (long long)t->rows,
                        (long long)n, (long long)first);
-    decode_rows(t, first, n, out);
-    return LM_OK;
+    return decode_finite(m, lm_model_slot(m, role, layer), first, n, out, e);
 }
 
-static enum lm_status decode_slot(struct slot *s, float **out, struct lm_err *e)
+static enum lm_status decode_slot(const struct lm_model *m, const struct slot *s,
+                                  float **out, struct lm_err *e)
 {
     size_t n = (size_t)s->t.rows * (size_t)s->t.cols;
     float *f = lm_alloc_array(n, sizeof *f, "weights");
     if (!f)
         return lm_fail_memory(e, n * sizeof *f, "decoded weights");
-    decode_rows(&s->t, 0, s->t.rows, f);
-    *out = f;
+    enum lm_status st = decode_finite(m, s, 0, s->t.rows, f, e);
+    if (st)
+        lm_release(f);
+    else
+        *out = f;
+    return st;
+}
+
+/* Floats that are used where they are mapped are looked at once. */
+static enum lm_status look_at(const struct lm_model *m, struct slot *s, struct lm_err *e)
+{
+    const float *x = s->t.data;
+    if (atomic_load_explicit(&s->finite, memory_order_relaxed))
+        return LM_OK;
+    for (int64_t i = 0; i < s->t.rows; i++, x += s->t.cols)
+        if (row_bad(x, s->t.cols))
+            return fail_value(m, s, i, first_bad(x, s->t.cols), e);
+    atomic_store_explicit(&s->finite, true, memory_order_relaxed);
     return LM_OK;
 }
 
@@ -187,15 +255,17 @@ enum lm_status lm_model_floats(const struct lm_model *m, uint32_t role, int32_t 
     if (!s || !s->t.data)
         return LM_OK;
     if (s->t.dtype == LM_F32 && (uintptr_t)s->t.data % _Alignof(float) == 0) {
-        *out = s->t.data;
-        return LM_OK;
+        enum lm_status st = look_at(m, s, e);
+        if (!st)
+            *out = s->t.data;
+        return st;
     }
     float *f = atomic_load_explicit(&s->floats, memory_order_acquire);
     if (!f) {
         enum lm_status st = LM_OK;
         pthread_mutex_lock(&s->lock);
         f = atomic_load_explicit(&s->floats, memory_order_relaxed);
-        if (!f && !(st = decode_slot(s, &f, e)))
+        if (!f && !(st = decode_slot(m, s, &f, e)))
             atomic_store_explicit(&s->floats, f, memory_order_release);
         pthread_mutex_unlock(&s->lock);
         if (st)
@@ -272,34 +342,15 @@ uint64_t lm_model_hash(const struct lm_model *model)
     return atomic_load_explicit(&m->hash, memory_order_relaxed);
 }
 
-/* A magnitude above the largest float, as bits, is infinite or NaN. */
-static bool row_bad(const float *x, int64_t n)
-{
-    enum { GROUP = 64 };
-    uint32_t u[GROUP], most = 0;
-    int64_t i = 0;
-    for (; i + GROUP <= n; i += GROUP) {
-        memcpy(u, x + i, sizeof u);
-        for (int j = 0; j < GROUP; j++)
-            most |= (uint32_t)((u[j] & 0x7f800000u) == 0x7f800000u);
-    }
-    for (; i < n; i++)
-        most |= !isfinite(x[i]);
-    return most;
-}
-
 bool lm_tensor_bad(const struct lm_tensor *t, float *buffer, int64_t *row, int64_t *col)
 {
     for (int64_t i = 0; i < t->rows; i++) {
         decode_rows(t, i, 1, buffer);
         if (!row_bad(buffer, t->cols))
             continue;
-        for (int64_t j = 0; j < t->cols; j++)
-            if (!isfinite(buffer[j])) {
-                *row = i;
-                *col = j;
-                return true;
-            }
+        *row = i;
+        *col = first_bad(buffer, t->cols);
+        return true;
     }
     return false;
 }
@@ -316,13 +367,8 @@ enum lm_status lm_model_check(const struct lm_model *m, struct lm_err *e)
     enum lm_status st = LM_OK;
     for (size_t i = 0; i < m->n_slot && !st; i++) {
         const struct slot *s = &m->slot[i];
-        char what[256];
-        if (!s->t.data || !lm_tensor_bad(&s->t, buffer, &row, &col))
-            continue;
-        lm_slot_describe(m, s, what, sizeof what);
-        st = lm_fail(e, LM_EINPUT, "%s: %s: the value in row %lld, column %lld is not a "
-                     "finite number; the file is damaged", m->source, what,
-                     (long long)row, (long long)col);
+        if (s->t.data && lm_tensor_bad(&s->t, buffer, &row, &col))
+            st = fail_value(m, s, row, col, e);
     }
     lm_release(buffer);
     return st;

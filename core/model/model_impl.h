@@ -21,6 +21,7 @@ struct slot {
     struct lm_tensor t;             /* data NULL: absent                       */
     char *name;                     /* in the file, for messages               */
     _Atomic(float *) floats;        /* decoded copy, or NULL                   */
+    _Atomic bool finite;            /* floats used in place were looked at     */
     pthread_mutex_t lock;           /* held while it is decoded                */
 };
 

@@ -15,6 +15,7 @@
 #include "pipeline/negotiate.h"
 
 const char *const lm_pick_names[] = { "best", "knee", "smallest", NULL };
+/* those that can be written, which enum lm_dtype has first */
 const char *const lm_dtype_names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL };
 
 static const struct lm_opt run_schema[] = {

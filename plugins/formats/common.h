@@ -310,11 +310,14 @@ static inline enum lm_status fmt_row_range(const struct lm_host *h, const float 
                                            int64_t n, uint32_t dtype, const char *name,
                                            struct lm_err *e)
 {
-    if (dtype == LM_F16)
-        for (int64_t i = 0; i < n; i++)
-            if (fabsf(x[i]) >= 65520.0f)
-                return h->fail(e, LM_EUNSUPPORTED, "%s holds %g, which f16 cannot "
-                               "hold: choose bf16 or f32", name, (double)x[i]);
+    for (int64_t i = 0; i < n; i++) {
+        if (!isfinite(x[i]))
+            return h->fail(e, LM_EINPUT, "%s holds %g in column %lld of a row; the model "
+                           "is damaged", name, (double)x[i], (long long)i);
+        if (dtype == LM_F16 && fabsf(x[i]) >= 65520.0f)
+            return h->fail(e, LM_EUNSUPPORTED, "%s holds %g, which f16 cannot "
+                           "hold: choose bf16 or f32", name, (double)x[i]);
+    }
     return LM_OK;
 }
 
@@ -361,7 +364,7 @@ static inline enum lm_status fmt_tensor(const struct fmt *f, const struct fmt_jo
 {
     const struct lm_host *h = f->h;
     const struct lm_codec *from = h->codec(j->t->dtype), *to = h->codec(j->dtype);
-    if (!from || !to || !fmt_row_bytes(from, j->t->cols)
+    if (!from || !to || (!to->encode && from != to) || !fmt_row_bytes(from, j->t->cols)
         || !fmt_row_bytes(to, j->t->cols))
         return h->fail(e, LM_EUNSUPPORTED, "%s: rows of %lld values cannot be written "
                        "as %s", j->name, (long long)j->t->cols, to ? to->name : "this");

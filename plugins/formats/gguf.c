@@ -20,9 +20,9 @@ static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t
 {
     const struct fmt *f = self;
     const struct lm_codec *c = f->h->codec(dtype);
-    if (dtype && (gguf_type_of(dtype) < 0 || !c))
-        return f->h->fail(e, LM_EUNSUPPORTED,
-                          "format gguf does not write this number format");
+    if (dtype && (gguf_type_of(dtype) < 0 || !c || !c->encode))
+        return f->h->fail(e, LM_EUNSUPPORTED, "format gguf does not write %s",
+                          c ? c->name : "this number format");
     struct lm_limits full = {
         .struct_size = sizeof full,
         .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN

@@ -281,7 +281,9 @@ uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
 {
     /* numbers of llama.cpp's llama_ftype */
     static const int32_t file_type[LM_N_DTYPES] = { [LM_F32] = 0, [LM_F16] = 1,
-        [LM_BF16] = 32, [LM_Q8_0] = 7, [LM_Q4_0] = 2, [LM_Q4_1] = 3 };
+        [LM_BF16] = 32, [LM_Q8_0] = 7, [LM_Q4_0] = 2, [LM_Q4_1] = 3, [LM_Q5_0] = 8,
+        [LM_Q5_1] = 9, [LM_Q2_K] = 10, [LM_Q3_K] = 12, [LM_Q4_K] = 15, [LM_Q5_K] = 17,
+        [LM_Q6_K] = 18, [LM_IQ4_NL] = 25 };
     const struct lm_arch *a = f->h->arch(model);
     struct meta m = { b, g->family, 0 };
     string(&m, "general.architecture", m.family);

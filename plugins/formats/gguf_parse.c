@@ -14,7 +14,8 @@ struct cursor { const char *p; size_t left; };
 
 static const struct { uint32_t dtype; int32_t type; } stored[] = {
     { LM_F32, 0 }, { LM_F16, 1 }, { LM_Q4_0, 2 }, { LM_Q4_1, 3 }, { LM_Q8_0, 8 },
-    { LM_BF16, 30 },
+    { LM_BF16, 30 }, { LM_Q5_0, 6 }, { LM_Q5_1, 7 }, { LM_Q2_K, 10 }, { LM_Q3_K, 11 },
+    { LM_Q4_K, 12 }, { LM_Q5_K, 13 }, { LM_Q6_K, 14 }, { LM_IQ4_NL, 20 },
 };
 enum { N_STORED = sizeof stored / sizeof *stored };
 
@@ -23,8 +24,9 @@ static const char *const type_name[] = {
     "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K", "IQ2_XXS", "IQ2_XS", "IQ3_XXS",
     "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS", "I8", "I16", "I32", "I64", "F64",
     "IQ1_M", "BF16", "Q4_0_4_4", "Q4_0_4_8", "Q4_0_8_8", "TQ1_0", "TQ2_0",
-    "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4",
+    "IQ4_NL_4_4", "IQ4_NL_4_8", "IQ4_NL_8_8", "MXFP4", "NVFP4", "Q1_0",
 };
+enum { N_TYPE_NAME = sizeof type_name / sizeof *type_name };
 
 int32_t gguf_type_of(uint32_t dtype)
 {
@@ -97,22 +99,45 @@ static bool skip(struct cursor *c, uint64_t type, uint64_t count, int depth)
     return true;
 }
 
-static bool parse_pair(struct cursor *c, struct gguf_pair *p)
+/* what of a text from the file goes into a message */
+static int brief(struct gguf_slice s)
 {
+    return (int)(s.n < 80 ? s.n : 80);
+}
+
+/* key i of g->n_pair */
+static enum lm_status parse_pair(const struct gguf_file *g, struct cursor *c, size_t i,
+                                 struct lm_err *e)
+{
+    const struct lm_host *h = g->f->h;
+    struct gguf_pair *p = &g->pair[i];
     uint64_t type, element = 0;
     *p = (struct gguf_pair){ .count = 1 };
-    if (!slice(c, MAX_KEY, &p->key) || !number(c, 4, &type) || type >= GGUF_N_TYPES)
-        return false;
-    if (type == GGUF_ARRAY && (!number(c, 4, &element) || !number(c, 8, &p->count)))
-        return false;
+    if (!slice(c, MAX_KEY, &p->key) || !number(c, 4, &type))
+        return h->fail(e, LM_EINPUT, "%s: key %zu of %zu is damaged, or the file is "
+                       "truncated", g->path, i + 1, g->n_pair);
+    if (!p->key.n || !fmt_utf8(p->key.s, p->key.n))
+        return h->fail(e, LM_EINPUT, "%s: key %zu of %zu has no readable name", g->path,
+                       i + 1, g->n_pair);
+    bool whole = type != GGUF_ARRAY
+               || (number(c, 4, &element) && number(c, 8, &p->count));
+    size_t least = type_bytes(type == GGUF_ARRAY ? element : type);
+    if (whole && (!type_bytes(type) || !least))
+        return h->fail(e, LM_EINPUT, "%s: key '%.*s' has type %llu, which does not exist",
+                       g->path, brief(p->key), p->key.s,
+                       (unsigned long long)(type == GGUF_ARRAY ? element : type));
+    if (whole && type == GGUF_ARRAY && p->count > c->left / least)
+        return h->fail(e, LM_EINPUT, "%s: key '%.*s' has %llu elements, more than the "
+                       "file has room for", g->path, brief(p->key), p->key.s,
+                       (unsigned long long)p->count);
     p->type = (uint32_t)type;
     p->element = (uint32_t)element;
     p->value = c->p;
-    if (element > UINT32_MAX / 2
-        || !skip(c, type == GGUF_ARRAY ? element : type, p->count, 1))
-        return false;
+    if (!whole || !skip(c, type == GGUF_ARRAY ? element : type, p->count, 1))
+        return h->fail(e, LM_EINPUT, "%s: the value of key '%.*s' is damaged, or the "
+                       "file is truncated", g->path, brief(p->key), p->key.s);
     p->bytes = (size_t)(c->p - p->value);
-    return true;
+    return LM_OK;
 }
 
 const struct gguf_pair *gguf_find(const struct gguf_file *g, const char *key)
@@ -211,9 +236,7 @@ static enum lm_status parse_pairs(struct gguf_file *g, struct cursor *c, struct 
     if (!g->pair || !key)
         s = h->fail(e, LM_ENOMEM, "out of memory for %zu keys of %s", n, g->path);
     for (size_t i = 0; i < n && !s; i++) {
-        if (!parse_pair(c, &g->pair[i]))
-            s = h->fail(e, LM_EINPUT, "%s: key %zu of %zu is damaged, or the file is "
-                        "truncated", g->path, i, n);
+        s = parse_pair(g, c, i, e);
         key[i] = g->pair[i].key;
     }
     if (!s && n)
@@ -221,50 +244,79 @@ static enum lm_status parse_pairs(struct gguf_file *g, struct cursor *c, struct 
     for (size_t i = 1; i < n && !s; i++)
         if (!key_order(&key[i - 1], &key[i]))
             s = h->fail(e, LM_EINPUT, "%s: key '%.*s' is there twice", g->path,
-                        (int)(key[i].n < 80 ? key[i].n : 80), key[i].s);
+                        brief(key[i]), key[i].s);
     h->release(key);
     return s;
 }
 
-static enum lm_status parse_info(struct gguf_file *g, struct cursor *c,
-                                 struct gguf_info *t, struct fmt_span *span,
-                                 struct lm_err *e)
+/* name, shape, type and offset as they stand in the file */
+struct raw { uint64_t dims, size[4], type, offset; };
+
+static enum lm_status read_info(const struct gguf_file *g, struct cursor *c, size_t i,
+                                struct raw *r, struct lm_err *e)
 {
     const struct lm_host *h = g->f->h;
+    struct gguf_info *t = &g->info[i];
     struct gguf_slice name;
-    uint64_t dims, size[2] = { 1, 1 }, type, k = 0, d;
-    if (!slice(c, GGUF_NAME - 1, &name) || !number(c, 4, &dims) || dims < 1 || dims > 4)
-        return h->fail(e, LM_EINPUT, "%s: the list of tensors is damaged or truncated",
-                       g->path);
-    memcpy(t->name, name.s, name.n);
-    if (!fmt_utf8(t->name, name.n))
-        return h->fail(e, LM_EINPUT, "%s: a tensor has no readable name", g->path);
-    for (uint64_t i = 0; i < dims; i++) {
-        if (!number(c, 8, &d) || d < 1 || d > INT64_MAX || (i >= 2 && d != 1))
-            return h->fail(e, LM_EINPUT, "%s: shape of tensor '%s' is damaged or not "
-                           "supported", g->path, t->name);
-        if (i < 2)
-            size[i] = d;
+    bool whole = slice(c, GGUF_NAME - 1, &name) && number(c, 4, &r->dims);
+    if (whole) {
+        memcpy(t->name, name.s, name.n);
+        if (!name.n || !fmt_utf8(t->name, name.n))
+            return h->fail(e, LM_EINPUT, "%s: tensor %zu of %zu has no readable name",
+                           g->path, i + 1, g->n_info);
+        if (r->dims < 1 || r->dims > 4)
+            return h->fail(e, LM_EINPUT, "%s: tensor '%s' has %llu dimensions; 1 to 4 "
+                           "are possible", g->path, t->name,
+                           (unsigned long long)r->dims);
+        for (uint64_t d = 0; d < r->dims && whole; d++)
+            whole = number(c, 8, &r->size[d]);
     }
-    if (!number(c, 4, &type) || !number(c, 8, &span->begin))
-        return h->fail(e, LM_EINPUT, "%s: tensor '%s' is truncated", g->path, t->name);
-    while (k < N_STORED && stored[k].type != (int64_t)type)
+    if (!whole || !number(c, 4, &r->type) || !number(c, 8, &r->offset))
+        return h->fail(e, LM_EINPUT, "%s: tensor %zu of %zu is damaged, or the file is "
+                       "truncated", g->path, i + 1, g->n_info);
+    return LM_OK;
+}
+
+static enum lm_status parse_info(struct gguf_file *g, struct cursor *c, size_t i,
+                                 struct fmt_span *span, struct lm_err *e)
+{
+    const struct lm_host *h = g->f->h;
+    struct gguf_info *t = &g->info[i];
+    struct raw r = { .size = { 1, 1, 1, 1 } };
+    size_t k = 0;
+    enum lm_status s = read_info(g, c, i, &r, e);
+    if (s)
+        return s;
+    for (uint64_t d = 0; d < r.dims; d++)
+        if (r.size[d] < 1 || r.size[d] > INT64_MAX || (d >= 2 && r.size[d] != 1))
+            return h->fail(e, LM_EINPUT, "%s: dimension %llu of tensor '%s' is %llu, "
+                           "which no vector or matrix has", g->path,
+                           (unsigned long long)d + 1, t->name,
+                           (unsigned long long)r.size[d]);
+    while (k < N_STORED && stored[k].type != (int64_t)r.type)
         k++;
-    if (k == N_STORED) {
-        bool known = type < sizeof type_name / sizeof *type_name;
+    const char *name = r.type < N_TYPE_NAME ? type_name[r.type] : "unknown";
+    if (k == N_STORED)
         return h->fail(e, LM_EINPUT, "%s: tensor '%s' has type %s (%u), which is not "
-                       "supported, only F32, F16, BF16, Q8_0, Q4_0 and Q4_1", g->path,
-                       t->name, known ? type_name[type] : "unknown", (unsigned)type);
-    }
-    t->flat = size[1] == 1;
-    t->tensor = (struct lm_tensor){ NULL, (int64_t)size[1], (int64_t)size[0],
+                       "supported; take a file of this model in F32, F16, BF16, Q8_0, "
+                       "Q4_0, Q4_1, Q5_0, Q5_1, Q2_K to Q6_K or IQ4_NL", g->path, t->name,
+                       name, (unsigned)r.type);
+    const struct lm_codec *codec = h->codec(stored[k].dtype);
+    t->flat = r.size[1] == 1;
+    t->tensor = (struct lm_tensor){ NULL, (int64_t)r.size[1], (int64_t)r.size[0],
                                     stored[k].dtype, 0 };
-    int64_t bytes = fmt_row_bytes(h->codec(stored[k].dtype), t->tensor.cols);
+    if (t->tensor.cols % codec->block)
+        return h->fail(e, LM_EINPUT, "%s: tensor '%s' has rows of %lld values, but %s "
+                       "comes in blocks of %u", g->path, t->name,
+                       (long long)t->tensor.cols, name, (unsigned)codec->block);
+    int64_t bytes = fmt_row_bytes(codec, t->tensor.cols);
+    *span = (struct fmt_span){ r.offset, 0, t->name };
     if (!bytes || __builtin_mul_overflow(bytes, t->tensor.rows, &bytes)
         || __builtin_add_overflow(span->begin, (uint64_t)bytes, &span->end))
-        return h->fail(e, LM_EINPUT, "%s: tensor '%s' has an impossible size", g->path,
-                       t->name);
-    span->name = t->name;
+        return h->fail(e, LM_EINPUT, "%s: tensor '%s' of %lld x %lld values at %llu is "
+                       "larger than any file", g->path, t->name,
+                       (long long)t->tensor.rows, (long long)t->tensor.cols,
+                       (unsigned long long)r.offset);
     return LM_OK;
 }
 
@@ -277,14 +329,16 @@ static enum lm_status place(struct gguf_file *g, const struct cursor *c,
     int64_t align = GGUF_ALIGNMENT;
     if (p && (p->type == GGUF_ARRAY || !gguf_integer(p, 0, &align) || align < 1
               || align > 1 << 20 || (align & (align - 1))))
-        return h->fail(e, LM_EINPUT, "%s: general.alignment is no power of two", g->path);
+        return h->fail(e, LM_EINPUT, "%s: general.alignment is no power of two from 1 to "
+                       "1048576", g->path);
     uint64_t mask = (uint64_t)align - 1;
     uint64_t pad = (0 - (uint64_t)(c->p - start)) & mask;
     uint64_t left = pad > c->left ? 0 : c->left - pad;
     for (size_t i = 0; i < g->n_info; i++) {
         if (span[i].begin & mask)
-            return h->fail(e, LM_EINPUT, "%s: tensor '%s' is not aligned", g->path,
-                           g->info[i].name);
+            return h->fail(e, LM_EINPUT, "%s: data of tensor '%s' begin at %llu, no "
+                           "multiple of the alignment %lld", g->path, g->info[i].name,
+                           (unsigned long long)span[i].begin, (long long)align);
         if (span[i].end > left)
             return h->fail(e, LM_EINPUT, "%s: data of tensor '%s' lie outside the file, "
                            "which is truncated or damaged", g->path, g->info[i].name);
@@ -308,7 +362,7 @@ static enum lm_status parse_tensors(struct gguf_file *g, struct cursor *c,
     if (!g->info || !span)
         s = h->fail(e, LM_ENOMEM, "out of memory for %zu tensors of %s", n, g->path);
     for (size_t i = 0; i < n && !s; i++)
-        s = parse_info(g, c, &g->info[i], &span[i], e);
+        s = parse_info(g, c, i, &span[i], e);
     if (!s)
         s = place(g, c, start, span, e);
     h->release(span);
@@ -333,18 +387,20 @@ enum lm_status gguf_open(const struct fmt *f, const char *path, const void *data
     if (!take(&c, 4, &magic) || memcmp(magic, "GGUF", 4) || !number(&c, 4, &version))
         return f->h->fail(e, LM_EINPUT, "%s: is no GGUF file", path);
     if (version && !(version & 0xffff))
-        return f->h->fail(e, LM_EINPUT, "%s: big-endian GGUF files are not supported",
-                          path);
+        return f->h->fail(e, LM_EINPUT, "%s: is a big-endian GGUF file, which is not "
+                          "supported; take the little-endian one", path);
     if (version != 2 && version != 3)
         return f->h->fail(e, LM_EINPUT, "%s: GGUF version %llu is not supported, only 2 "
-                          "and 3", path, (unsigned long long)version);
+                          "and 3; convert the model anew", path,
+                          (unsigned long long)version);
     if (!number(&c, 8, &tensors) || !number(&c, 8, &pairs))
-        return f->h->fail(e, LM_EINPUT, "%s: is truncated", path);
+        return f->h->fail(e, LM_EINPUT, "%s: is truncated in its first 24 bytes", path);
     /* a pair takes at least 13 bytes, a tensor 32 */
     if (pairs > GGUF_MAX_PAIRS || tensors > GGUF_MAX_TENSORS
         || pairs > c.left / 13 || tensors > c.left / 32)
-        return f->h->fail(e, LM_EINPUT, "%s: %llu tensors and %llu keys cannot be right",
-                          path, (unsigned long long)tensors, (unsigned long long)pairs);
+        return f->h->fail(e, LM_EINPUT, "%s: %llu tensors and %llu keys cannot be in a "
+                          "file of %zu bytes; it is truncated or damaged", path,
+                          (unsigned long long)tensors, (unsigned long long)pairs, size);
     g->n_pair = (size_t)pairs;
     g->n_info = (size_t)tensors;
     enum lm_status s = parse_pairs(g, &c, e);

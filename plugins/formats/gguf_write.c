@@ -92,9 +92,10 @@ static enum lm_status suitable(const struct writing *w)
 {
     const struct lm_host *h = w->f->h;
     const char *source = h->source(w->m);
-    if (w->x->dtype && gguf_type_of(w->x->dtype) < 0)
-        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write this number "
-                       "format");
+    const struct lm_codec *c = h->codec(w->x->dtype);
+    if (w->x->dtype && (gguf_type_of(w->x->dtype) < 0 || !c || !c->encode))
+        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write %s",
+                       c ? c->name : "this number format");
     if (source && !strcmp(source, w->x->path))
         return h->fail(w->e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
                        "another file", w->x->path);

@@ -204,10 +204,14 @@ static enum lm_status open_file(const struct fmt *f, const char *folder,
         return s;
     for (size_t i = 0; i < 8 && n >= 8; i++)
         length |= (uint64_t)((const unsigned char *)map)[i] << 8 * i;
-    if (n < 8 || length > n - 8 || length > HF_MAX_HEADER || length < 2)
+    if (n < 8 || length > n - 8 || length < 2)
         return f->h->fail(e, LM_EINPUT, "%s: is no safetensors file or truncated "
                           "(header of %llu bytes in a file of %zu)", d->path,
                           (unsigned long long)length, n);
+    if (length > HF_MAX_HEADER)
+        return f->h->fail(e, LM_EINPUT, "%s: the header has %llu bytes; the format "
+                          "allows %d", d->path, (unsigned long long)length,
+                          HF_MAX_HEADER);
     w->n_file++;
     const char *text = (const char *)map + 8;
     s = f->h->json->parse(text, (size_t)length, d->path, &d->root, e);
@@ -233,27 +237,43 @@ static bool plain_name(const char *s)
     return s && *s && *s != '.' && !strchr(s, '/') && strlen(s) < 256;
 }
 
+static const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* the header of a shard that was opened, or n_file */
+static size_t shard(const struct hf_weights *w, const char *name)
+{
+    size_t k = 0;
+    while (k < w->n_file && strcmp(file_name(w->header[k].path), name))
+        k++;
+    return k;
+}
+
 /* every tensor of the shards is where the index says, and none is missing */
 static enum lm_status check_index(const struct fmt *f, const struct lm_json *map,
                                   const struct hf_weights *w, struct lm_err *e)
 {
     const struct lm_json_api *j = f->h->json;
-    size_t listed = 0;
     for (size_t i = 0; i < w->n; i++) {
-        const char *file = j->string(j->get(map, w->entry[i].name));
-        const char *base = strrchr(w->entry[i].file, '/');
-        if (!file || strcmp(file, base ? base + 1 : w->entry[i].file))
-            return f->h->fail(e, LM_EINPUT, "%s: tensor '%s' in '%s' is not listed "
-                              "there", w->index.path, w->entry[i].name, w->entry[i].file);
+        const struct hf_entry *t = &w->entry[i];
+        const char *file = j->string(j->get(map, t->name));
+        if (!file)
+            return f->h->fail(e, LM_EINPUT, "%s: tensor '%s' of '%s' is not listed",
+                              w->index.path, t->name, file_name(t->file));
+        if (strcmp(file, file_name(t->file)))
+            return f->h->fail(e, LM_EINPUT, "%s: tensor '%s' is listed in '%s', but '%s' "
+                              "has one of this name", w->index.path, t->name, file,
+                              file_name(t->file));
     }
     for (size_t i = 0; i < j->size(map); i++) {
-        const char *key = NULL;
-        j->member(map, i, &key);
-        listed += !ignored(key);
+        const char *key = NULL, *file = j->string(j->member(map, i, &key));
+        if (!j->get(w->header[shard(w, file)].root, key))
+            return f->h->fail(e, LM_EINPUT, "%s: tensor '%s' is listed in '%s', which "
+                              "has none of this name", w->index.path, key, file);
     }
-    if (listed != w->n)
-        return f->h->fail(e, LM_EINPUT, "%s: lists %zu tensors, but the files hold %zu",
-                          w->index.path, listed, w->n);
     return LM_OK;
 }
 
@@ -275,14 +295,15 @@ static enum lm_status open_shards(const struct fmt *f, const char *folder,
         if (!plain_name(file))
             return f->h->fail(e, LM_EINPUT, "%s: '%s' has no plain file name",
                               w->index.path, key);
-        size_t k = 0;
-        while (k < w->n_file && strcmp(strrchr(w->header[k].path, '/') + 1, file))
-            k++;
-        if (k < w->n_file)
+        if (shard(w, file) < w->n_file)
             continue;
-        if (k == MAX_SHARDS)
+        if (w->n_file == MAX_SHARDS)
             return f->h->fail(e, LM_EINPUT, "%s: more than %d files", w->index.path,
                               MAX_SHARDS);
+        char path[FMT_PATH];
+        if (fmt_path(path, folder, file) && !f->h->file_exists(path))
+            return f->h->fail(e, LM_EINPUT, "%s: no such file, but %s lists it", path,
+                              w->index.path);
         s = open_file(f, folder, file, b, w, e);
     }
     return s ? s : check_index(f, map, w, e);
