@@ -45,7 +45,7 @@ tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
 
 check_PROGRAMS += %D%/check_formats
 tests_check_formats_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
-    %D%/check_formats.c %D%/check_formats_bad.c
+    %D%/check_formats.c %D%/check_formats_bad.c %D%/check_formats_uneven.c
 
 check_PROGRAMS += %D%/check_families
 tests_check_families_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
