@@ -5,5 +5,5 @@ bench_engine_SOURCES = %D%/engine.c
 bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
 CLEANFILES += %D%/engine
 EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/search \
-    %D%/search.cfg %D%/peers %D%/peers.cfg %D%/peers.py \
+    %D%/search.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
     %D%/hypervolume.py %D%/speed %D%/speed.cfg %D%/speed_torch.py %D%/speed_llama.py

@@ -1,21 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What transformers (hf) or llama.cpp (gguf) make of an exported model:
-peers.py hf|gguf MODEL TEXT WINDOWS LAMINA.  Perplexity of the first windows of
-2048 tokens of TEXT, without BOS, of the peer's own token ids: exp of the mean
-loss of positions 0..2046, each predicting the next token, computed in double
-from logits of an f32 forward pass.  The ids are compared with those of
-`LAMINA tokenize`, on the text's beginning and on strings that are hard."""
+"""What transformers (hf) or llama.cpp (gguf) make of an exported model, on one
+thread: export_peer.py ppl|speed hf|gguf MODEL TEXT WINDOWS LAMINA.
+
+ppl: perplexity of the first windows of 2048 tokens of TEXT, without BOS, of the
+peer's own token ids: exp of the mean loss of positions 0..2046, each predicting
+the next token, computed in double from the peer's logits.  The ids are compared
+with those of `LAMINA tokenize`, on the text's beginning and on strings that are
+hard; 32 greedy tokens, made with the cache, with those of `LAMINA generate`.
+speed: tokens per second of a prefill of 512, and of 64 steps behind 512.
+
+transformers computes in f32, llama.cpp in the file's number format; its cache
+is f32."""
 import ctypes
 import json
 import math
+import statistics
 import subprocess
 import sys
+import time
 
 import numpy as np
 
 WINDOW, STEP = 2048, 512        # logits of all of a window would fill 400 MB
 THREADS = 1                     # more only spin on a busy machine
 PREFIX = 100000                 # bytes of TEXT that fit into one argument
+PREFILL, STEPS, RUNS = 512, 64, 2
+PROMPT, GREEDY = "The most important thing about", 32
 STRINGS = [
     "Hello, world!", " leading and trailing ", "tabs\tand\n\nnew\r\nlines   \n ",
     "1234567890 3.14159 1,000,000 x2y34", "don't we'll I'M they'VE", "CamelCase_snake-kebab",
@@ -49,17 +59,17 @@ class Transformers:
         transformers.utils.logging.disable_progress_bar()
         self.torch, self.version = torch, transformers.__version__
         self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
+        # the only code in the folder is the modelling file that Lamina wrote
         model = transformers.AutoModelForCausalLM.from_pretrained(
-            path, dtype=torch.float32, output_loading_info=True)
+            path, dtype=torch.float32, output_loading_info=True, trust_remote_code=True)
         self.model, loading = model[0].eval(), model[1]
         left = {k: sorted(v) for k, v in loading.items() if v}
         if left:
-            sys.exit(f"peers.py: transformers did not take the file as it is: {left}")
+            sys.exit(f"export_peer.py: transformers did not take the file as it is: {left}")
 
     def shape(self):
         c = self.model.config
-        return (f"{c.num_hidden_layers} layers; ffn {c.intermediate_size}; "
-                f"kv {c.num_key_value_heads}; heads {c.num_attention_heads}")
+        return f"{type(self.model).__name__}; {c.num_hidden_layers} layers"
 
     def ids(self, text, special):
         return self.tokenizer(text, add_special_tokens=False,
@@ -72,6 +82,24 @@ class Transformers:
                        for at in range(0, WINDOW, STEP))
 
 
+    def greedy(self, ids, n):
+        with self.torch.no_grad():
+            out = self.model.generate(self.torch.tensor([ids]), max_new_tokens=n,
+                                      do_sample=False, use_cache=True)
+        return out[0, len(ids):].tolist()
+
+    def seconds(self, ids):
+        torch, model = self.torch, self.model
+        with torch.no_grad():
+            start = time.monotonic()
+            cache = model(torch.tensor([ids[:PREFILL]]), use_cache=True,
+                          logits_to_keep=1).past_key_values
+            middle = time.monotonic()
+            for i in range(STEPS):
+                model(torch.tensor([[ids[PREFILL + i]]]), past_key_values=cache, use_cache=True)
+            return middle - start, time.monotonic() - middle
+
+
 class LlamaCpp:
     def __init__(self, path):
         import llama_cpp
@@ -82,7 +110,7 @@ class LlamaCpp:
         self.model = llama_cpp.llama_model_load_from_file(
             path.encode(), llama_cpp.llama_model_default_params())
         if not self.model:
-            sys.exit(f"peers.py: llama.cpp does not load {path}")
+            sys.exit(f"export_peer.py: llama.cpp does not load {path}")
         params = llama_cpp.llama_context_default_params()
         params.n_ctx, params.n_batch, params.n_ubatch = WINDOW, STEP, STEP
         params.n_threads = params.n_threads_batch = THREADS
@@ -110,23 +138,46 @@ class LlamaCpp:
         n = self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), False, special)
         return list(out[:n])
 
+    def feed(self, tokens, position, all_logits):
+        lib, batch = self.lib, self.batch
+        batch.n_tokens = len(tokens)
+        for i, token in enumerate(tokens):
+            batch.token[i] = token
+            batch.pos[i] = position + i
+            batch.seq_id[i][0] = 0
+            batch.n_seq_id[i] = 1
+            batch.logits[i] = all_logits or i == len(tokens) - 1
+        if lib.llama_decode(self.context, batch):
+            sys.exit("export_peer.py: llama_decode failed")
+        return np.ctypeslib.as_array(
+            lib.llama_get_logits(self.context),
+            shape=(len(tokens) if all_logits else 1, self.n_vocab))
+
+    def forget(self):
+        self.lib.llama_memory_clear(self.lib.llama_get_memory(self.context), True)
+
     def loss(self, window):
-        lib, total = self.lib, 0.0
-        lib.llama_memory_clear(lib.llama_get_memory(self.context), True)
-        for at in range(0, WINDOW, STEP):
-            self.batch.n_tokens = STEP
-            for i in range(STEP):
-                self.batch.token[i] = window[at + i]
-                self.batch.pos[i] = at + i
-                self.batch.seq_id[i][0] = 0
-                self.batch.n_seq_id[i] = 1
-                self.batch.logits[i] = True
-            if lib.llama_decode(self.context, self.batch):
-                sys.exit("peers.py: llama_decode failed")
-            rows = np.ctypeslib.as_array(lib.llama_get_logits(self.context),
-                                         shape=(STEP, self.n_vocab))
-            total += rows_loss(rows, window, at)
-        return total
+        self.forget()
+        return sum(rows_loss(self.feed(window[at:at + STEP], at, True), window, at)
+                   for at in range(0, WINDOW, STEP))
+
+    def greedy(self, ids, n):
+        self.forget()
+        out, row = [], self.feed(ids, 0, False)
+        while True:
+            out.append(int(row[0].argmax()))
+            if len(out) == n or self.lib.llama_vocab_is_eog(self.vocab, out[-1]):
+                return out
+            row = self.feed(out[-1:], len(ids) + len(out) - 1, False)
+
+    def seconds(self, ids):
+        self.forget()
+        start = time.monotonic()
+        self.feed(ids[:PREFILL], 0, False)
+        middle = time.monotonic()
+        for i in range(STEPS):
+            self.feed([ids[PREFILL + i]], PREFILL + i, False)
+        return middle - start, time.monotonic() - middle
 
 
 def differences(peer, lamina, model, text):
@@ -142,21 +193,45 @@ def differences(peer, lamina, model, text):
     return bad
 
 
-def main():
-    kind, path, text, windows, lamina = sys.argv[1:]
-    with open(text, encoding="utf-8") as f:
-        text = f.read()
-    peer = (Transformers if kind == "hf" else LlamaCpp)(path)
-    ids = peer.ids(text, False)
-    total, windows = 0.0, int(windows)
+def report_ppl(peer, ids, text, windows, lamina, model):
+    total = 0.0
     for w in range(windows):
         total += peer.loss(ids[w * WINDOW:(w + 1) * WINDOW])
     print(f"ppl = {math.exp(total / (windows * (WINDOW - 1))):.9g}")
     prefix = text.encode()[:PREFIX].decode(errors="ignore")
-    bad = differences(peer, lamina, path, prefix)
+    bad = differences(peer, lamina, model, prefix)
     print(f"ids_of_strings = {'differ: ' + '; '.join(bad) if bad else 'equal'}")
+    prompt = peer.ids(PROMPT, False)
+    theirs = peer.greedy(prompt, GREEDY)
+    command = [lamina, "generate", model, "--ids", ",".join(map(str, prompt)), "--tokens",
+               str(GREEDY), "--json", "--threads", str(THREADS)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+    ours = json.loads(done.stdout)["new_ids"]
+    same = next((i for i, (a, b) in enumerate(zip(ours, theirs)) if a != b),
+                min(len(ours), len(theirs)))
+    # the one may keep what ends the text, the other not
+    equal = same >= max(len(ours), len(theirs)) - 1
+    print(f"greedy = {'equal' if equal else f'differ at token {same}'}")
     print(f"shape = {peer.shape()}")
     print(f"peer = {type(peer).__name__} {peer.version}")
+
+
+def report_speed(peer, ids):
+    peer.seconds(ids)                                       # warms up
+    runs = [peer.seconds(ids) for _ in range(RUNS)]
+    print(f"prefill = {PREFILL / statistics.median(r[0] for r in runs):.6g}")
+    print(f"decode = {STEPS / statistics.median(r[1] for r in runs):.6g}")
+
+
+def main():
+    what, kind, path, text, windows, lamina = sys.argv[1:]
+    with open(text, encoding="utf-8") as f:
+        text = f.read()
+    peer = (Transformers if kind == "hf" else LlamaCpp)(path)
+    if what == "speed":
+        report_speed(peer, peer.ids(text[:8 * (PREFILL + STEPS)], False))
+    else:
+        report_ppl(peer, peer.ids(text, False), text, int(windows), lamina, path)
 
 
 main()
