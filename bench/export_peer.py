@@ -58,8 +58,9 @@ class Transformers:
         transformers.utils.logging.set_verbosity_error()
         transformers.utils.logging.disable_progress_bar()
         self.torch, self.version = torch, transformers.__version__
-        self.tokenizer = transformers.AutoTokenizer.from_pretrained(path)
         # the only code in the folder is the modelling file that Lamina wrote
+        self.tokenizer = transformers.AutoTokenizer.from_pretrained(
+            path, trust_remote_code=True)
         model = transformers.AutoModelForCausalLM.from_pretrained(
             path, dtype=torch.float32, output_loading_info=True, trust_remote_code=True)
         self.model, loading = model[0].eval(), model[1]

@@ -66,6 +66,7 @@ shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
+shell_tests += %D%/modeling.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh
 shell_tests += %D%/e2e_broken.sh

@@ -9,6 +9,7 @@ file.  Everything else is stock Llama: each layer is a LlamaDecoderLayer built
 from a configuration of its own.
 
     AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)
+    AutoTokenizer.from_pretrained(FOLDER, trust_remote_code=True)
 """
 import copy
 
