@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What transformers (hf) or llama.cpp (gguf) make of an exported model, on one
-thread: export_peer.py ppl|speed hf|gguf MODEL TEXT WINDOWS LAMINA.
+thread: export_peer.py ppl|speed hf|gguf MODEL TEXT WINDOWS.WINDOW LAMINA.
 
-ppl: perplexity of the first windows of 2048 tokens of TEXT, without BOS, of the
-peer's own token ids: exp of the mean loss of positions 0..2046, each predicting
+ppl: perplexity of the first WINDOWS of WINDOW tokens of TEXT, without BOS, of the
+peer's own token ids: exp of the mean loss of all positions but the last, each predicting
 the next token, computed in double from the peer's logits.  The ids are compared
 with those of `LAMINA tokenize`, on the text's beginning and on strings that are
 hard; 32 greedy tokens, made with the cache, with those of `LAMINA generate`.
@@ -21,7 +21,7 @@ import time
 
 import numpy as np
 
-WINDOW, STEP = 2048, 512        # logits of all of a window would fill 400 MB
+STEP = 512                      # logits of 2048 would fill 400 MB
 THREADS = 1                     # more only spin on a busy machine
 PREFIX = 100000                 # bytes of TEXT that fit into one argument
 PREFILL, STEPS, RUNS = 512, 64, 2
@@ -51,7 +51,7 @@ def rows_loss(rows, window, at):
 
 
 class Transformers:
-    def __init__(self, path):
+    def __init__(self, path, n_ctx):
         import torch
         import transformers
         torch.set_num_threads(THREADS)
@@ -80,7 +80,7 @@ class Transformers:
         with self.torch.no_grad():
             hidden = self.model.model(self.torch.tensor([window])).last_hidden_state[0]
             return sum(rows_loss(self.model.lm_head(hidden[at:at + STEP]).numpy(), window, at)
-                       for at in range(0, WINDOW, STEP))
+                       for at in range(0, len(window), STEP))
 
 
     def greedy(self, ids, n):
@@ -102,7 +102,7 @@ class Transformers:
 
 
 class LlamaCpp:
-    def __init__(self, path):
+    def __init__(self, path, n_ctx):
         import llama_cpp
         self.lib, self.path, self.version = llama_cpp, path, llama_cpp.__version__
         self.silent = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -113,7 +113,7 @@ class LlamaCpp:
         if not self.model:
             sys.exit(f"export_peer.py: llama.cpp does not load {path}")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = WINDOW, STEP, STEP
+        params.n_ctx, params.n_batch, params.n_ubatch = max(n_ctx, PREFILL + STEPS), STEP, STEP
         params.n_threads = params.n_threads_batch = THREADS
         params.type_k = params.type_v = 0                   # the cache in F32
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -160,7 +160,7 @@ class LlamaCpp:
     def loss(self, window):
         self.forget()
         return sum(rows_loss(self.feed(window[at:at + STEP], at, True), window, at)
-                   for at in range(0, WINDOW, STEP))
+                   for at in range(0, len(window), STEP))
 
     def greedy(self, ids, n):
         self.forget()
@@ -194,11 +194,11 @@ def differences(peer, lamina, model, text):
     return bad
 
 
-def report_ppl(peer, ids, text, windows, lamina, model):
+def report_ppl(peer, ids, text, windows, window, lamina, model):
     total = 0.0
     for w in range(windows):
-        total += peer.loss(ids[w * WINDOW:(w + 1) * WINDOW])
-    print(f"ppl = {math.exp(total / (windows * (WINDOW - 1))):.9g}")
+        total += peer.loss(ids[w * window:(w + 1) * window])
+    print(f"ppl = {math.exp(total / (windows * (window - 1))):.9g}")
     prefix = text.encode()[:PREFIX].decode(errors="ignore")
     bad = differences(peer, lamina, model, prefix)
     print(f"ids_of_strings = {'differ: ' + '; '.join(bad) if bad else 'equal'}")
@@ -226,13 +226,14 @@ def report_speed(peer, ids):
 
 def main():
     what, kind, path, text, windows, lamina = sys.argv[1:]
+    windows, window = map(int, windows.split("."))
     with open(text, encoding="utf-8") as f:
         text = f.read()
-    peer = (Transformers if kind == "hf" else LlamaCpp)(path)
+    peer = (Transformers if kind == "hf" else LlamaCpp)(path, window)
     if what == "speed":
         report_speed(peer, peer.ids(text[:8 * (PREFILL + STEPS)], False))
     else:
-        report_ppl(peer, peer.ids(text, False), text, int(windows), lamina, path)
+        report_ppl(peer, peer.ids(text, False), text, windows, window, lamina, path)
 
 
 main()
