@@ -372,10 +372,11 @@ static void refused_gguf_model(const struct toy *t, const char *why)
     lm_model_free(m);
 }
 
-static uint64_t features_of(const char *format, const struct toy *t)
+static uint64_t features_with(const char *format, const void *config, const struct toy *t)
 {
     const struct lm_module *p = plug_open("formats", format);
-    struct lm_args args = { .struct_size = sizeof args, .host = formats_host() };
+    struct lm_args args = { .struct_size = sizeof args, .host = formats_host(),
+                            .config = config };
     struct lm_limits k = { .struct_size = sizeof k };
     struct lm_model *m = toy_model(t);
     struct lm_err e;
@@ -387,12 +388,18 @@ static uint64_t features_of(const char *format, const struct toy *t)
     return k.features;
 }
 
+static uint64_t features_of(const char *format, const struct toy *t)
+{
+    return features_with(format, NULL, t);
+}
+
 /* Norms of q and k leave GGUF as qwen3 only: equal layers, no biases. */
 START_TEST(limits_depend_on_the_model)
 {
     static const struct lm_layer_shape uneven[2] = { { 4, 2, 64, 0 }, { 4, 2, 32, 0 } };
     const uint64_t norms = LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
     const uint64_t qkv = LM_BIT(LM_B_Q) | LM_BIT(LM_B_K) | LM_BIT(LM_B_V);
+    static const bool pad = true;               /* hf's option */
     struct toy t = { 2, 32, 8, 12, equal, 0, 0, true };
     struct lm_model *m;
     struct lm_err e = { 0 };
@@ -401,8 +408,8 @@ START_TEST(limits_depend_on_the_model)
     ck_assert_uint_eq(features_of("gguf", &t), 63);
     t.biases = norms;
     ck_assert_uint_eq(features_of("gguf", &t), 0);
-    ck_assert(!(features_of("hf", &t) & LM_SHAPE_MLP_BIAS));
-    ck_assert(features_of("hf", &t) & LM_SHAPE_ATTN_BIAS);
+    ck_assert_uint_eq(features_of("hf", &t), 63);
+    ck_assert_uint_eq(features_with("hf", &pad, &t), 63 - LM_SHAPE_MLP_BIAS);
     t.layer = uneven;
     m = toy_model(&t);
     ck_assert_int_eq(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &e),
