@@ -234,10 +234,6 @@ START_TEST(uneven_layers_become_deci)
     ck_assert_ok(formats_write("gguf", a, in_scratch("n.gguf"), LM_F16, &e), e);
     ck_assert_ok(formats_read("gguf", in_scratch("n.gguf"), &b, &e), e);
     same_model(a, b);
-    ck_assert_int_eq(formats_write("hf", m, in_scratch("hf"), LM_F16, &e),
-                     LM_EUNSUPPORTED);
-    ck_assert_ptr_nonnull(strstr(e.text, "layer 0"));
-    ck_assert(!lm_file_exists(in_scratch("hf/config.json")));
     lm_model_free(m);
     lm_model_free(a);
     lm_model_free(b);
@@ -336,8 +332,8 @@ START_TEST(limits_and_probe)
     ck_assert_ok(g->limits(self, NULL, LM_F16, &k, &e), e);
     ck_assert_int_eq(k.multiple, 1);
     ck_assert_ok(h->limits(self, NULL, LM_BF16, &k, &e), e);
-    ck_assert_uint_eq(k.features & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS),
-                      LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
+    ck_assert_uint_eq(k.features, 63);
+    ck_assert_int_eq(k.multiple, 1);
     k = (struct lm_limits){ .struct_size = offsetof(struct lm_limits, multiple) };
     ck_assert_ok(g->limits(self, NULL, LM_Q8_0, &k, &e), e);  /* a caller of older days */
     ck_assert_uint_eq(k.struct_size, offsetof(struct lm_limits, multiple));
@@ -376,10 +372,11 @@ static void refused_gguf_model(const struct toy *t, const char *why)
     lm_model_free(m);
 }
 
-static uint64_t features_of(const char *format, const struct toy *t)
+static uint64_t features_with(const char *format, const void *config, const struct toy *t)
 {
     const struct lm_module *p = plug_open("formats", format);
-    struct lm_args args = { .struct_size = sizeof args, .host = formats_host() };
+    struct lm_args args = { .struct_size = sizeof args, .host = formats_host(),
+                            .config = config };
     struct lm_limits k = { .struct_size = sizeof k };
     struct lm_model *m = toy_model(t);
     struct lm_err e;
@@ -391,12 +388,18 @@ static uint64_t features_of(const char *format, const struct toy *t)
     return k.features;
 }
 
+static uint64_t features_of(const char *format, const struct toy *t)
+{
+    return features_with(format, NULL, t);
+}
+
 /* Norms of q and k leave GGUF as qwen3 only: equal layers, no biases. */
 START_TEST(limits_depend_on_the_model)
 {
     static const struct lm_layer_shape uneven[2] = { { 4, 2, 64, 0 }, { 4, 2, 32, 0 } };
     const uint64_t norms = LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
     const uint64_t qkv = LM_BIT(LM_B_Q) | LM_BIT(LM_B_K) | LM_BIT(LM_B_V);
+    static const bool pad = true;               /* hf's option */
     struct toy t = { 2, 32, 8, 12, equal, 0, 0, true };
     struct lm_model *m;
     struct lm_err e = { 0 };
@@ -405,8 +408,8 @@ START_TEST(limits_depend_on_the_model)
     ck_assert_uint_eq(features_of("gguf", &t), 63);
     t.biases = norms;
     ck_assert_uint_eq(features_of("gguf", &t), 0);
-    ck_assert(!(features_of("hf", &t) & LM_SHAPE_MLP_BIAS));
-    ck_assert(features_of("hf", &t) & LM_SHAPE_ATTN_BIAS);
+    ck_assert_uint_eq(features_of("hf", &t), 63);
+    ck_assert_uint_eq(features_with("hf", &pad, &t), 63 - LM_SHAPE_MLP_BIAS);
     t.layer = uneven;
     m = toy_model(&t);
     ck_assert_int_eq(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &e),
@@ -564,7 +567,7 @@ static void teardown(void)
 
 int main(void)
 {
-    Suite *s[2] = { suite_create("formats"), formats_bad_suite() };
+    Suite *s[3] = { suite_create("formats"), formats_bad_suite(), formats_uneven_suite() };
     TCase *t = tcase_create("round trips");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);
@@ -585,5 +588,5 @@ int main(void)
     tcase_add_test(t, every_allocation_may_fail);
     tcase_add_test(t, every_file_operation_may_fail);
     suite_add_tcase(s[0], t);
-    return run_suites(s, 2);
+    return run_suites(s, 3);
 }

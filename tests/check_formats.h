@@ -78,12 +78,14 @@ static inline enum lm_status formats_read(const char *format, const char *path,
     return s;
 }
 
-static inline enum lm_status formats_write(const char *format, const struct lm_model *m,
-                                           const char *path, uint32_t dtype,
-                                           struct lm_err *e)
+/* with a config struct of the plugin's options, or NULL */
+static inline enum lm_status formats_write_with(const char *format, const void *config,
+                                                const struct lm_model *m, const char *path,
+                                                uint32_t dtype, struct lm_err *e)
 {
     const struct lm_module *p = plug_open("formats", format);
-    struct lm_args args = { .struct_size = sizeof args, .host = formats_host() };
+    struct lm_args args = { .struct_size = sizeof args, .host = formats_host(),
+                            .config = config };
     struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,
                            .card = "# a model card\n", .parent = m };
     void *self = NULL;
@@ -93,6 +95,13 @@ static inline enum lm_status formats_write(const char *format, const struct lm_m
     s = ((const struct lm_format *)p->ops)->write(self, m, &x, e);
     p->destroy(self);
     return s;
+}
+
+static inline enum lm_status formats_write(const char *format, const struct lm_model *m,
+                                           const char *path, uint32_t dtype,
+                                           struct lm_err *e)
+{
+    return formats_write_with(format, NULL, m, path, dtype, e);
 }
 
 static bool toy_ignore_merges;
@@ -274,4 +283,5 @@ static inline void put_file(const char *path, const void *p, size_t n)
 }
 
 Suite *formats_bad_suite(void);
+Suite *formats_uneven_suite(void);
 #endif

@@ -87,6 +87,12 @@ static const struct lm_arch *dense_arch(const struct lm_study *s)
     return &arch;
 }
 
+static const char two_exports[] = "[{\"file\":\"best-f16.gguf\",\"trial\":2,\"format\":\"gguf\","
+    "\"plan\":{\"bytes\":2.5e8,\"parameters\":1000,\"latency.decode_ms\":12.5},"
+    "\"written\":{\"bytes\":260000000,\"parameters\":1000,\"latency.decode_ms\":13.25}},"
+    "{\"file\":\"<b>\",\"trial\":3,\"plan\":{\"bytes\":7},\"written\":null}]";
+static const char *exports = two_exports;
+
 static const char *text(const struct lm_study *s, const char *key)
 {
     if (s->blank)
@@ -97,6 +103,8 @@ static const char *text(const struct lm_study *s, const char *key)
         return "Once upon a time there was a small model that lived in a large machine.";
     if (!strcmp(key, "protocol:perplexity.ppl"))
         return "window 2048, stride 2048, no BOS, all positions, 4 windows of valid";
+    if (!strcmp(key, "exports"))
+        return exports;
     return evil;
 }
 
@@ -127,6 +135,8 @@ static void setup(void)
     host.study_best = best;
     host.study_arch = dense_arch;
     host.study_text = text;
+    host.json = &lm_json_api;
+    exports = two_exports;
     make_study();
 }
 
@@ -144,6 +154,7 @@ START_TEST(table_lines_up)
     struct lm_err e = { 0 };
     char *out;
     size_t n;
+    exports = "";
     ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
     ck_assert_uint_eq(strlen(out), n);
     ck_assert(strstr(out, "Front: 8 of 40 trials (1 could not be built), by kl.nats"));
@@ -162,6 +173,35 @@ START_TEST(table_lines_up)
     }
     ck_assert_int_eq(lines, 1 + 8);     /* the dense model is of the front here */
     lm_release(out);
+}
+END_TEST
+
+/* Planned and found stand side by side; a damaged list is as none. */
+START_TEST(exports_are_told)
+{
+    static const char *const bad[] = { "{", "[7]", "{\"file\":\"a\"}", "[{\"file\":7}]" };
+    static const char *const name[] = { "table", "json", "html" };
+    static const char *const want[][2] = {
+        { "  best-f16.gguf (trial 2): bytes 250.0 MB -> 260.0 MB, parameters 1.000 k -> "
+          "1.000 k, latency.decode_ms 12.5 -> 13.25\n", "<b> (trial 3): bytes 7 B -> -\n" },
+        { "\"written\":{\"bytes\":260000000,", "\"file\":\"<b>\"" },
+        { "<td>latency.decode_ms</td><td>12.5</td><td>13.25</td>", "<th>&#60;b&#62;</th>" } };
+    struct lm_study s = { TRIALS, 10, false };
+    const struct lm_module *m = plug_open("reporters", name[_i]);
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+    ck_assert_ok(report(m, &s, &out, &n, &e), e);
+    const char *told = strstr(out, "xported");
+    ck_assert_msg(strstr(out, want[_i][0]) && strstr(out, want[_i][1]), "%.1000s",
+                  told ? told : "nothing");
+    lm_release(out);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        exports = bad[i];
+        ck_assert_ok(report(m, &s, &out, &n, &e), e);
+        ck_assert(!strstr(out, "Exported"));
+        lm_release(out);
+    }
 }
 END_TEST
 
@@ -291,6 +331,7 @@ int main(void)
     TCase *t = tcase_create("reporters");
     setup();
     tcase_add_test(t, table_lines_up);
+    tcase_add_loop_test(t, exports_are_told, 0, 3);
     tcase_add_test(t, json_holds_everything);
     tcase_add_test(t, html_is_safe_and_complete);
     tcase_add_test(t, html_data_is_json);

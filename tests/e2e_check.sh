@@ -33,7 +33,12 @@ ok "a constraint on what nothing measures" bad 13 'latency' \
 ok "a text that there is not" bad 12 'serch' 's/text = "search"/text = "serch"/'
 ok "a text file that there is not" bad 5 'nowhere' 's#calibration.txt#nowhere.txt#'
 ok "a model that there is not" bad 3 'nowhere' 's#^model.*#model: { path = "/nowhere"; };#'
-ok "hf cannot write uneven layers" bad 17 "kv_groups|ffn" 's/use = "gguf"/use = "hf"/'
+for with in '' ' pad = true;'; do
+    sed "s/use = \"gguf\";/use = \"hf\";$with/" good.cfg >hf.cfg
+    ok "hf writes uneven layers:$with" prints 'sound' check hf.cfg
+done
+ok "unknown option of a format" bad 17 "did you mean 'pad'" \
+    's/use = "gguf";/use = "hf"; padd = true;/'
 ok "hf cannot write q8_0" bad 17 'q8_0' 's/use = "gguf"; dtype = "f16"/use = "hf"; dtype = "q8_0"/'
 ok "no scorer for a pruner" bad '10' 'score' 's/^score.*//'
 for group in model evaluate objectives search; do

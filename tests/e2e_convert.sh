@@ -94,4 +94,8 @@ ok "a damaged model: status 3" says 3 'cut.gguf' convert cut.gguf z
 ok "a damaged model leaves the old one" says 3 'cut.gguf' convert cut.gguf new --force
 ok "which still is a model" prints '6 layers' inspect new
 ok "no traces" quiet
+ok "a format with an option" exits 0 convert "$tiny" padded --format hf:pad=true
+lamina inspect "$tiny"; grep parameters "$tmp/out" >parameters
+ok "equal layers need no filling up" prints "$(cat parameters)" inspect padded
+ok "an unknown option of a format" says 2 "did you mean 'pad'" convert "$tiny" x --format hf:padd=1
 finish

@@ -86,7 +86,14 @@ ok "a model card comes with it" grep -q "$(report r model_hash)" hf-f16/README.m
 ok "tokenizer and generation files come along" test -s hf-f16/tokenizer.json -a \
     -s hf-f16/generation_config.json
 ok "hf in q8_0 is refused" says 2 q8_0 export r 0 hf-q8 --format hf --dtype q8_0
-ok "uneven layers as hf are refused" says 2 gguf export r knee hf-knee --format hf
+ok "uneven layers as hf" exits 0 export r knee hf-knee --format hf --dtype f32
+ok "they are said to be ours" grep -q '"model_type": "lamina"' hf-knee/config.json
+ok "a modelling file comes along" cmp "$LAMINA_SRCDIR/plugins/formats/hf_modeling.py" \
+    hf-knee/modeling_lamina.py
+ok "filled up with zeros" exits 0 export r knee hf-pad --format hf:pad=true --dtype f32
+ok "they are said to be a llama" grep -q '"model_type": "llama"' hf-pad/config.json
+nok "without a modelling file" test -e hf-pad/modeling_lamina.py
+ok "no such option of a format" says 2 "'pat'" export r knee hf-x --format hf:pat=true
 ok "no such trial" says 2 41 export r 41 x.gguf
 ok "no such pick" says 2 worst export r worst x.gguf
 ok "no such dtype" says 2 'q8_0' export r best x.gguf --dtype q5
@@ -98,6 +105,10 @@ search="text=half.txt,window=128,windows=4"
 head -c 30000 "$tiny/test.txt" >half.txt    # the pipeline's slice begins so, too
 kept() { metric perplexity.ppl "$1" "perplexity:text=$tiny/test.txt,window=256,windows=2"; }
 ok "the dense f32 export measures as the model" near "$(kept hf-f32)" "$(kept "$tiny")" 1e-6
+ok "an uneven folder measures as the GGUF file" near "$(kept hf-knee)" "$(kept knee.gguf)" 1e-6
+ok "a padded one as well" near "$(kept hf-pad)" "$(kept knee.gguf)" 1e-5
+less_of() { less "$(metric size.params "$1" size)" "$(metric size.params "$2" size)"; }
+ok "though it has more parameters" less_of hf-knee hf-pad
 ok "f16 of f16 weights loses nothing" near "$(kept hf-f16)" "$(kept "$tiny")" 1e-6
 ok "bf16 is near" near "$(kept hf-bf16)" "$(kept "$tiny")" 5e-3
 f32=$(kept smallest.gguf)
@@ -118,6 +129,24 @@ done
 size=$(report r "trials/$(lamina inspect r; sed -n 's/^ *knee *trial \([0-9]*\).*/\1/p' "$tmp/out")/metrics/size.bytes/value")
 ok "size.bytes is what the file holds" less "$size" "$(wc -c <r/export/knee-f16.gguf)"
 ok "and not much more" less "$(wc -c <r/export/knee-f16.gguf)" "$(calc "$size + 60000")"
+
+# ---- what was exported is in the reports --------------------------------------------
+ok "the table names the file" grep -q 'knee-f16.gguf (trial [0-9]*): bytes .* -> ' table.txt
+ok "its size on disk" same "$(report r exports/0/written/bytes)" "$(wc -c <r/export/knee-f16.gguf)"
+ok "its parameters" same "$(report r exports/0/written/parameters)" \
+    "$(report r exports/0/plan/parameters)"
+ok "the page has it" grep -q '<h2>Exported</h2>' r/report.html
+sed 's/{ use = "size"; }/{ use = "size"; }, { use = "latency"; prefill = 16; decode = "2@8"; runs = 2; }/
+    s/^export.*/export = ( { use = "hf"; pad = true; file = "padded"; pick = "knee"; } );/
+    /^final/d' small.cfg >timed.cfg
+ok "a run with times and a padded export" exits 0 run timed.cfg --set run.out=timed \
+    --set search.budget=8
+for m in prefill_ms decode_ms; do
+    ok "$m as planned" less 0 "$(report timed exports/0/plan/latency.$m)"
+    ok "$m of the file" less 0 "$(report timed exports/0/written/latency.$m)"
+done
+ok "padding is told" less "$(report timed exports/0/plan/parameters)" \
+    "$(report timed exports/0/written/parameters)"
 
 # ---- what was measured is what was written ---------------------------------------
 sed 's/{ use = "size"; }/{ use = "size"; }, { use = "perplexity"; text = "search"; window = 128; windows = 4; }/

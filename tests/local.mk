@@ -46,7 +46,7 @@ tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
 
 check_PROGRAMS += %D%/check_formats
 tests_check_formats_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
-    %D%/check_formats.c %D%/check_formats_bad.c
+    %D%/check_formats.c %D%/check_formats_bad.c %D%/check_formats_uneven.c
 
 check_PROGRAMS += %D%/check_families %D%/check_convert
 tests_check_convert_SOURCES = %D%/testing.h %D%/check_convert.c
@@ -79,6 +79,7 @@ shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
+shell_tests += %D%/modeling.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh
 shell_tests += %D%/e2e_broken.sh

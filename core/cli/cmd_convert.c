@@ -38,7 +38,8 @@ enum lm_status lm_cmd_convert(int argc, char **argv, struct lm_err *e)
     struct lm_run *run = NULL;
     bool help;
     const struct lm_flag flag[] = {
-        { "format", 's', &c.format, "hf|gguf", "default: gguf for OUT.gguf, else hf" },
+        { "format", 's', &c.format, "NAME[:key=value,...]",
+          "hf, hf:pad=true, gguf (default: gguf for OUT.gguf, else hf)" },
         { "dtype", 's', &dtype, "TYPE", "f32 f16 bf16 q8_0 q4_0 q4_1 (default: each "
           "tensor keeps its own, bit for bit)" },
         { "force", 'b', &c.force, NULL, "replace a model of that name" } };

@@ -96,32 +96,15 @@ static enum lm_status measure(struct desk *d, const char *model, bool json,
                               struct lm_err *e)
 {
     struct lm_bench *b = &d->bench;
-    struct lm_plan *plan = NULL;
-    struct lm_candidate c = { 0 };
-    struct lm_err why = { 0 };
     struct lm_str out = { 0 };
-    double share = 1;
     size_t n = lm_evaluation_metrics(b->evaluation);
     struct lm_result *r = lm_alloc_array(n + 1, sizeof *r, "eval");
-    enum lm_status s = r ? lm_plan_open(lm_model_arch(b->model), NULL, &plan, e)
-                         : lm_fail_memory(e, n, "results");
-    if (!s)
-        s = lm_plan_canonical(plan, e);
-    if (!s)
-        s = lm_candidates_open(b->workshop, &plan, 1, &c, &why, e);
-    if (!s && !why.code)
-        s = lm_evaluate(b->evaluation, &c, 1, &share, NULL, r, &why, e);
-    if (!s && why.code) {
-        *e = why;
-        s = why.code;
-    }
+    enum lm_status s = r ? lm_bench_measure(b, r, e) : lm_fail_memory(e, n, "results");
     if (!s) {
         print_metrics(b, r, model, json, &out);
         s = out.failed ? lm_fail_memory(e, out.n, "results") : lm_print(out.s, out.n, e);
     }
     lm_str_free(&out);
-    lm_candidate_close(b->workshop, &c);
-    lm_plan_free(plan);
     if (r)
         lm_results_free(r, n);
     lm_release(r);

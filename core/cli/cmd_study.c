@@ -197,18 +197,19 @@ static enum lm_status export_from(const char *folder, const char *trial_name,
     struct lm_store *store = NULL;
     struct lm_study *v = NULL;
     struct lm_stage stage = { 0 };
+    struct lm_conf *group = NULL;
     int64_t trial;
     enum lm_status s = lm_job_conf(folder, &conf, e);
     if (s || (s = lm_pipeline_open(conf, &p, e)))
         return s;
     if ((s = lm_job_study(folder, &store, &v, e)) || (s = which(v, trial_name, &trial, e)) ||
-        (s = lm_stage_open(&stage, LM_FORMAT, NULL, format, NULL, "export", p->run, e)) ||
+        (s = lm_stage_text(&stage, LM_FORMAT, format, &group, p->run, e)) ||
         (s = lm_stage_create(&stage, NULL, NULL, e)))
         goto out;
     const struct lm_format *ops = stage.plugin->ops;
     if (!(ops->dtypes & LM_BIT(dtype))) {
-        s = lm_fail(e, LM_ECONFIG, "export: format '%s' cannot write %s", format,
-                    lm_dtype_names[dtype - 1]);
+        s = lm_fail(e, LM_ECONFIG, "export: format '%s' cannot write %s",
+                    stage.plugin->module.name, lm_dtype_names[dtype - 1]);
         goto out;
     }
     if (!(s = lm_pool_start((int)p->options->threads, e)) &&
@@ -219,6 +220,7 @@ static enum lm_status export_from(const char *folder, const char *trial_name,
 out:
     if (stage.plugin)
         lm_stage_close(&stage);
+    lm_conf_free(group);
     lm_session_close(session);
     lm_view_free(v);
     lm_store_close(store);
@@ -233,7 +235,8 @@ enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e)
     bool help;
     char folder[4096], cwd[4096], to[8448];
     const struct lm_flag flag[] = {
-        { "format", 's', &format, "hf|gguf", "default: gguf for OUT.gguf, else hf" },
+        { "format", 's', &format, "NAME[:key=value,...]",
+          "hf, hf:pad=true, gguf (default: gguf for OUT.gguf, else hf)" },
         { "dtype", 's', &dtype, "TYPE", "f32 f16 bf16 q8_0 q4_0 q4_1 (default f16)" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, 2, &at, 3, 3, &help, e);
     if (s || help)

@@ -104,11 +104,22 @@ static enum lm_status no_repair(void *ctx, const struct lm_plan *p,
 enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
                              struct lm_stage *backend, struct lm_run *run, struct lm_err *e)
 {
+    struct lm_model *m;
     *b = (struct lm_bench){ 0 };
-    enum lm_status s = lm_load_model(path, use, run, &b->model, e);
-    if (s || (s = lm_run_model(run, b->model, e)) ||
-        (s = lm_stage_create(b->backend = backend, b->model, NULL, e)) ||
-        (s = lm_engine_open(b->model, backend->plugin->ops, backend->self, &b->engine, e)))
+    enum lm_status s = lm_load_model(path, use, run, &m, e);
+    if (s)
+        return s;
+    s = lm_bench_start(b, m, backend, e);
+    return s ? s : lm_run_model(run, m, e);
+}
+
+enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
+                              struct lm_stage *backend, struct lm_err *e)
+{
+    *b = (struct lm_bench){ .model = m };
+    enum lm_status s = lm_stage_create(b->backend = backend, m, NULL, e);
+    if (s ||
+        (s = lm_engine_open(m, backend->plugin->ops, backend->self, &b->engine, e)))
         return s;
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
         .repair = no_repair, .memory = 1 << 30 };
@@ -147,6 +158,28 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,
         .write = lm_commands_write, .write_ctx = b };
     return lm_evaluation_open(&a, &b->evaluation, e);
+}
+
+enum lm_status lm_bench_measure(struct lm_bench *b, struct lm_result *r, struct lm_err *e)
+{
+    struct lm_plan *plan = NULL;
+    struct lm_candidate c = { 0 };
+    struct lm_err why = { 0 };
+    double share = 1;
+    enum lm_status s = lm_plan_open(lm_model_arch(b->model), NULL, &plan, e);
+    if (!s)
+        s = lm_plan_canonical(plan, e);
+    if (!s)
+        s = lm_candidates_open(b->workshop, &plan, 1, &c, &why, e);
+    if (!s && !why.code)
+        s = lm_evaluate(b->evaluation, &c, 1, &share, NULL, r, &why, e);
+    if (!s && why.code) {
+        *e = why;
+        s = why.code;
+    }
+    lm_candidate_close(b->workshop, &c);
+    lm_plan_free(plan);
+    return s;
 }
 
 void lm_judges_close(struct lm_bench *b)

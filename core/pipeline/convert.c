@@ -155,10 +155,10 @@ enum lm_status lm_convert(const struct lm_convert *c, struct lm_run *run,
                           struct lm_err *e)
 {
     struct lm_stage f = { 0 };
+    struct lm_conf *group = NULL;
     struct lm_model *m = NULL;
     struct paths p;
-    enum lm_status s = lm_stage_open(&f, LM_FORMAT, NULL, c->format, NULL, "convert", run,
-                                     e);
+    enum lm_status s = lm_stage_text(&f, LM_FORMAT, c->format, &group, run, e);
     if (s || (s = lm_stage_create(&f, NULL, NULL, e)) ||
         (s = check_format(&f, c->dtype, e)))
         goto out;
@@ -172,5 +172,6 @@ enum lm_status lm_convert(const struct lm_convert *c, struct lm_run *run,
 out:
     lm_model_free(m);
     lm_stage_close(&f);
+    lm_conf_free(group);
     return s;
 }

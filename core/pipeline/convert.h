@@ -6,7 +6,7 @@
 
 struct lm_convert {
     const char *in, *out;
-    const char *format;                 /* name of a format plugin            */
+    const char *format;                 /* "NAME" or "NAME:key=value,..."     */
     uint32_t dtype;                     /* 0: each tensor's own, bit for bit  */
     bool force;                         /* replace what `out` holds           */
 };

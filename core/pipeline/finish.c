@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "pipeline/host.h"
@@ -245,6 +246,8 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
                                 const char *folder, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
+    struct lm_str told = { 0 };
+    struct lm_jsonw w = { .to = &told };
     char base[4096], name[256], path[4608];
     if (lm_view_pick(v, LM_PICK_BEST) < 0)
         return lm_fail(e, LM_EFAILED, "no trial meets the constraints; start a new run with a "
@@ -254,20 +257,30 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
     if (!lm_path_join(base, sizeof base, folder, "export"))
         return lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
     enum lm_status st = lm_make_folder(base, e);
+    lm_jsonw_begin(&w, '[');
     for (size_t i = 0; !st && i < p->n_export; i++) {
         struct lm_export_stage *x = &p->export[i];
         int64_t trial = lm_view_pick(v, (enum lm_pick)x->o->pick);
-        if (trial < 0)
-            return lm_conf_fail(e, x->stage.at, "export: pick = \"smallest\" needs what "
-                                "`size` measures; add it to `evaluate`");
+        if (trial < 0) {
+            st = lm_conf_fail(e, x->stage.at, "export: pick = \"smallest\" needs what "
+                              "`size` measures; add it to `evaluate`");
+            break;
+        }
         lm_export_name(x, name);
         snprintf(path, sizeof path, "%s/%s", base, name);
         st = lm_export_trial(s, v, trial, &x->stage, (uint32_t)x->o->dtype + 1, path,
                              p->options->verify, e);
         if (!st)
+            st = lm_exported(s, v, trial, x, path, &w, e);
+        if (!st)
             lm_log(LM_INFO, "exported %s (trial %lld) to %s", lm_pick_names[x->o->pick],
                    (long long)trial, path);
     }
+    lm_jsonw_end(&w, ']');
+    if (!st)
+        st = told.failed ? lm_fail_memory(e, told.n, "the list of exports")
+                         : lm_store_put(v->store, "exports", told.s, e);
+    lm_str_free(&told);
     return st;
 }
 

@@ -19,6 +19,15 @@ enum lm_status lm_finish_report(struct lm_pipeline *p, struct lm_study *v,
 enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t trial,
                                struct lm_stage *format, uint32_t dtype, const char *path,
                                bool verify, struct lm_err *e);
+/* Measures what was exported, as an object of the JSON list that the store keeps
+ * as "exports": { "file", "trial", "format", "plan", "written" }, the last two
+ * with "bytes" (of the weights; on disk, all files of a folder), "parameters" and
+ * what evaluators of time say: of the plan in the study, and of the file, loaded
+ * by its format.  What was not measured is missing.                         */
+struct lm_jsonw;
+enum lm_status lm_exported(struct lm_session *s, const struct lm_study *v, int64_t trial,
+                           const struct lm_export_stage *x, const char *path,
+                           struct lm_jsonw *w, struct lm_err *e);
 /* n tokens continuing ids [n_ids], greedy or sampled; *out lm_release'd.
  * temperature 0: greedy.  Stops behind every id that ends a text, and behind those
  * of `stop`, unless ignore_eos; each token is shown to see() if that is not NULL. */

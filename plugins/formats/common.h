@@ -29,6 +29,7 @@ enum { FMT_CHUNK = 1 << 18, FMT_PATH = 4096 };
 struct fmt {
     const struct lm_host *h;
     struct lm_run *run;
+    const void *config;                 /* the plugin's options, or NULL      */
 };
 
 static inline enum lm_status fmt_create(const struct lm_args *a, void **self,
@@ -39,6 +40,7 @@ static inline enum lm_status fmt_create(const struct lm_args *a, void **self,
         return a->host->fail(e, LM_ENOMEM, "out of memory for a format plugin");
     f->h = a->host;
     f->run = a->run;
+    f->config = a->config;
     *self = f;
     return LM_OK;
 }

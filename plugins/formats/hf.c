@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* hf -- reads and writes model folders in the form of Hugging Face:
  * config.json, model.safetensors (or shards with an index), tokenizer.json and
- * its companions.  Models of the families llama, mistral, qwen2 and qwen3 with equal
- * layers; the weights stay mapped.
+ * its companions.  Models of the families llama, mistral, qwen2 and qwen3; where
+ * layers differ, as model type lamina with a modelling file of ours, or filled up
+ * with zeros.  The weights stay mapped.
  *
  * Nothing in a folder is ever executed; auto_map is ignored.                   */
 #include "hf.h"
@@ -122,16 +123,24 @@ static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t
     if (dtype && dtype != LM_F32 && dtype != LM_F16 && dtype != LM_BF16)
         return f->h->fail(e, LM_EUNSUPPORTED,
                           "format hf writes f32, f16 and bf16 only; take gguf");
+    const struct hf_options *o = f->config;
     struct lm_limits full = {
         .struct_size = sizeof full, .multiple = 1,
-        .features = LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS,
+        .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN
+                  | LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS,
     };
-    for (int32_t l = 0; parent && l < f->h->arch(parent)->n_layer; l++)
+    for (int32_t l = 0; o && o->pad && parent && l < f->h->arch(parent)->n_layer; l++)
         if (f->h->tensor(parent, LM_W_Q_NORM, l))       /* qwen3 has no mlp_bias */
             full.features &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
+
+static const struct lm_opt options[] = {
+    LM_FLAG(struct hf_options, pad, "false", 0, "Fill layers that differ up with zeros to "
+            "a stock model, which is as large and as slow as its largest layers make it."),
+    LM_OPT_END
+};
 
 static const struct lm_format ops = {
     .struct_size = sizeof ops,
@@ -150,6 +159,8 @@ static const struct lm_module module = {
     .license = "Apache-2.0",
     .author = "the Lamina authors",
     .summary = "model folders of Hugging Face: config.json, safetensors, tokenizer.json",
+    .opt = options,
+    .config_size = sizeof(struct hf_options),
     .create = fmt_create,
     .destroy = fmt_destroy,
     .ops = &ops,

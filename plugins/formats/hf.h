@@ -4,10 +4,13 @@
  *   hf.c            descriptor, what it can write, the order of reading
  *   hf_config.c     config.json -> architecture
  *   hf_rope.c       its part about the rotary embedding, read and written
+ *   hf_layers.c     its part about layers that differ, read and written
  *   hf_weights.c    *.safetensors -> list of tensors -> builder
  *   hf_tokenizer.c  tokenizer*.json -> vocabulary and special ids
  *   hf_rules.c      how its tokenizer treats text
  *   hf_write.c      config, weights and the files carried over
+ *   hf_pad.c        a tensor filled up with zeros to a stock layer's shape
+ *   hf_modeling.py  modeling_lamina.py, as a string in hf_modeling.c
  *   hf_vocab.c      vocabulary -> tokenizer.json, tokenizer_config.json         */
 #ifndef LM_FORMATS_HF_H
 #define LM_FORMATS_HF_H
@@ -18,6 +21,10 @@ enum {
     HF_MAX_LAYERS = 4096, HF_MAX_WIDTH = 1 << 24, HF_MAX_VOCAB = 1 << 24,
     HF_MAX_EOS = 64, HF_MAX_HEADER = 100000000, HF_MAX_JSON = 256 << 20,
     HF_MAX_GENERATION = 1 << 20
+};
+
+struct hf_options {
+    bool pad;                           /* layers that differ become equal    */
 };
 
 enum hf_family { HF_LLAMA, HF_MISTRAL, HF_QWEN2, HF_QWEN3, HF_N_FAMILIES };
@@ -52,6 +59,7 @@ struct hf_config {
     bool tie;                           /* tie_word_embeddings                */
     enum hf_family family;
     uint64_t extra;                     /* LM_BIT(role): its biases and norms */
+    bool own;                           /* model_type lamina                  */
     char *generation;                   /* generation_config.json, or NULL    */
     struct hf_doc doc;
 };
@@ -93,6 +101,35 @@ bool hf_number(const struct lm_host *h, const struct lm_json *node, double *out)
 enum lm_status hf_config_open(const struct fmt *f, const char *folder,
                               struct hf_config *c, struct lm_err *e);
 void hf_config_close(const struct fmt *f, struct hf_config *c);
+
+/* The layers of a folder that is written. */
+struct hf_layers {
+    struct lm_layer_shape *shape;       /* [n] in the file                    */
+    int32_t *from;                      /* [n] their numbers in the model     */
+    int32_t  n;
+    struct lm_layer_shape all;          /* what config.json says of all       */
+    bool     own;                       /* some differ: model_type lamina     */
+};
+enum lm_status hf_layers_open(const struct fmt *f, const struct lm_arch *a, bool pad,
+                              struct hf_layers *l, struct lm_err *e);
+void hf_layers_close(const struct fmt *f, struct hf_layers *l);
+/* lines of config.json that a lamina model has more than a llama */
+void hf_layers_config(const struct hf_layers *l, const struct lm_arch *a, uint64_t extra,
+                      struct fmt_buf *b);
+/* per_layer_config, linear_biases and qk_norm into layers and extra */
+enum lm_status hf_layers_read(const struct hf_cx *c, struct hf_config *k);
+/* has a layer of this shape the block that a role is part of? */
+bool hf_role_block(uint32_t role, const struct lm_layer_shape *s);
+extern const char *const hf_modeling[];         /* lines; the last is NULL    */
+
+struct hf_padded {
+    struct fmt_job job;                 /* t NULL: the whole is added         */
+    uint32_t role;
+    int64_t  rows, cols, head_dim;      /* rows, cols: in the file            */
+    struct lm_layer_shape here, there;  /* of the model, of the file          */
+};
+enum lm_status hf_pad_write(const struct fmt *f, const struct hf_padded *p,
+                            struct lm_out *o, struct lm_err *e);
 
 enum lm_status hf_weights_open(const struct fmt *f, const char *folder,
                                struct lm_builder *b, struct hf_weights *w,

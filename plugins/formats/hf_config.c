@@ -96,20 +96,25 @@ static enum lm_status fixed(const struct hf_cx *c, const char *key, const char *
 }
 
 /* model_type, and features of other models that would change the result */
-static enum lm_status known_family(const struct hf_cx *c, enum hf_family *out)
+static enum lm_status known_family(const struct hf_cx *c, enum hf_family *out, bool *own)
 {
     char lm[64], base[64];
-    static const char *const key[] = { "quantization_config", "per_layer_config",
-                                       "compression_config" };
-    for (size_t i = 0; i < sizeof key / sizeof *key; i++)
-        if (hf_get(c, key[i]))
-            return c->h->fail(c->e, LM_EINPUT, "%s: models with '%s' are not supported",
-                              c->path, key[i]);
+    static const char *const key[] = { "quantization_config", "compression_config",
+                                       "per_layer_config" };
     const struct lm_json *n = hf_get(c, "model_type"), *a = hf_get(c, "architectures");
     const char *type = n ? c->h->json->string(n) : NULL;
     int f = HF_N_FAMILIES;
     if (!type)
         return c->h->fail(c->e, LM_EINPUT, "%s: 'model_type' must be a string", c->path);
+    *own = !strcmp(type, "lamina");
+    for (size_t i = 0; i < sizeof key / sizeof *key - *own; i++)
+        if (hf_get(c, key[i]))
+            return c->h->fail(c->e, LM_EINPUT, "%s: models with '%s' are not supported",
+                              c->path, key[i]);
+    n = *own ? hf_get(c, "family") : n;
+    type = n ? c->h->json->string(n) : NULL;
+    if (!type)
+        return c->h->fail(c->e, LM_EINPUT, "%s: 'family' must be a string", c->path);
     while (f > 0 && strcmp(type, family[f - 1].type))
         f--;
     if (!f)
@@ -117,8 +122,9 @@ static enum lm_status known_family(const struct hf_cx *c, enum hf_family *out)
                           "llama, mistral, qwen2 and qwen3", c->path, type);
     *out = (enum hf_family)(f - 1);
     const char *s = a ? c->h->json->string(c->h->json->at(a, 0)) : NULL;
-    snprintf(lm, sizeof lm, "%sForCausalLM", family[*out].class);
-    snprintf(base, sizeof base, "%sModel", family[*out].class);
+    const char *class = *own ? "Lamina" : family[*out].class;
+    snprintf(lm, sizeof lm, "%sForCausalLM", class);
+    snprintf(base, sizeof base, "%sModel", class);
     if (s && strcmp(s, lm) && strcmp(s, base))
         return c->h->fail(c->e, LM_EINPUT, "%s: architecture '%s' is not supported for "
                           "model_type '%s', only '%s'", c->path, s, type, lm);
@@ -183,10 +189,10 @@ static bool slides(const struct hf_cx *c, const struct lm_arch *a, int32_t from)
 static enum lm_status window(const struct hf_cx *c, struct hf_config *k)
 {
     struct lm_arch *a = &k->arch;
-    bool use = k->family == HF_MISTRAL;
+    bool use = k->family == HF_MISTRAL && !k->own;
     int32_t size = 0, from = 0;
     enum lm_status s = LM_OK;
-    if (k->family == HF_QWEN2 || k->family == HF_QWEN3)
+    if ((k->family == HF_QWEN2 || k->family == HF_QWEN3) && !k->own)
         s = flag(c, "use_sliding_window", &use);
     if (s || !use)
         return s;
@@ -244,7 +250,7 @@ enum lm_status hf_config_open(const struct fmt *f, const char *folder,
     if (s)
         return s;
     struct hf_cx c = { f->h, k->doc.path, k->doc.root, e };
-    s = known_family(&c, &k->family);
+    s = known_family(&c, &k->family, &k->own);
     k->arch = (struct lm_arch){ .struct_size = sizeof k->arch,
                                 .family = family[k->family].type, .rope_factor = 1,
                                 .bos = -1, .eos = -1, .pad = -1 };
@@ -259,7 +265,7 @@ enum lm_status hf_config_open(const struct fmt *f, const char *folder,
     if (!s)
         s = window(&c, k);
     if (!s)
-        s = biases(&c, k);
+        s = k->own ? hf_layers_read(&c, k) : biases(&c, k);
     if (!s)
         s = flag(&c, "tie_word_embeddings", &k->tie);
     naming(&c, folder, k);

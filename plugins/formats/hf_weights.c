@@ -348,11 +348,12 @@ static enum lm_status check_extra(const struct fmt *f, const struct hf_config *c
 {
     for (int32_t l = 0; l < c->arch.n_layer; l++)
         for (uint32_t r = LM_B_Q; r <= LM_W_K_NORM; r++) {
+            bool want = (c->extra & LM_BIT(r)) && hf_role_block(r, &c->layer[l]);
             char name[128];
-            if (!((have[l] ^ c->extra) & LM_BIT(r)))
+            if (want == !!(have[l] & LM_BIT(r)))
                 continue;
             hf_role_name(r, l, name, sizeof name);
-            return f->h->fail(e, LM_EINPUT, c->extra & LM_BIT(r) ? "%s: a %s model of "
+            return f->h->fail(e, LM_EINPUT, want ? "%s: a %s model of "
                               "these settings has a tensor '%s', but it is missing"
                               : "%s: a %s model of these settings has no tensor '%s', "
                               "but it is there", c->doc.path, c->arch.family, name);

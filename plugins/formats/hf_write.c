@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* hf_write.c -- a model of equal layers as a folder of Hugging Face.
+/* hf_write.c -- a model as a folder of Hugging Face.
  *
  * One number format for all tensors, or each in its own (then config.json names
  * that of the matrices, or float32 where they differ); readers cast to the dtype
@@ -12,15 +12,16 @@
  * qwen2 without their peculiarities are llamas.  Only qwen3 has norms of q and k.
  * transformers has biases for all of q, k, v, o or for none (attention_bias; q,
  * k, v in qwen2), and likewise for the MLP (mlp_bias); where a model has only
- * some of them the others are written as zeros.                                */
+ * some of them the others are written as zeros.  What no family has, layers that
+ * differ or more biases, makes a model of type lamina: see hf_layers.c.       */
 #include "hf.h"
 
 struct item {
     uint32_t role;
-    int32_t  layer;
-    int64_t  rows, cols;
+    int32_t  layer;                     /* of the file, -1: the whole model's */
+    int64_t  rows, cols;                /* in the file                        */
     uint32_t dtype;                     /* in the file                        */
-    bool     zero;                      /* a bias that the model lacks        */
+    const struct lm_tensor *t;          /* NULL: the model lacks it           */
 };
 
 struct writing {
@@ -28,7 +29,9 @@ struct writing {
     const struct lm_model *m;
     const struct lm_arch *a;
     const struct lm_export *x;
-    enum hf_family family;
+    struct hf_layers layers;
+    bool pad;
+    enum hf_family family;              /* llama where layers.own is set      */
     uint64_t extra;                     /* LM_BIT(role): biases and norms     */
     uint32_t dtype;                     /* for config.json                    */
     struct item *item;
@@ -51,16 +54,9 @@ static bool held(uint32_t dtype)
 
 static enum lm_status suitable(const struct writing *w, struct lm_err *e)
 {
-    const struct lm_layer_shape *p = w->a->layer;
     const struct lm_host *h = w->f->h;
     if (w->x->dtype && !held(w->x->dtype))
         return h->fail(e, LM_EUNSUPPORTED, "format hf writes f32, f16 and bf16 only");
-    for (int32_t l = 0; l < w->a->n_layer; l++)
-        if (!p[l].n_head || !p[l].n_ff || p[l].n_head != p->n_head
-            || p[l].n_kv != p->n_kv || p[l].n_ff != p->n_ff)
-            return h->fail(e, LM_EUNSUPPORTED, "format hf needs equal layers, but layer "
-                           "%d has %d heads, %d key-value heads, FFN width %d; take gguf",
-                           (int)l, p[l].n_head, p[l].n_kv, p[l].n_ff);
     if (!hf_rope_known(w->a))
         return h->fail(e, LM_EUNSUPPORTED, "format hf cannot write this RoPE scaling");
     const char *source = h->source(w->m);
@@ -75,41 +71,95 @@ static bool family_is(const struct writing *w, enum hf_family f)
     return !strcmp(w->a->family, hf_family_name(f));
 }
 
-static enum lm_status choose_family(struct writing *w, struct lm_err *e)
+/* The stock family that holds all of the model's biases and norms; false: none. */
+static bool choose_family(struct writing *w)
 {
-    const struct lm_host *h = w->f->h;
     const uint64_t o = LM_BIT(LM_B_O), qkv = LM_BIT(LM_B_Q) | LM_BIT(LM_B_K)
         | LM_BIT(LM_B_V), norms = LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
     const uint64_t mlp = LM_BIT(LM_B_GATE) | LM_BIT(LM_B_UP) | LM_BIT(LM_B_DOWN);
     bool attention = any(w, LM_B_Q, LM_B_O), ffn = any(w, LM_B_GATE, LM_B_DOWN);
-    for (int32_t l = 0; any(w, LM_W_Q_NORM, LM_W_K_NORM) && l < w->a->n_layer; l++) {
-        if (!h->tensor(w->m, LM_W_Q_NORM, l) || !h->tensor(w->m, LM_W_K_NORM, l) || ffn)
-            return h->fail(e, LM_EUNSUPPORTED, "format hf writes norms of q and k in all "
-                           "layers and without biases of the MLP only (as qwen3)");
-        w->family = HF_QWEN3;
-        w->extra = norms | (attention ? qkv | o : 0);
-    }
-    if (w->family == HF_QWEN3)
-        return LM_OK;
     w->family = HF_LLAMA;
     w->extra = (attention ? qkv | o : 0) | (ffn ? mlp : 0);
+    if (any(w, LM_W_Q_NORM, LM_W_K_NORM)) {
+        w->family = HF_QWEN3;
+        w->extra |= norms;
+        return !ffn;
+    }
     if (family_is(w, HF_QWEN2) && !any(w, LM_B_O, LM_B_DOWN)) {
         w->family = HF_QWEN2;
         w->extra = qkv;
     } else if (family_is(w, HF_MISTRAL) && !w->extra) {
         w->family = HF_MISTRAL;
     }
+    return w->family != HF_LLAMA || w->a->hidden % w->layers.all.n_head == 0;
+}
+
+/* What every layer has where no family says so: what one of them has. */
+static void choose_extra(struct writing *w)
+{
+    w->extra = 0;
+    for (uint32_t r = LM_B_Q; r <= LM_W_K_NORM; r++)
+        if (any(w, r, r))
+            w->extra |= LM_BIT(r);
+    if (w->extra & (LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM)))
+        w->extra |= LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
+}
+
+static enum lm_status choose_type(struct writing *w, struct lm_err *e)
+{
+    const struct hf_options *o = w->f->config;
+    w->pad = o && o->pad;
+    enum lm_status s = hf_layers_open(w->f, w->a, w->pad, &w->layers, e);
+    if (s)
+        return s;
+    if (!choose_family(w)) {
+        if (w->pad)
+            return w->f->h->fail(e, LM_EUNSUPPORTED, "format hf with pad: no stock model has "
+                                 "these biases, norms and %d heads; write without pad",
+                                 w->layers.all.n_head);
+        w->layers.own = true;
+    }
+    if (w->layers.own) {
+        w->family = HF_LLAMA;
+        choose_extra(w);
+    }
     return LM_OK;
 }
 
-static void add_item(struct writing *w, uint32_t role, int32_t layer, int64_t width)
+/* Rows and columns of a role in a layer of the file. */
+static void role_size(const struct writing *w, uint32_t role, const struct lm_layer_shape *s,
+                      struct item *t)
 {
-    const struct lm_tensor *t = w->f->h->tensor(w->m, role, layer);
-    uint32_t dtype = w->x->dtype ? w->x->dtype : t ? t->dtype : w->dtype;
-    if (t)
-        w->item[w->n++] = (struct item){ role, layer, t->rows, t->cols, dtype, false };
-    else if (width)
-        w->item[w->n++] = (struct item){ role, layer, 1, width, dtype, true };
+    int64_t h = w->a->head_dim, d = w->a->hidden, q = s->n_head * h, kv = s->n_kv * h;
+    int64_t ff = s->n_ff;
+    const int64_t size[LM_N_ROLES][2] = {
+        [LM_W_ATTN_NORM] = { 1, d }, [LM_W_Q] = { q, d }, [LM_W_K] = { kv, d },
+        [LM_W_V] = { kv, d }, [LM_W_O] = { d, q }, [LM_W_MLP_NORM] = { 1, d },
+        [LM_W_GATE] = { ff, d }, [LM_W_UP] = { ff, d }, [LM_W_DOWN] = { d, ff },
+        [LM_B_Q] = { 1, q }, [LM_B_K] = { 1, kv }, [LM_B_V] = { 1, kv }, [LM_B_O] = { 1, d },
+        [LM_B_GATE] = { 1, ff }, [LM_B_UP] = { 1, ff }, [LM_B_DOWN] = { 1, d },
+        [LM_W_Q_NORM] = { 1, h }, [LM_W_K_NORM] = { 1, h }
+    };
+    t->rows = size[role][0];
+    t->cols = size[role][1];
+}
+
+static void add_item(struct writing *w, uint32_t role, int32_t layer)
+{
+    int32_t from = layer < 0 ? -1 : w->layers.from[layer];
+    const struct lm_tensor *t = w->f->h->tensor(w->m, role, from);
+    struct item *x = &w->item[w->n];
+    if (layer < 0 && !t)
+        return;
+    *x = (struct item){ .role = role, .layer = layer, .t = t };
+    x->dtype = w->x->dtype ? w->x->dtype : t ? t->dtype : w->dtype;
+    if (layer < 0) {
+        x->rows = t->rows;
+        x->cols = t->cols;
+    } else {
+        role_size(w, role, &w->layers.shape[layer], x);
+    }
+    w->n++;
 }
 
 /* Where each tensor keeps its number format: that of the matrices if they agree. */
@@ -145,27 +195,19 @@ static enum lm_status all_held(const struct writing *w, struct lm_err *e)
 
 static enum lm_status list_items(struct writing *w, struct lm_err *e)
 {
-    const struct lm_arch *a = w->a;
-    size_t n = 3 + (size_t)a->n_layer * LM_N_ROLES;
+    size_t n = 3 + (size_t)w->layers.n * LM_N_ROLES;
     w->item = w->f->h->alloc(n * sizeof *w->item, "hf");
     if (!w->item)
         return w->f->h->fail(e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
-    add_item(w, LM_W_EMBED, -1, 0);
-    for (int32_t l = 0; l < a->n_layer; l++) {
-        const struct lm_layer_shape *p = &a->layer[l];
-        int64_t q = (int64_t)p->n_head * a->head_dim, kv = (int64_t)p->n_kv * a->head_dim;
-        int64_t width[] = { q, kv, kv, a->hidden, p->n_ff, p->n_ff, a->hidden };
-        for (uint32_t r = LM_W_ATTN_NORM; r <= LM_W_DOWN; r++)
-            add_item(w, r, l, 0);
-        for (uint32_t r = LM_B_Q; r <= LM_B_DOWN; r++) {
-            add_item(w, r, l, w->extra & LM_BIT(r) ? width[r - LM_B_Q] : 0);
-        }
-        add_item(w, LM_W_Q_NORM, l, 0);
-        add_item(w, LM_W_K_NORM, l, 0);
-    }
-    add_item(w, LM_W_FINAL_NORM, -1, 0);
-    if (!a->tied)
-        add_item(w, LM_W_HEAD, -1, 0);
+    add_item(w, LM_W_EMBED, -1);
+    for (int32_t l = 0; l < w->layers.n; l++)
+        for (uint32_t r = LM_W_ATTN_NORM; r <= LM_W_K_NORM; r++)
+            if (hf_role_block(r, &w->layers.shape[l])
+                && (r < LM_B_Q || (w->extra & LM_BIT(r))))
+                add_item(w, r, l);
+    add_item(w, LM_W_FINAL_NORM, -1);
+    if (!w->a->tied)
+        add_item(w, LM_W_HEAD, -1);
     return all_held(w, e);
 }
 
@@ -204,16 +246,19 @@ static void safetensors_header(const struct writing *w, struct fmt_buf *b)
         fmt_text(b, " ");
 }
 
-static enum lm_status write_zeros(const struct writing *w, const struct item *t,
-                                  struct lm_out *o, struct lm_err *e)
+/* As it is, or what the model lacks of it added. */
+static enum lm_status write_item(const struct writing *w, const struct item *t,
+                                 struct lm_out *o, struct lm_err *e)
 {
-    size_t n = (size_t)item_bytes(t);
-    void *zero = w->f->h->alloc(n, "hf");
-    if (!zero)
-        return w->f->h->fail(e, LM_ENOMEM, "out of memory for writing %s", w->x->path);
-    enum lm_status s = w->f->h->out_write(o, zero, n, e);
-    w->f->h->release(zero);
-    return s;
+    char name[128];
+    hf_role_name(t->role, t->layer, name, sizeof name);
+    const struct fmt_job job = { t->t, name, t->dtype, 0 };
+    if (t->layer < 0 || (t->t && t->t->rows == t->rows && t->t->cols == t->cols))
+        return fmt_tensor(w->f, &job, o, e);
+    const struct hf_padded p = { .job = job, .role = t->role, .rows = t->rows,
+        .cols = t->cols, .head_dim = w->a->head_dim,
+        .here = w->a->layer[w->layers.from[t->layer]], .there = w->layers.shape[t->layer] };
+    return hf_pad_write(w->f, &p, o, e);
 }
 
 static enum lm_status write_items(const struct writing *w, struct lm_out *o,
@@ -221,13 +266,8 @@ static enum lm_status write_items(const struct writing *w, struct lm_out *o,
 {
     enum lm_status s = LM_OK;
     for (size_t i = 0; i < w->n && !s; i++) {
-        const struct item *t = &w->item[i];
-        char key[128];
-        hf_role_name(t->role, t->layer, key, sizeof key);
-        struct fmt_job job = { w->f->h->tensor(w->m, t->role, t->layer), key,
-                               t->dtype, 0 };
         w->f->h->progress(w->f->run, (double)i / (double)w->n, "writing weights");
-        s = t->zero ? write_zeros(w, t, o, e) : fmt_tensor(w->f, &job, o, e);
+        s = write_item(w, &w->item[i], o, e);
     }
     return s;
 }
@@ -320,7 +360,7 @@ static void family_members(const struct writing *w, struct fmt_buf *b)
         fmt_text(b, "  \"sliding_window\": null,\n");
     if (w->family == HF_QWEN2 || w->family == HF_QWEN3)
         fmt_add(b, "  \"use_sliding_window\": false,\n  \"max_window_layers\": %d,\n",
-                (int)w->a->n_layer);
+                (int)w->layers.n);
 }
 
 static enum lm_status write_config(const struct writing *w, struct lm_err *e)
@@ -331,16 +371,20 @@ static enum lm_status write_config(const struct writing *w, struct lm_err *e)
     bool whole = w->family == HF_MISTRAL || !a->window || a->window > a->context;
     int32_t context = whole ? a->context : a->window;       /* it sees no further */
     struct fmt_buf b = { .h = w->f->h };
+    const struct hf_layers *l = &w->layers;
     fmt_add(&b, "{\n  \"architectures\": [\"%sForCausalLM\"],\n"
             "  \"model_type\": \"%s\",\n  \"hidden_act\": \"silu\",\n"
-            "  \"attention_dropout\": 0.0,\n", hf_family_class(w->family),
-            hf_family_name(w->family));
-    family_members(w, &b);
+            "  \"attention_dropout\": 0.0,\n",
+            l->own ? "Lamina" : hf_family_class(w->family),
+            l->own ? "lamina" : hf_family_name(w->family));
+    if (l->own)
+        hf_layers_config(l, a, w->extra, &b);
+    else
+        family_members(w, &b);
     fmt_add(&b, "  \"hidden_size\": %d,\n  \"intermediate_size\": %d,\n"
             "  \"num_hidden_layers\": %d,\n  \"num_attention_heads\": %d,\n"
             "  \"num_key_value_heads\": %d,\n  \"head_dim\": %d,\n", (int)a->hidden,
-            a->layer->n_ff, (int)a->n_layer, a->layer->n_head, a->layer->n_kv,
-            (int)a->head_dim);
+            l->all.n_ff, (int)l->n, l->all.n_head, l->all.n_kv, (int)a->head_dim);
     fmt_add(&b, "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n"
             "  \"tie_word_embeddings\": %s,\n", (int)a->vocab, (int)context,
             yes(a->tied));
@@ -430,15 +474,26 @@ static enum lm_status write_card(const struct writing *w, struct lm_err *e)
     return s;
 }
 
+static enum lm_status write_modeling(const struct writing *w, struct lm_err *e)
+{
+    struct fmt_buf b = { .h = w->f->h };
+    if (!w->layers.own)
+        return LM_OK;
+    for (size_t i = 0; hf_modeling[i]; i++)
+        fmt_text(&b, hf_modeling[i]);
+    enum lm_status s = hf_write_text(w->f, w->x->path, "modeling_lamina.py", &b, e);
+    fmt_buf_free(&b);
+    return s;
+}
+
 enum lm_status hf_write(void *self, const struct lm_model *m, const struct lm_export *x,
                         struct lm_err *e)
 {
     const struct fmt *f = self;
     struct writing w = { .f = f, .m = m, .a = f->h->arch(m), .x = x };
     enum lm_status s = suitable(&w, e);
-    if (s)
-        return s;
-    s = choose_family(&w, e);
+    if (!s)
+        s = choose_type(&w, e);
     w.dtype = common_dtype(&w);
     if (!s)
         s = list_items(&w, e);
@@ -449,9 +504,12 @@ enum lm_status hf_write(void *self, const struct lm_model *m, const struct lm_ex
     if (!s)
         s = companions(&w, e);
     if (!s)
+        s = write_modeling(&w, e);
+    if (!s)
         s = write_card(&w, e);
     if (!s)
         s = write_config(&w, e);
+    hf_layers_close(f, &w.layers);
     f->h->release(w.item);
     return s;
 }

@@ -4,10 +4,20 @@ formats_LTLIBRARIES =
 
 formats_LTLIBRARIES += %D%/hf.la
 plugins_formats_hf_la_SOURCES = %D%/hf.c %D%/hf.h %D%/common.h %D%/hf_config.c \
-    %D%/hf_rope.c %D%/hf_rules.c %D%/hf_tokenizer.c %D%/hf_vocab.c %D%/hf_weights.c \
-    %D%/hf_write.c
+    %D%/hf_layers.c %D%/hf_pad.c %D%/hf_rope.c %D%/hf_rules.c %D%/hf_tokenizer.c \
+    %D%/hf_vocab.c %D%/hf_weights.c %D%/hf_write.c
+nodist_plugins_formats_hf_la_SOURCES = %D%/hf_modeling.c
 plugins_formats_hf_la_LDFLAGS = $(PLUGIN_LINK)
 plugins_formats_hf_la_LIBADD = -lm
+EXTRA_DIST += %D%/hf_modeling.py
+CLEANFILES += %D%/hf_modeling.c
+
+# A line of Python is a string of C; compilers limit the length of one string.
+%D%/hf_modeling.c: %D%/hf_modeling.py
+	$(AM_V_GEN)$(MKDIR_P) %D% && { echo 'extern const char *const hf_modeling[];' && \
+	    echo 'const char *const hf_modeling[] = {' && \
+	    sed 's/[\\"]/\\&/g; s/.*/"&\\n",/' $(srcdir)/%D%/hf_modeling.py && \
+	    echo '0 };'; } >$@.part && mv $@.part $@
 
 formats_LTLIBRARIES += %D%/gguf.la
 plugins_formats_gguf_la_SOURCES = %D%/gguf.c %D%/gguf.h %D%/common.h %D%/gguf_meta.c \

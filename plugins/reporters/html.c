@@ -3,6 +3,7 @@
  * policy forbids it): what was won, the front, shapes by layer, sample text,
  * provenance.                                                               */
 #include "html.h"
+#include "exports.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -235,6 +236,43 @@ static void table(struct text *p, const struct view *v)
     text_raw(p, "</section>\n");
 }
 
+static void exports(struct text *p, const struct view *v)
+{
+    struct exports x;
+    const char *file, *name;
+    int64_t trial;
+    double planned, written;
+    char was[HTML_NUMBER], is[HTML_NUMBER];
+
+    exports_open(&x, p, v->study);
+    for (size_t i = 0; (file = exports_file(&x, i, &trial)); i++) {
+        if (i == 0)
+            text_raw(p, "<section><h2>Exported</h2>\n<p class=\"note\">What was planned, "
+                     "and what was found in the file (bytes on disk, times of the model as "
+                     "read from it).</p>\n<div class=\"wide\"><table>\n<thead><tr>"
+                     "<th>file</th><th>trial</th><th></th><th>planned</th><th>found</th>"
+                     "</tr></thead>\n<tbody>\n");
+        for (size_t k = 0; (name = exports_value(&x, i, k, &planned, &written)); k++) {
+            const char *unit = !strcmp(name, "bytes") || !strcmp(name, "parameters")
+                ? name : "";
+
+            html_format(was, planned, unit);
+            html_format(is, written, unit);
+            text_raw(p, "<tr><th>");
+            html_text(p, k ? "" : file);
+            text_raw(p, "</th><td>");
+            if (k == 0)
+                text_add(p, "%lld", (long long)trial);
+            text_raw(p, "</td><td>");
+            html_text(p, name);
+            text_add(p, "</td><td>%s</td><td>%s</td></tr>\n", was, is);
+        }
+    }
+    if (x.root && exports_file(&x, 0, &trial))
+        text_raw(p, "</tbody></table></div></section>\n");
+    exports_close(&x);
+}
+
 static void samples(struct text *p, const struct view *v)
 {
     static const char *const key[2][2] = {
@@ -332,6 +370,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
         picture(&p, &v);
         heat(&p, &v);
         table(&p, &v);
+        exports(&p, &v);
         samples(&p, &v);
         provenance(&p, &v);
         text_raw(&p, "</main>\n");

@@ -3,6 +3,8 @@
  *
  * { "model", "model_hash", "version", "plugins", "seed", "started", "pipeline",
  *   "prompt", "sample_dense", "sample_best": texts or null,
+ *   "exports": [{ "file", "trial", "format", "plan": { "bytes", "parameters",
+ *                 METRIC: of time }, "written": the same of the file }] or null,
  *   "arch": { "layers", "hidden", "head_dim", "vocab", "shape": [[heads,
  *             kv_groups, ffn], ...] },
  *   "metrics": [{ "name", "unit", "objective", "protocol" }],
@@ -12,7 +14,7 @@
  *                "metrics": { NAME: { "value", "error" } } }] }
  *
  * A number that is not finite is null; bytes that are no UTF-8 become U+FFFD. */
-#include "text.h"
+#include "exports.h"
 
 static void string(struct text *t, const char *s)
 {
@@ -64,6 +66,12 @@ static void write_facts(struct text *t, const struct lm_study *s)
             text_add(t, "null");
         text_add(t, ",\n");
     }
+    struct exports x;
+    exports_open(&x, t, s);
+    text_raw(t, "\"exports\": ");
+    text_raw(t, x.root ? t->host->study_text(s, "exports") : "null");
+    text_raw(t, ",\n");
+    exports_close(&x);
     const struct lm_arch *a = t->host->study_arch(s);
     if (!a)
         return;

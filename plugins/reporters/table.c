@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* table -- the front as aligned text: the dense model first, then the front's
- * trials by their first objective, the best one marked with a star.         */
-#include "text.h"
+ * trials by their first objective, the best one marked with a star.  Then the
+ * exported files: what was planned and what was found in them.              */
+#include "exports.h"
 
 enum { CELL = 48, MAX_METRICS = 64 };
 
@@ -162,6 +163,35 @@ static void write_rows(struct table *t, struct text *out)
     }
 }
 
+static const char *unit_of(const char *name)
+{
+    return !strcmp(name, "bytes") || !strcmp(name, "parameters") ? name : "";
+}
+
+static void write_exports(struct table *t, struct text *out)
+{
+    struct exports x;
+    const char *file, *name;
+    int64_t trial;
+    char was[CELL], is[CELL];
+
+    exports_open(&x, out, t->study);
+    for (size_t i = 0; (file = exports_file(&x, i, &trial)); i++) {
+        double planned, written;
+
+        if (i == 0)
+            text_raw(out, "\nExported, as planned -> as found in the file\n\n");
+        text_add(out, "  %s (trial %lld):", file, (long long)trial);
+        for (size_t k = 0; (name = exports_value(&x, i, k, &planned, &written)); k++) {
+            format(was, planned, unit_of(name));
+            format(is, written, unit_of(name));
+            text_add(out, "%s %s %s -> %s", k ? "," : "", name, was, is);
+        }
+        text_raw(out, "\n");
+    }
+    exports_close(&x);
+}
+
 static enum lm_status report(void *self, const struct lm_study *s, char **text, size_t *n,
                              struct lm_err *e)
 {
@@ -181,6 +211,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
             text_add(&out, ", by %s", t.name[t.first]);
         text_add(&out, t.best >= 0 ? "; * is the best\n\n" : "\n\n");
         write_rows(&t, &out);
+        write_exports(&t, &out);
         if (out.failed)
             st = t.host->fail(e, LM_ENOMEM, "out of memory for the table");
     }

@@ -22,6 +22,7 @@ MOSTLYCLEANFILES += %D%/libfuzz.la %D%/libhf.la %D%/libgguf.la
 tests_fuzz_libfuzz_la_SOURCES = %D%/fuzz.h %D%/fuzz.c $(fuzz_main)
 tests_fuzz_libhf_la_SOURCES = %D%/fuzz_model.c %D%/hf_folder.h \
     $(plugins_formats_hf_la_SOURCES)
+nodist_tests_fuzz_libhf_la_SOURCES = $(nodist_plugins_formats_hf_la_SOURCES)
 tests_fuzz_libgguf_la_SOURCES = %D%/fuzz_model.c $(plugins_formats_gguf_la_SOURCES)
 
 tests_fuzz_fuzz_config_SOURCES = %D%/fuzz_config.c
