@@ -77,9 +77,12 @@ b scorer forgets 'score() leaves site 7 of layer 0 (site kind 7) without a value
 b scorer writes_on 'score() writes beyond the 256 sites of layer 0'
 b scorer moody 'score() gives other values the second time (layer 0, site kind 7)'
 b scorer undeclared 'asks for statistics of kind 2, which its `needs` does not declare'
-b repair changes 'apply() to the full width does not give the weights back: one is off by 1 '\
-'(more tokens than columns)'
-b repair past_end 'apply() writes beyond the 16 x 40 weights it was asked for'
+b repair changes 'the full width does not give the weights back: one is off, or a bias is, by '\
+'1 (more tokens than columns)'
+b repair bias_changes 'the full width does not give the weights back: one is off, or a bias '\
+'is, by 99 (more tokens than columns)'
+b repair past_end 'apply() writes beyond the 640 numbers it was asked for'
+b repair bias_past_end 'bias() writes beyond the 16 numbers it was asked for'
 b evaluator no_items 'items() says there are 0 items'
 b evaluator two_lines 'protocol() does not write one line of text'
 b evaluator no_number "eval() of item 0 gives inf with weight 1 for 'share'"
@@ -100,8 +103,10 @@ says_of()
 }
 ok "search crashes" says_of search crashes \
     "^lamina: search 'crashes' .*: (crashes \\(SIG|ends the program).* in the check of ask\\(\\)"
-ok "repair worse" says_of repair worse \
-    "^lamina: repair 'worse' .*: apply\\(\\) to 39 of 40 columns is worse than no repair"
+for sin in worse bias_worse; do
+    ok "repair $sin" says_of repair $sin \
+        "^lamina: repair '$sin' .*: apply\\(\\) to 39 of 40 columns is worse than no repair"
+done
 ok "evaluator same_metric" says_of evaluator same_metric \
     "sins/same_metric.so: broken plugin: two metrics are called 'share'"
 ok "reporter elsewhere" says_of reporter elsewhere \

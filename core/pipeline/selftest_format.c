@@ -5,8 +5,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -16,23 +14,16 @@
 
 enum { CUTS = 12, MOST_BYTES = 1 << 26 };
 
-/* Removes a file, or a folder with what is in it. */
-static void clear(const char *path)
+/* Removes what was written; s, or why that failed.  In a memory check it may be
+ * what runs out, once. */
+static enum lm_status clear(struct lm_kit *k, const char *path, enum lm_status s)
 {
-    char **name = NULL, at[4096];
-    size_t n = 0;
-    struct lm_err ignored = { 0 };
-    if (lm_is_folder(path) && !lm_is_link(path) &&
-        !lm_list_folder(path, &name, &n, &ignored)) {
-        for (size_t i = 0; i < n; i++) {
-            if (lm_path_join(at, sizeof at, path, name[i]))
-                clear(at);
-            lm_release(name[i]);
-        }
-        lm_release(name);
-        rmdir(path);
-    } else
-        unlink(path);
+    struct lm_err e = { 0 }, again = { 0 };
+    if (lm_remove_tree(path, &e) == LM_ENOMEM)
+        lm_remove_tree(path, &again);
+    if (!s && e.code)
+        *k->e = e, s = e.code;
+    return s;
 }
 
 static void place(const struct lm_kit *k, char *out, size_t n)
@@ -176,7 +167,7 @@ static enum lm_status check_round_trip(struct lm_kit *k)
     for (uint32_t d = LM_F32; !s && d < LM_N_DTYPES; d++)
         if (ops->dtypes & LM_BIT(d)) {
             s = there_and_back(k, self, d, path);
-            clear(path);
+            s = clear(k, path, s);
         }
     lm_kit_destroy(k, self);
     return s;
@@ -222,8 +213,7 @@ static enum lm_status write_nowhere(struct lm_kit *k, void *self, uint32_t dtype
     if (!s && !write_model(k, self, dtype, path))
         s = lm_broken(k, "write() to a place where nothing can be reports success");
     *k->e = s ? *k->e : (struct lm_err){ 0 };
-    clear(file);
-    return s;
+    return clear(k, file, s);
 }
 
 static enum lm_status check_damage(struct lm_kit *k)
@@ -255,7 +245,7 @@ static enum lm_status check_damage(struct lm_kit *k)
     lm_release(name);
     if (!s)
         s = cut(k, self, path, file);
-    clear(path);
+    s = clear(k, path, s);
     if (!s)
         s = write_nowhere(k, self, dtype);
     lm_kit_destroy(k, self);
@@ -278,7 +268,7 @@ static enum lm_status live_poorly(void *ctx)
     if (!(s = write_model(k, self, ops->dtypes & LM_BIT(LM_F16) ? LM_F16 : LM_F32, path)))
         s = read_model(k, self, path, &m);
     lm_model_free(m);
-    clear(path);
+    s = clear(k, path, s);
     lm_kit_destroy(k, self);
     return s;
 }

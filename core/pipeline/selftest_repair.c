@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* selftest_repair.c -- the contract of repairs.
  *
- * Sites with random weights and the Gram matrix of random tokens: more tokens
- * than columns; fewer, so that it is singular; none that is active.  For every
- * width m the result is finite; m == k gives the weights back; and a repair
- * that is given the Gram matrix H is no worse than leaving the kept columns as
- * they are, in what H measures: with D = W - [W' 0],
+ * Sites with random weights and the statistics of random tokens: more tokens
+ * than columns; fewer, so that the Gram matrix H is singular; inputs that are
+ * always 0.  For every width m weights and biases are finite; m == k gives the
+ * weights back and no bias; and a repair that is given statistics is no worse
+ * than leaving the kept columns as they are: with D = W - [W' 0] and a bias b,
+ * over T tokens x of the sum s,
  *
- *   sum_t |D x_t|^2 = trace(D H D^T).                                        */
+ *   sum_t |D x_t - b|^2 = trace(D H D^T) - 2 b.(D s) + T |b|^2.              */
 #include <math.h>
 #include <string.h>
 
@@ -16,10 +17,10 @@
 #include "pipeline/selftest_kit.h"
 
 enum { ROWS = 16, COLUMNS = 40, GUARD = 8, COPIES = 4 };
-static const struct { const char *what; int64_t tokens;
-} sample[] = { { "more tokens than columns", 4 * COLUMNS },
-               { "a singular Gram matrix", COLUMNS / 2 },
-               { "inputs that are always 0", 0 } };
+static const struct { const char *what; int64_t tokens; bool silent;
+} sample[] = { { "more tokens than columns", 4 * COLUMNS, false },
+               { "a singular Gram matrix", COLUMNS / 2, false },
+               { "inputs that are always 0", COLUMNS, true } };
 enum { N_SAMPLES = sizeof sample / sizeof *sample };
 static const float poison = 12345.0f;
 
@@ -27,6 +28,7 @@ struct bench {
     struct lm_repair_site site;
     float w[ROWS * COLUMNS];
     double gram[COLUMNS * COLUMNS], sum[COLUMNS], x[4 * COLUMNS * COLUMNS];
+    bool biased;                        /* bias() is asked for this site */
 };
 
 static void lay(struct lm_kit *k, struct bench *b, int which)
@@ -36,60 +38,76 @@ static void lay(struct lm_kit *k, struct bench *b, int which)
     lm_kit_gram(&r, sample[which].tokens, COLUMNS, b->x, b->gram, b->sum);
     for (int i = 0; i < ROWS * COLUMNS; i++)
         b->w[i] = (float)(2 * lm_rng_unit(&r) - 1);
-    if (!sample[which].tokens)
+    if (sample[which].silent) {
         memset(b->gram, 0, sizeof b->gram);
+        memset(b->sum, 0, sizeof b->sum);
+    }
     b->site = (struct lm_repair_site){ .struct_size = sizeof b->site, .layer = which,
         .site = which ? LM_SITE_ATTN : LM_SITE_MLP, .n = ROWS, .k = COLUMNS, .w = b->w,
         .gram = ops->needs & LM_BIT(LM_STAT_GRAM) ? b->gram : NULL,
         .sum = ops->needs & LM_BIT(LM_STAT_SUM) ? b->sum : NULL,
         .tokens = sample[which].tokens };
+    b->biased = ops->shapes && ops->shapes(k->stage.opt.config) &
+                               (which ? LM_SHAPE_ATTN_BIAS : LM_SHAPE_MLP_BIAS);
 }
 
-/* trace(D H D^T) of weights w [ROWS][m] for the first m columns. */
-static double loss(const struct bench *b, const float *w, int64_t m)
+/* The error of weights w [ROWS][m] for the first m columns and a bias [ROWS]. */
+static double loss(const struct bench *b, const float *w, int64_t m, const float *bias)
 {
     double all = 0;
     for (int i = 0; i < ROWS; i++) {
-        double d[COLUMNS];
+        double d[COLUMNS], add = (double)bias[i];
         for (int j = 0; j < COLUMNS; j++)
             d[j] = (double)b->w[i * COLUMNS + j] - (j < m ? (double)w[i * m + j] : 0);
-        for (int j = 0; j < COLUMNS; j++)
+        for (int j = 0; j < COLUMNS; j++) {
             for (int l = 0; l < COLUMNS; l++)
                 all += d[j] * b->gram[j * COLUMNS + l] * d[l];
+            all -= 2 * add * d[j] * b->sum[j];
+        }
+        all += (double)b->site.tokens * add * add;
     }
     return all;
 }
 
-static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, int64_t m,
-                            const float *out)
+/* n numbers that CALL wrote for m columns, and nothing behind them. */
+static enum lm_status whole(struct lm_kit *k, const char *call, const float *out,
+                            int64_t n, int64_t m, int which)
 {
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(out[i]))
+            return lm_broken(k,
+                             "%s for %lld of %d columns gives a number that is not "
+                             "finite (%s)",
+                             call, (long long)m, COLUMNS, sample[which].what);
+    for (int i = 0; i < GUARD; i++)
+        if (out[n + i] != poison)
+            return lm_broken(k, "%s writes beyond the %lld numbers it was asked for",
+                             call, (long long)n);
+    return LM_OK;
+}
+
+static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, int64_t m,
+                            const float *out, const float *bias)
+{
+    static const float none[ROWS];
     float cut[ROWS * COLUMNS];
     double scale = 0, off = 0;
     for (int64_t i = 0; i < ROWS * m; i++) {
         float w = b->w[i / m * COLUMNS + i % m];
         cut[i] = w;
-        if (!isfinite(out[i]))
-            return lm_broken(k,
-                             "apply() to %lld of %d columns gives a weight that is not "
-                             "finite (%s)",
-                             (long long)m, COLUMNS, sample[which].what);
         scale = fmax(scale, fabs((double)w));
         off = fmax(off, fabs((double)(out[i] - w)));
     }
-    for (int i = 0; i < GUARD; i++)
-        if (out[ROWS * m + i] != poison)
-            return lm_broken(k,
-                             "apply() writes beyond the %d x %lld weights it was asked "
-                             "for",
-                             ROWS, (long long)m);
+    for (int i = 0; i < ROWS; i++)
+        off = fmax(off, fabs((double)bias[i]));
     if (m == COLUMNS && off > 1e-3 * scale)
         return lm_broken(k,
-                         "apply() to the full width does not give the weights back: "
-                         "one is off by %g (%s)",
+                         "the full width does not give the weights back: one is off, or "
+                         "a bias is, by %g (%s)",
                          off, sample[which].what);
-    if (b->site.gram) {
-        double repaired = loss(b, out, m), plain = loss(b, cut, m);
-        if (repaired > plain * 1.001 + 1e-6 * loss(b, cut, 0))
+    if (b->site.gram || b->site.sum) {
+        double repaired = loss(b, out, m, bias), plain = loss(b, cut, m, none);
+        if (repaired > plain * 1.001 + 1e-6 * loss(b, cut, 0, none))
             return lm_broken(k,
                              "apply() to %lld of %d columns is worse than no repair: "
                              "the error is %g, not %g (%s)",
@@ -99,19 +117,35 @@ static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, 
     return LM_OK;
 }
 
-/* All widths of one prepared site; out [2][ROWS * COLUMNS + GUARD]. */
+/* A call's failure, which may have a reason. */
+static enum lm_status failed(struct lm_kit *k, const char *call, enum lm_status s)
+{
+    return s == LM_EINFEASIBLE ? lm_kit_excused(k, call, s) : lm_kit_failed(k, call, s);
+}
+
+/* All widths of one prepared site; out [ROWS * COLUMNS + GUARD]. */
 static enum lm_status widths(struct lm_kit *k, void *self, const struct bench *b,
                              int which, const void *prepared, float *out)
 {
     const struct lm_repair *ops = k->plugin->ops;
+    float bias[ROWS + GUARD];
     enum lm_status s = LM_OK;
     for (int64_t m = COLUMNS; !s && m >= 1; m--) {
         for (int64_t i = 0; i < ROWS * m + GUARD; i++)
             out[i] = poison;
+        for (int i = 0; i < ROWS + GUARD; i++)
+            bias[i] = b->biased ? poison : 0;
         if ((s = ops->apply(self, prepared, m, out, k->e)))
-            return s == LM_EINFEASIBLE ? lm_kit_excused(k, "apply()", s)
-                                       : lm_kit_failed(k, "apply()", s);
-        s = judge(k, b, which, m, out);
+            return failed(k, "apply()", s);
+        if ((s = whole(k, "apply()", out, ROWS * m, m, which)))
+            return s;
+        if (b->biased) {
+            if ((s = ops->bias(self, prepared, m, out, bias, k->e)))
+                return failed(k, "bias()", s);
+            if ((s = whole(k, "bias()", bias, ROWS, m, which)))
+                return s;
+        }
+        s = judge(k, b, which, m, out, bias);
     }
     return s;
 }
@@ -122,13 +156,14 @@ static enum lm_status check_widths(struct lm_kit *k)
     const struct lm_repair *ops = k->plugin->ops;
     float out[ROWS * COLUMNS + GUARD];
     void *self;
+    if (!ops->shapes != !ops->bias)
+        return lm_broken(k, "has shapes() without bias(), or bias() without shapes()");
     enum lm_status s = lm_kit_create(k, &self);
     for (int which = 0; !s && which < N_SAMPLES; which++) {
         void *prepared = NULL;
         lay(k, &b, which);
         if ((s = ops->prepare(self, &b.site, &prepared, k->e))) {
-            s = s == LM_EINFEASIBLE ? lm_kit_excused(k, "prepare()", s)
-                                    : lm_kit_failed(k, "prepare()", s);
+            s = failed(k, "prepare()", s);
             continue;
         }
         s = widths(k, self, &b, which, prepared, out);
@@ -196,7 +231,7 @@ static enum lm_status live_poorly(void *ctx)
     static struct bench b;
     struct lm_kit *k = ctx;
     const struct lm_repair *ops = k->plugin->ops;
-    float out[ROWS * COLUMNS];
+    float out[ROWS * COLUMNS], bias[ROWS];
     void *self, *prepared = NULL;
     enum lm_status s = lm_kit_try(k, &self);
     if (s)
@@ -204,6 +239,8 @@ static enum lm_status live_poorly(void *ctx)
     lay(k, &b, 0);
     if (!(s = ops->prepare(self, &b.site, &prepared, k->e))) {
         s = ops->apply(self, prepared, COLUMNS / 2, out, k->e);
+        if (!s && b.biased)
+            s = ops->bias(self, prepared, COLUMNS / 2, out, bias, k->e);
         ops->release(self, prepared);
     }
     lm_kit_destroy(k, self);
