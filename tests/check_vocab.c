@@ -464,8 +464,8 @@ static const struct { const char *key; size_t skip; const char *to; size_t n;
       "number for each token" },
     { "tokenizer.ggml.score", 0, "x", 1, "tokenizer.ggml.scores is missing or has not one "
       "number for each token" },
-    { "tokenizer.ggml.scores", 15, "\x7f", 1, "key 4 of 10 is damaged, or the file is "
-      "truncated" },
+    { "tokenizer.ggml.scores", 15, "\x7f", 1, "key 'tokenizer.ggml.scores' has "
+      "9151314442816848372 elements, more than the file has room for" },
     { "tokenizer.ggml.token_type", 16, "\x09", 1,
       "token 0 has type 9, which is not supported" },
     { "tokenizer.ggml.token_typ", 0, "x", 1, NULL },        /* all are normal then */
