@@ -91,7 +91,7 @@ shell_tests += %D%/e2e_selftest.sh %D%/e2e_new_plugin.sh \
 # What the end-to-end tests need besides the program: a look into JSON, and a
 # scorer with the wrong sign.
 EXTRA_PROGRAMS += %D%/json_get
-CLEANFILES += %D%/json_get$(EXEEXT)
+CLEANFILES += %D%/json_get$(EXEEXT) %D%/plugins/reversed.la %D%/plugins/plain.la
 tests_json_get_SOURCES = %D%/json_get.c
 EXTRA_LTLIBRARIES = %D%/plugins/reversed.la
 tests_plugins_reversed_la_SOURCES = %D%/plugins/reversed.c
