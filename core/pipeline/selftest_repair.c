@@ -231,7 +231,7 @@ static enum lm_status live_poorly(void *ctx)
     static struct bench b;
     struct lm_kit *k = ctx;
     const struct lm_repair *ops = k->plugin->ops;
-    float out[ROWS * COLUMNS], bias[ROWS];
+    float out[ROWS * COLUMNS + GUARD], bias[ROWS + GUARD];
     void *self, *prepared = NULL;
     enum lm_status s = lm_kit_try(k, &self);
     if (s)
