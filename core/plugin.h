@@ -88,7 +88,8 @@ struct lm_args {
     const char            *instance;    /* its id in the pipeline file          */
     const struct lm_model *model;       /* the dense model; NULL for formats,
                                            searches and reporters               */
-    const struct lm_stats *stats;       /* scorers; else NULL                   */
+    const struct lm_stats *stats;       /* scorers and repairs, where something
+                                           needs statistics; else NULL          */
 };
 
 /* ---- one table per kind; self comes from lm_module.create ------------------------- */
@@ -98,7 +99,7 @@ struct lm_search {
     uint64_t genes;                             /* LM_BIT(gene kinds) handled   */
     /* The problem lives until destroy.                                  [main] */
     enum lm_status (*begin)(void *self, const struct lm_problem *p, struct lm_err *e);
-    /* Up to max proposals; *n == 0: finished.  Every proposal is told before
+    /* Up to max proposals; *n == 0: finished, for good.  Every proposal is told before
      * the next ask, in the same order.  A resumed run replays asks and tells,
      * so both must depend on nothing but seed, options and outcomes.    [main] */
     enum lm_status (*ask)(void *self, struct lm_proposal *out, size_t max,
@@ -117,7 +118,8 @@ struct lm_pruner {
     /* Declares its genes through host->add_gene.                        [main] */
     enum lm_status (*genes)(void *self, struct lm_space *s, struct lm_err *e);
     /* value[0] is the first slot of its first gene, all its genes follow.
-     * A pure function of its inputs.                                    [main] */
+     * A pure function of its inputs; values that stand for "uncompressed" make
+     * no edit.                                                          [main] */
     enum lm_status (*decode)(void *self, const union lm_value *value,
                              struct lm_plan *p, struct lm_err *e);
     /* LM_SHAPE_* features that plans may have under these options.  Optional:
@@ -157,7 +159,9 @@ struct lm_repair {
      * NULL members of site are not needed.  Site lives until release.    [any] */
     enum lm_status (*prepare)(void *self, const struct lm_repair_site *site,
                               void **prepared, struct lm_err *e);
-    /* out [n][m]: the weights of the m kept columns.                     [any] */
+    /* out [n][m]: the weights of the m kept columns.  m == k gives w back (and a
+     * bias of 0); over the calibration tokens no m is worse than leaving the
+     * columns as they are.                                               [any] */
     enum lm_status (*apply)(void *self, const void *prepared, int64_t m,
                             float *out, struct lm_err *e);
     /* Frees what prepare() made, once, when nothing uses it.             [any] */
@@ -303,7 +307,7 @@ struct lm_reporter {
     uint32_t struct_size, reserved;
     const char *file;                   /* in the run folder; NULL: to `text`   */
     /* Writes the report through host->alloc'ed *text (the core stores or
-     * prints it and releases it).                                       [main] */
+     * prints it and releases it): UTF-8, the same for the same study.     [main] */
     enum lm_status (*report)(void *self, const struct lm_study *s, char **text,
                              size_t *n, struct lm_err *e);
 };

@@ -214,7 +214,8 @@ struct lm_host {
                                size_t n, float *kl, struct lm_err *e);
     enum lm_status (*cost)(struct lm_subject *s, struct lm_cost *out,
                            struct lm_err *e);
-    /* seconds of one run of the whole model; alone on the machine              */
+    /* seconds of one run of the whole model; alone on the machine, so for
+     * evaluators with LM_NEEDS_QUIET only, others get LM_EBUG.          [main] */
     enum lm_status (*time)(struct lm_subject *s, const struct lm_workload *w,
                            double *seconds, struct lm_err *e);
 

@@ -235,7 +235,10 @@ enum lm_reduce {
 
 struct lm_metric {                      /* ends with name == NULL; elements
                                            of metric_size                     */
-    const char *name, *unit, *help;     /* "ppl"; shown as "perplexity.ppl"   */
+    const char *name, *unit, *help;     /* "ppl"; shown as "perplexity.ppl".
+                                           name: 1 to 63 letters, digits, _;
+                                           unit: "" or at most 31 printable
+                                           ASCII characters, no space         */
     uint32_t    reduce;                 /* enum lm_reduce                     */
     bool        noisy;                  /* repeated calls differ              */
     bool        maximise;
@@ -245,7 +248,7 @@ struct lm_own_metric {                  /* a metric that options define       */
     uint32_t struct_size;
     uint32_t reduce;                    /* as in struct lm_metric             */
     bool     noisy, maximise;
-    char     name[64], unit[32], help[128];     /* NUL-terminated             */
+    char     name[64], unit[32], help[128];     /* NUL-terminated, as above   */
 };
 
 struct lm_sum { double value, weight; };                            /* frozen */

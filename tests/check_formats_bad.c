@@ -176,7 +176,7 @@ static const struct { int file; const char *from, *to, *says; } refused[] = {
     { 0, "\"llama\"", "\"mistral\"", "'LlamaForCausalLM' is not supported for model_type "
       "'mistral'" },
     { 0, "\"llama\"", "\"gemma2\"", "'gemma2' is not supported, only llama, mistral, "
-      "qwen2 and qwen3" },
+      "qwen2, qwen3 and lamina" },
     { 0, "\"llama\"", "\"mixtral\"", "mixtral" },
     { 0, LLAMA, "[\"Qwen2ForCausalLM\"],\n \"use_sliding_window\": true, "
       "\"sliding_window\": 16, \"max_window_layers\": 0, \"model_type\": \"qwen2\"",

@@ -30,6 +30,7 @@ ok "unknown metric of an objective" bad 13 "did you mean 'kl.nats'" 's/"kl.nats"
 ok "a metric that nothing measures" bad 13 'latency' 's/"size.body_params"/"latency.decode_ms"/'
 ok "a constraint on what nothing measures" bad 13 'latency' \
     's/^objectives/constraints = ( { metric = "latency.decode_ms"; max = 1.0; } ); objectives/'
+ok "an id of two words" bad 12 'id: expected' 's/use = "kl";/use = "kl"; id = "my kl";/'
 ok "a text that there is not" bad 12 'serch' 's/text = "search"/text = "serch"/'
 ok "a text file that there is not" bad 5 'nowhere' 's#calibration.txt#nowhere.txt#'
 ok "a model that there is not" bad 3 'nowhere' 's#^model.*#model: { path = "/nowhere"; };#'

@@ -49,6 +49,8 @@ ok "unit" same "$(get metrics/name=command.bytes/unit)" B
 ok "a JSON pointer" same "$(get metrics/name=command.x/value)" 2.5
 ok "the protocol is the command" sh -c \
     "\"$json_get\" out metrics/name=command.bytes/protocol | grep -q 'plain.sh {model}; on gguf'"
+ok "an argument of two lines" evals "command=[$tmp/plain.sh,{model},\"two
+lines\"],metrics=[bytes]"
 ok "the candidate's file is gone" test -z "$(find "$XDG_CACHE_HOME" -name 'model-*')"
 ok "the file is the exported model" less 1300000 "$bytes"
 ok "dtype q8_0 makes a smaller file" evals "$command,metrics=[bytes],dtype=q8_0"

@@ -12,6 +12,9 @@ done
 ok "a plugin by name" prints "^ok .*search 'random'" selftest random
 ok "a plugin by kind and name, with options" prints '^ok' selftest search/random:budget=9
 ok "several plugins" prints "^ok .*repair 'none'" selftest random repair/none
+ok "an option that holds a path" prints '^ok' selftest "perplexity:text=$PWD/x.txt"
+ok "options with lists; programs are not run" prints "^ok .*'command'" \
+    selftest 'command:command=["a,b","{model}"],metrics=["m=/a/b"]'
 ok "an unknown plugin" says 2 "did you mean 'random'" selftest randon
 ok "a file that is not there" says 3 'no such file' selftest ./nothing.so
 ok "an option that it does not have" says 2 'budgett' selftest random:budgett=9
@@ -101,8 +104,20 @@ says_of()
     cp "$evil/$1_sins.so" "sins/$2.so" || return 1
     says 1 "$3" selftest "./sins/$2.so" && test "$(wc -l <"$tmp/err")" = 1
 }
-ok "search crashes" says_of search crashes \
-    "^lamina: search 'crashes' .*: (crashes \\(SIG|ends the program).* in the check of ask\\(\\)"
+interrupted()       # while a plugin that never polls is tested
+{
+    cp "$evil/search_sins.so" sins/deaf.so || return 1
+    "$LAMINA" selftest --seconds 60 ./sins/deaf.so >/dev/null 2>&1 &
+    sleep 1
+    kill -INT $! && wait $!
+    test $? = 130
+}
+ok "Ctrl-C ends a selftest" interrupted
+crashes="^lamina: search 'crashes' .*: (crashes \\(SIG|ends the program).* in the check of ask\\(\\)"
+mkdir left
+leaves_nothing() { TMPDIR=$PWD/left says_of search crashes "$crashes" && rmdir left; }
+ok "search crashes" says_of search crashes "$crashes"
+ok "and leaves no files" leaves_nothing
 for sin in worse bias_worse; do
     ok "repair $sin" says_of repair $sin \
         "^lamina: repair '$sin' .*: apply\\(\\) to 39 of 40 columns is worse than no repair"

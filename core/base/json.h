@@ -5,7 +5,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
-/* Reading: see struct lm_json_api in plugin.h for what each function does.
+/* Reading: see struct lm_json_api in plugin_host.h for what each function does.
  * Duplicate keys, depth over 200 and text over 256 MiB are errors
  * ("WHAT: line 3: ...", LM_EINPUT).                                         */
 extern const struct lm_json_api lm_json_api;

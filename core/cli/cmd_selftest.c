@@ -2,7 +2,8 @@
 /* cmd_selftest.c -- selftest: each plugin in a process of its own.
  *
  * The child is this very program, run again (a bare fork would take along
- * OpenBLAS's locks without its threads) as `selftest --child SECONDS TARGET`.
+ * OpenBLAS's locks without its threads) as `selftest --child SECONDS TARGET
+ * FOLDER`, the folder being an empty one for its files.
  * It opens the plugin, so even a module that crashes while it is loaded does not
  * take the parent down, and reports through descriptor 3, a line each:
  *
@@ -27,6 +28,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -65,24 +67,34 @@ static void begin_check(void *ctx, const char *what, int seconds)
     setitimer(ITIMER_PROF, &limit, NULL);
 }
 
+static bool is_module(const char *name, size_t n)
+{
+    return n > 3 && (!strncmp(name + n - 3, ".so", 3) || !strncmp(name + n - 3, ".la", 3));
+}
+
 /* "./x.so:key=value", "search/nsga2:population=8". */
-static enum lm_status child(const char *target, struct lm_err *e)
+static enum lm_status child(const char *target, const char *folder, struct lm_err *e)
 {
     const struct lm_loaded *p;
-    const char *slash = strrchr(target, '/');
-    const char *colon = strchr(slash ? slash : target, ':');
+    const char *colon = NULL;
     char name[4096];
-    int n = colon ? (int)(colon - target) : (int)strlen(target);
-    snprintf(name, sizeof name, "%.*s", n, target);
-    bool path = n > 3 && n < (int)sizeof name &&
-                (!strcmp(name + n - 3, ".so") || !strcmp(name + n - 3, ".la"));
+    for (const char *c = target; !colon && (c = strchr(c, ':')); c++)
+        if (is_module(target, (size_t)(c - target)))
+            colon = c;                  /* a folder's name may hold one, too */
+    bool path = colon || is_module(target, strlen(target));
+    if (!path)
+        colon = strchr(target, ':');
+    size_t n = colon ? (size_t)(colon - target) : strlen(target);
+    if (n >= sizeof name)
+        return lm_fail(e, LM_ECONFIG, "%.80s...: the name is too long", target);
+    snprintf(name, sizeof name, "%.*s", (int)n, target);
     begin_check(NULL, "loading", most_seconds);
     enum lm_status s = path ? lm_loader_open(name, &p, e) : lm_loader_any(name, &p, e);
     if (s)
         return s;
     report('N', "%s '%s' (%s)", lm_kind_name((enum lm_kind)p->module.kind),
            p->module.name, p->path);
-    return lm_selftest(p, colon ? colon + 1 : "", begin_check, NULL, e);
+    return lm_selftest(p, colon ? colon + 1 : "", folder, begin_check, NULL, e);
 }
 
 static enum lm_status run_child(char **argv)
@@ -90,7 +102,7 @@ static enum lm_status run_child(char **argv)
     struct lm_err e = { 0 };
     most_seconds = atoi(argv[2]);
     lm_log_level((enum lm_level)(LM_ERROR + 1));
-    enum lm_status s = child(argv[3], &e);
+    enum lm_status s = child(argv[3], argv[4], &e);
     report('R', "%d %s", (int)s, e.text);
     return LM_OK;
 }
@@ -135,7 +147,7 @@ static void listen_to(int from, pid_t pid, struct outcome *o)
         if (!p.revents)
             continue;
         ssize_t got = read(from, text + n, sizeof text - 1 - n);
-        if (got <= 0 && errno != EINTR)
+        if (!got || (got < 0 && errno != EINTR))
             return;
         n += got > 0 ? (size_t)got : 0;
         text[n] = 0;
@@ -152,11 +164,12 @@ static void listen_to(int from, pid_t pid, struct outcome *o)
 
 extern char **environ;
 
-static int start(const char *target, int64_t seconds, int out, int to, pid_t *pid)
+static int start(const char *target, const char *folder, int64_t seconds, int out, int to,
+                 pid_t *pid)
 {
     char limit[32];
     char *argv[] = { (char *)"lamina", (char *)"selftest", (char *)"--child", limit,
-                     (char *)target, NULL };
+                     (char *)target, (char *)folder, NULL };
     posix_spawn_file_actions_t a;
     snprintf(limit, sizeof limit, "%d", (int)seconds);
     int bad = posix_spawn_file_actions_init(&a);
@@ -179,8 +192,17 @@ static int high(int fd)
     return h;
 }
 
-static enum lm_status watch(const char *target, int64_t seconds, struct outcome *o,
-                            struct lm_err *e)
+static enum lm_status make_folder(char *out, size_t size, struct lm_err *e)
+{
+    const char *in = getenv("TMPDIR");
+    if (!lm_path_join(out, size, in && *in ? in : "/tmp", "lamina-selftest.XXXXXX"))
+        return lm_fail(e, LM_EIO, "TMPDIR: the path is too long");
+    return mkdtemp(out) ? LM_OK
+                        : lm_fail(e, LM_EIO, "cannot make '%s': %s", out, strerror(errno));
+}
+
+static enum lm_status watch(const char *target, const char *folder, int64_t seconds,
+                            struct outcome *o, struct lm_err *e)
 {
     int end[2], out = memfd_create("selftest", MFD_CLOEXEC);
     pid_t pid;
@@ -191,7 +213,7 @@ static enum lm_status watch(const char *target, int64_t seconds, struct outcome 
     out = high(out);
     end[0] = high(end[0]);
     end[1] = high(end[1]);
-    int bad = start(target, seconds, out, end[1], &pid);
+    int bad = start(target, folder, seconds, out, end[1], &pid);
     close(end[1]);
     if (!bad) {
         listen_to(end[0], pid, o);
@@ -256,10 +278,14 @@ static enum lm_status one(const char *target, int64_t seconds, bool alone,
                           struct tally *t, struct lm_err *e)
 {
     static struct outcome o;
-    char wrong[LINE], line[3 * LINE];
-    enum lm_status s = watch(target, seconds, &o, e);
+    char wrong[LINE], line[3 * LINE], folder[4096];
+    enum lm_status s = make_folder(folder, sizeof folder, e);
     if (s)
         return s;
+    s = watch(target, folder, seconds, &o, e);
+    enum lm_status left = lm_remove_tree(folder, s ? &(struct lm_err){ 0 } : e);
+    if (s || left)
+        return s ? s : left;
     t->n++;
     judge(&o, wrong, sizeof wrong);
     if (o.status == LM_ECONFIG || o.status == LM_EINPUT)
@@ -308,7 +334,7 @@ enum lm_status lm_cmd_selftest(int argc, char **argv, struct lm_err *e)
     bool help;
     const struct lm_flag flag[] = { { "seconds", 'i', &seconds, "N",
                                       "processor time that one check may take (60)" } };
-    if (argc == 4 && !strcmp(argv[1], "--child"))
+    if (argc == 5 && !strcmp(argv[1], "--child"))
         return run_child(argv);
     enum lm_status s = lm_flags_parse(argc, argv, flag, 1, &at, 0, LM_MAX_LIST, &help, e);
     if (s || help)

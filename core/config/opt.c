@@ -447,8 +447,7 @@ enum lm_status lm_options_set(const struct lm_module *m, struct lm_options *o,
 
 /* ---- "key=value,key=value" --------------------------------------------------------- */
 
-/* Length up to the next comma outside quotes and brackets. */
-static size_t part(const char *p)
+size_t lm_options_part(const char *p)
 {
     int depth = 0;
     bool quoted = false;
@@ -500,7 +499,7 @@ enum lm_status lm_options_group(const struct lm_module *m, const char *text,
     struct lm_conf *g = lm_conf_new(LM_CONF_GROUP, NULL, origin);
     enum lm_status s = g ? LM_OK : lm_fail_memory(e, sizeof *g, "options");
     for (const char *p = text; !s && p && *p; ) {
-        size_t n = part(p);
+        size_t n = lm_options_part(p);
         s = add_part(&f, g, p, n, origin);
         p += n + (p[n] == ',');
     }

@@ -38,6 +38,9 @@ enum lm_status lm_options_fill(const struct lm_module *m, const struct lm_conf *
                                const char *where, lm_resolve *resolve, void *ctx,
                                struct lm_options *out, struct lm_err *e);
 void lm_options_free(struct lm_options *o);
+/* Length of the first of "key=value,key=value": up to the next comma outside
+ * quotes and brackets.                                                       */
+size_t lm_options_part(const char *text);
 /* From "key=value,key=value" of a command line, as a group for lm_options_fill.
  * "text=a.txt" for TEXT, STRING and PATH needs no quotes.                   */
 enum lm_status lm_options_group(const struct lm_module *m, const char *text,

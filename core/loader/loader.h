@@ -19,8 +19,12 @@ struct lm_loaded {
 
 enum lm_status lm_loader_start(const char *plugin_path, struct lm_err *e);
 void lm_loader_stop(void);
-/* kind: directory-level name is "search", "pruner", ... */
+/* "search", "pruner", ...; the word in messages. */
 const char *lm_kind_name(enum lm_kind k);
+/* Metrics are written into lists: their names and ids are 1 to `most` letters,
+ * digits and _, their units at most 31 printable ASCII characters, no space.  */
+bool lm_word(const char *s, size_t most);
+bool lm_unit_sound(const char *s);
 /* Opens and checks plugin NAME of a kind.  at (may be NULL) is where the
  * name stands in a pipeline file.  Unknown names list the available ones.   */
 enum lm_status lm_loader_find(enum lm_kind kind, const char *name,

@@ -130,6 +130,21 @@ static enum lm_status check_texts(const struct lm_module *m, const char *name,
 
 /* ---- the table ----------------------------------------------------------------- */
 
+bool lm_word(const char *s, size_t most)
+{
+    size_t n = strlen(s);
+    return n && n <= most &&
+           strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == n;
+}
+
+bool lm_unit_sound(const char *s)
+{
+    size_t n = 0;
+    while (s[n] > ' ' && s[n] < 127)
+        n++;
+    return !s[n] && n < 32;
+}
+
 static enum lm_status check_metrics(const struct lm_evaluator *v, struct lm_err *e)
 {
     const size_t least = offsetof(struct lm_metric, maximise) + sizeof(bool);
@@ -145,10 +160,13 @@ static enum lm_status check_metrics(const struct lm_evaluator *v, struct lm_err 
         if (i == MAX_METRICS)
             return lm_fail(e, LM_EBUG, "broken plugin: more than %d metrics",
                            MAX_METRICS);
-        if (!sound_name(m->name) || m->reduce < LM_REDUCE_MEAN ||
+        if (!lm_word(m->name, 63) || m->reduce < LM_REDUCE_MEAN ||
             m->reduce > LM_REDUCE_MEDIAN || !m->unit || !m->help)
             return lm_fail(e, LM_EBUG, "broken plugin: metric %zu (%.40s) is incomplete",
                            i, m->name);
+        if (!lm_unit_sound(m->unit))
+            return lm_fail(e, LM_EBUG, "broken plugin: the unit of metric '%s' is not at "
+                           "most 31 printable characters without a space", m->name);
         for (size_t j = 0; j < i; j++)
             if (!strcmp(((const struct lm_metric *)(const void *)
                          ((const char *)v->metric + j * v->metric_size))->name, m->name))

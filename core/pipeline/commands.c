@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/process.h"
+#include "model/codec.h"
 #include "pipeline/session.h"
 
 enum { KEEP_OUT = 64 << 10, KEEP_ERR = 64 << 10 };      /* bytes in a log */
@@ -41,9 +42,10 @@ static enum lm_status open_format(struct lm_stage *s, const char *format, uint32
     if (st || (st = lm_stage_create(s, NULL, NULL, e)))
         return st;
     const struct lm_format *ops = s->plugin->ops;
-    if (!(ops->dtypes & LM_BIT(dtype)))
+    const struct lm_codec *c = lm_codec(dtype);
+    if (!c || !c->encode || !(ops->dtypes & LM_BIT(dtype)))
         return lm_fail(e, LM_ECONFIG, "format '%s' cannot write %s", format,
-                       lm_dtype_names[dtype - 1]);
+                       c ? c->name : "this number format");
     *limits = (struct lm_limits){ .struct_size = sizeof *limits };
     return ops->limits(s->self, NULL, dtype, limits, e);
 }
@@ -153,7 +155,7 @@ enum lm_status lm_commands_write(void *ctx, const struct lm_candidate *c,
     if (!st) {
         const struct lm_format *ops = stage.plugin->ops;
         int n = snprintf(out, size, "%s/%s%ld-%016" PRIx64 "-%s%s", folder, prefix,
-                         (long)getpid(), lm_plan_hash(c->plan), lm_dtype_names[dtype - 1],
+                         (long)getpid(), lm_plan_hash(c->plan), lm_codec(dtype)->name,
                          ops->suffix ? ops->suffix : "");
         st = n < 0 || (size_t)n >= size ? lm_fail(e, LM_EIO, "%s: path too long", folder)
             : write_model(b, c, &stage, dtype, out, e);

@@ -46,6 +46,7 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
     struct lm_cost cost = { .struct_size = sizeof cost };
     struct lm_plan *plan;
     double per_token, tokens = 0;
+    size_t programs = 0;
     char bytes[32], disk[32], time[32], cal[32];
     const struct lm_search *ops = p->search.plugin->ops;
     enum lm_status s = lm_plan_open(lm_model_arch(b->model), NULL, &plan, e);
@@ -63,6 +64,8 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
     for (size_t i = 0; i < b->n_judge; i++)
         if (b->judge[i].ops->needs & LM_NEEDS_RUN)
             tokens += 512.0 * (double)b->judge[i].n_items;
+        else if (b->judge[i].ops->needs & LM_NEEDS_COMMANDS)
+            programs++;
     size_t trials = 1 + ops->budget(p->search.self);
     /* a trial derives each matrix of the body once, until run.memory is full */
     double derived = fmin((double)p->options->memory,
@@ -88,6 +91,9 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
                lm_human_bytes(bytes, derived + 4.0 * (double)lm_model_arch(b->model)->vocab *
                               lm_model_arch(b->model)->hidden),
                lm_human_bytes(disk, stats));
+    if (programs)
+        lm_str_add(text, "  programs      %zu runs of yours, which take the time they take\n",
+                   programs * trials);
     return text->failed ? lm_fail_memory(e, text->n, "the estimate") : LM_OK;
 }
 

@@ -31,7 +31,7 @@ static const struct lm_opt run_schema[] = {
     LM_INT(struct lm_run_options, finalists, "4", 0, 64, NULL, LM_NO_HASH,
            "front members that `final` measures beside the dense and the exported models"),
     LM_FLAG(struct lm_run_options, verify, "true", LM_NO_HASH,
-            "read every exported file back and compare its shape"),
+            "read every exported file back and compare its number of layers"),
     LM_OPT_END
 };
 static const struct lm_opt model_schema[] = {

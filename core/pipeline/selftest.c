@@ -344,16 +344,14 @@ static enum lm_status check_here(struct lm_kit *k)
 }
 
 enum lm_status lm_selftest(const struct lm_loaded *plugin, const char *options,
-                           lm_selftest_note *note, void *ctx, struct lm_err *e)
+                           const char *folder, lm_selftest_note *note, void *ctx,
+                           struct lm_err *e)
 {
     const struct lm_kit_check *list[] = { common, checks_of(plugin->module.kind) };
-    char folder[] = "/tmp/lamina-selftest.XXXXXX";
-    struct lm_kit k = { .plugin = plugin, .options = options, .e = e };
+    struct lm_kit k = { .plugin = plugin, .options = options, .folder = folder, .e = e };
     struct surroundings before;
     look(&before);
     note(ctx, "its first instance", LM_KIT_SECONDS);
-    if (!(k.folder = mkdtemp(folder)))
-        return lm_fail(e, LM_EIO, "%s: cannot be made", folder);
     enum lm_status s = open_kit(&k);
     if (!s)
         s = check_here(&k);
@@ -365,6 +363,5 @@ enum lm_status lm_selftest(const struct lm_loaded *plugin, const char *options,
         }
     note(ctx, "its end", LM_KIT_SECONDS);
     close_kit(&k);
-    rmdir(folder);
     return s;
 }

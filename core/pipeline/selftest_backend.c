@@ -96,6 +96,8 @@ static enum lm_status check_linear(struct lm_kit *k)
                 k, "its `dtypes` declare number format %u, which there is not", d);
             break;
         }
+        if (!lm_codec(d)->encode)
+            continue;                   /* there is nothing to pack weights with */
         fill(&l, d);
         if ((s = compute(ops, self, &l, d, k->e)))
             s = lm_kit_failed(k, "a linear operator", s);

@@ -56,7 +56,8 @@ enum lm_status lm_kit_create(struct lm_kit *k, void **self);
 void lm_kit_destroy(struct lm_kit *k, void *self);
 /* create() alone, with its own status; for checks that fail memory. */
 enum lm_status lm_kit_try(struct lm_kit *k, void **self);
-/* Calls work(ctx) with each allocation failing in turn: LM_ENOMEM, no leak. */
+/* Calls work(ctx) with allocations failing in turn, each of the first sixteen,
+ * then ever fewer: LM_ENOMEM, no leak. */
 enum lm_status lm_kit_memory(struct lm_kit *k, enum lm_status (*work)(void *ctx),
                              void *ctx);
 

@@ -19,7 +19,7 @@ static bool given(const char *options, const char *name)
     for (const char *p = options; *p; p += p[0] == ',') {
         if (!strncmp(p, name, n) && p[n] == '=')
             return true;
-        p += strcspn(p, ",");
+        p += lm_options_part(p);
     }
     return false;
 }
@@ -77,7 +77,7 @@ static enum lm_status list_sets(struct lm_kit *k, const char *name, const char *
 {
     *n = 0;
     for (const char *p = k->options; *p; ) {
-        size_t len = strcspn(p, ",");
+        size_t len = lm_options_part(p);
         if (*n + 1 == MAX_SETS || len > 480)
             return lm_fail(k->e, LM_ECONFIG, "the options are too many or too long");
         snprintf(set[*n], sizeof set[0], "selftest.%.*s", (int)len, p);

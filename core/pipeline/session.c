@@ -29,6 +29,11 @@ struct lm_scores {
 struct repair { uint64_t key; struct lm_stage stage; };
 struct lm_repairs { struct repair at[MAX_REPAIRS]; size_t n; };
 
+static bool whole_model(uint32_t site)
+{
+    return site == LM_SITE_MODEL || site == LM_SITE_HIDDEN;
+}
+
 int64_t lm_site_count(const struct lm_arch *a, uint32_t site, int32_t layer)
 {
     const struct lm_layer_shape *l = &a->layer[layer < 0 ? 0 : layer];
@@ -134,7 +139,8 @@ static enum lm_status score_all(struct lm_session *s, struct lm_err *e)
     enum lm_status st = g.entry && g.err ? LM_OK : lm_fail_memory(e, most, "scores");
     lm_progress_begin("scoring");
     for (uint32_t site = 1; site < LM_N_SITE_KINDS; site++)
-        for (int32_t i = 0; !st && i < a->n_layer; i++)
+        for (int32_t i = whole_model(site) ? -1 : 0;
+             !st && i < (whole_model(site) ? 0 : a->n_layer); i++)
             if ((needs & LM_BIT(site)) && lm_site_count(a, site, i) > 0 &&
                 !(st = add_scores(s, site, i, &g.entry[g.n], e)))
                 g.n++;

@@ -122,7 +122,9 @@ static double file_overhead(const struct lm_model *m)
     const struct lm_vocabulary *v = lm_model_vocabulary(m);
     double bytes = 16384 + 16.0 * 128 * (lm_model_arch(m)->n_layer + 1);
     for (size_t i = 0; v && i < v->n_token; i++)
-        bytes += 8 + 4 + v->token[i].length;
+        bytes += 8 + 4 + 12 + v->token[i].length;   /* 12: scores, twice */
+    if (v && v->chat_template)
+        bytes += (double)strlen(v->chat_template);
     for (size_t i = 0; v && i < v->n_merge; i++)
         bytes += 8 + 1 + v->token[v->merge[i].left].length +
                  v->token[v->merge[i].right].length;

@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "pipeline/host.h"
 
-enum { MAX_CHILDREN = 32, MAX_OWN = 64 };
+enum { MAX_CHILDREN = 32, MAX_OWN = 64, MAX_ID = 31 };
 
 static bool listed(const char *key, const char *const *list)
 {
@@ -116,12 +116,10 @@ static enum lm_status check_texts(const struct lm_stage *s, const char *where,
 
 static bool sound(const struct lm_own_metric *m)
 {
-    size_t n = strnlen(m->name, sizeof m->name);
-    return n && n < sizeof m->name && memchr(m->unit, 0, sizeof m->unit) &&
+    return memchr(m->name, 0, sizeof m->name) && lm_word(m->name, sizeof m->name - 1) &&
+           memchr(m->unit, 0, sizeof m->unit) && lm_unit_sound(m->unit) &&
            memchr(m->help, 0, sizeof m->help) && m->reduce >= LM_REDUCE_MEAN &&
-           m->reduce <= LM_REDUCE_MEDIAN &&
-           !m->name[strspn(m->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-                                    "0123456789_")];
+           m->reduce <= LM_REDUCE_MEDIAN;
 }
 
 /* The table and the texts that it points to are one block. */
@@ -142,6 +140,10 @@ static enum lm_status own_metrics(struct lm_stage *s, struct lm_err *e)
         if (i == MAX_OWN || !sound(&m))
             return lm_fail(e, LM_EBUG, "evaluator '%s': its metric %zu is incomplete or one "
                            "too many", s->id, i);
+        for (size_t j = 0; j < i; j++)
+            if (!strcmp(t->text[j].name, m.name))
+                return lm_fail(e, LM_EBUG, "evaluator '%s': two metrics are called '%s'",
+                               s->id, m.name);
         t->text[i] = m;
         t->metric[i] = (struct lm_metric){ t->text[i].name, t->text[i].unit,
                                            t->text[i].help, m.reduce, m.noisy, m.maximise };
@@ -177,8 +179,9 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
     if (st)
         return st;
     const struct lm_conf *id = group ? lm_conf_get(group, "id") : NULL;
-    if (id && id->type != LM_CONF_STRING)
-        return lm_conf_fail(e, id, "%s: id: expected a string", where);
+    if (id && (id->type != LM_CONF_STRING || !lm_word(id->v.s, MAX_ID)))
+        return lm_conf_fail(e, id, "%s: id: expected a string of at most %d letters, digits "
+                            "and _", where, MAX_ID);
     s->id = lm_strdup(id ? id->v.s : name, "stage");
     if (!s->id)
         return lm_fail_memory(e, 64, "a name");
@@ -194,7 +197,10 @@ enum lm_status lm_stage_plugin(struct lm_stage *s, const struct lm_loaded *plugi
     *s = (struct lm_stage){ .kind = (enum lm_kind)plugin->module.kind, .plugin = plugin,
                             .at = group, .run = run };
     s->id = lm_strdup(plugin->module.name, "stage");
-    return s->id ? fill(s, group, NULL, where, e) : lm_fail_memory(e, 64, "a name");
+    if (!s->id)
+        return lm_fail_memory(e, 64, "a name");
+    enum lm_status st = fill(s, group, NULL, where, e);
+    return st ? st : own_metrics(s, e);
 }
 
 enum lm_status lm_stage_text(struct lm_stage *s, enum lm_kind kind, const char *text,

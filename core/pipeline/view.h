@@ -25,7 +25,7 @@ struct lm_study {
     struct lm_store *store;             /* borrowed */
     struct lm_arch arch;                /* shapes of the dense model */
     struct lm_layer_shape *shape;
-    struct { char name[96], unit[24]; bool objective, maximise; } metric[LM_MAX_METRICS];
+    struct { char name[96], unit[32]; bool objective, maximise; } metric[LM_MAX_METRICS];
     int      n_metric, n_search;        /* the first n_search are of `evaluate` */
     int      objective[LM_MAX_STAGES];
     size_t   n_objective;

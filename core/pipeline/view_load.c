@@ -145,7 +145,7 @@ static enum lm_status load_metrics(struct lm_study *s, const char *p, struct lm_
     for (int i = 0; i < s->n_metric; i++) {
         int objective, maximise;
         if (!next_line(&p, line, sizeof line) ||
-            sscanf(line, "%95s %23s %d %d", s->metric[i].name, s->metric[i].unit,
+            sscanf(line, "%95s %31s %d %d", s->metric[i].name, s->metric[i].unit,
                    &objective, &maximise) != 4 || objective >= LM_MAX_STAGES ||
             !lm_plan_names(s->metric[i].name) || !lm_plan_names(s->metric[i].unit))
             return damaged(e, "list of metrics");

@@ -268,7 +268,7 @@ enum lm_status lm_space_scores(struct lm_space *s, uint32_t site, int32_t layer,
 {
     if (!s->source)
         return lm_fail(e, LM_ECONFIG, "importance of every %s is needed, but the "
-                       "pipeline names no scorer; add score = \"wanda\"",
+                       "pipeline names no scorer; add score = ( { use = \"wanda\"; } );",
                        site_name[site < LM_N_SITE_KINDS ? site : 0]);
     return s->source(s->ctx, site, layer, score, n, e);
 }

@@ -18,9 +18,10 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
                                const char **path, struct lm_err *e)
 {
     struct lm_evaluation *v = s->evaluation;
-    if (!v->args.write)
-        return lm_fail(e, LM_EBUG, "an evaluator wants a candidate's file, which cannot "
-                       "be written here");
+    struct lm_err ignored = { 0 };
+    if (!v->args.write || !(s->needs & LM_NEEDS_COMMANDS) || !format)
+        return lm_fail(e, LM_EBUG, "an evaluator wants a candidate's file without declaring "
+                       "it, or in no format");
     if (!v->offer && !(v->offer = lm_alloc(MAX_OFFERS * sizeof *v->offer, "offers")))
         return lm_fail_memory(e, MAX_OFFERS * sizeof *v->offer, "a candidate's file");
     if (!dtype)
@@ -35,13 +36,15 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
                        MAX_OFFERS);
     struct lm_offer *o = &v->offer[v->n_offer];
     o->dtype = dtype;
+    o->path[0] = 0;
     snprintf(o->format, sizeof o->format, "%s", format);
     enum lm_status st = v->args.write(v->args.write_ctx, s->candidate, format, dtype,
                                       o->path, sizeof o->path, e);
     if (st == LM_OK) {
         v->n_offer++;
         *path = o->path;
-    }
+    } else if (o->path[0])              /* what was written of it */
+        lm_remove_tree(o->path, &ignored);
     return st;
 }
 

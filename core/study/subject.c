@@ -65,7 +65,7 @@ enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
 {
     enum lm_status st = needs_runner(s, e);
 
-    if (st == LM_OK && !s->evaluation->teacher)
+    if (st == LM_OK && (!s->evaluation->teacher || !(s->needs & LM_NEEDS_DENSE)))
         st = lm_fail(e, LM_EBUG, "an evaluator compares with the dense model without "
                      "declaring it");
     return st != LM_OK ? st
@@ -151,7 +151,7 @@ static enum lm_status run_once(struct lm_decoder *d, const struct lm_workload *w
 static enum lm_status check_workload(const struct lm_subject *s,
                                      const struct lm_workload *w, struct lm_err *e)
 {
-    if (!s->evaluation->args.engine || !s->candidate->net.n)
+    if (!s->evaluation->args.engine || !s->candidate->net.n || !(s->needs & LM_NEEDS_QUIET))
         return lm_fail(e, LM_EBUG, "an evaluator times candidates without declaring it");
     if ((w->phase != LM_PREFILL && w->phase != LM_DECODE) || w->tokens < 1
         || w->context < 0 || w->context > INT32_MAX - w->tokens || w->threads < 1)

@@ -197,6 +197,9 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
                          c->command.v[i]);
         at += n > 0 ? (size_t)n : 0;
     }
+    for (size_t i = 0; i < size && out[i]; i++)
+        if ((unsigned char)out[i] < ' ')
+            out[i] = ' ';               /* one line, whatever the arguments hold */
     if (at < size)
         snprintf(out + at, size - at, "; on %s in %s, at most %g s", c->format,
                  c->dtype ? dtypes[c->dtype] : "the dtype of the export", c->timeout);

@@ -119,7 +119,7 @@ static enum lm_status known_family(const struct hf_cx *c, enum hf_family *out, b
         f--;
     if (!f)
         return c->h->fail(c->e, LM_EINPUT, "%s: model_type '%s' is not supported, only "
-                          "llama, mistral, qwen2 and qwen3", c->path, type);
+                          "llama, mistral, qwen2, qwen3 and lamina", c->path, type);
     *out = (enum hf_family)(f - 1);
     const char *s = a ? c->h->json->string(c->h->json->at(a, 0)) : NULL;
     const char *class = *own ? "Lamina" : family[*out].class;
