@@ -13,9 +13,10 @@
  * processor time it may run.                                                */
 typedef void lm_selftest_note(void *ctx, const char *what, int seconds);
 
-/* folder: an empty one, for files.  options: "key=value,...", or "".  LM_OK: all checks hold.  LM_EFAILED: the
- * text says which rule is broken.  LM_EUNAVAILABLE: the plugin cannot be tested
- * here, the text says why.  LM_ECONFIG: the options are wrong.        [main] */
+/* folder: an empty one, for files.  options: "key=value,...", or "".  LM_OK: all
+ * checks hold.  LM_EFAILED: the text says which rule is broken.  LM_EUNAVAILABLE:
+ * the plugin cannot be tested here, the text says why.  LM_ECONFIG: the options
+ * are wrong.                                                          [main] */
 enum lm_status lm_selftest(const struct lm_loaded *plugin, const char *options,
                            const char *folder, lm_selftest_note *note, void *ctx,
                            struct lm_err *e);
