@@ -28,11 +28,16 @@ PREFILL, STEPS, RUNS = 512, 64, 2
 PROMPT, GREEDY = "The most important thing about", 32
 STRINGS = [
     "Hello, world!", " leading and trailing ", "tabs\tand\n\nnew\r\nlines   \n ",
-    "1234567890 3.14159 1,000,000 x2y34", "don't we'll I'M they'VE", "CamelCase_snake-kebab",
-    "na\u00efve caf\u00e9 e\u0301 \u00df", "\u4f60\u597d\u4e16\u754c \u3053\u3093\u306b\u3061\u306f",
-    "\u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0438\u0440 \u0661\u0662\u0663 \u00bd \u00b2",
-    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2026\u00a0\u3000x", "for(i=0;i<10;++i){a[i]*=2;}",
-    "<|im_start|>user\nHi<|im_end|>\n", "<|endoftext|><|im_start|>", "<|im_start", "a<|im_end|> b",
+    "1234567890 3.14159 1,000,000 x2y34", "don't we'll I'M they'VE",
+    "CamelCase_snake-kebab",
+    "na\u00efve caf\u00e9 e\u0301 \u00df",
+    "\u4f60\u597d\u4e16\u754c \u3053\u3093\u306b\u3061\u306f",
+    "\u041f\u0440\u0438\u0432\u0435\u0442 \u0645\u0438\u0440 \u0661\u0662\u0663 "
+    "\u00bd \u00b2",
+    "\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 \u2026\u00a0\u3000x",
+    "for(i=0;i<10;++i){a[i]*=2;}",
+    "<|im_start|>user\nHi<|im_end|>\n", "<|endoftext|><|im_start|>", "<|im_start",
+    "a<|im_end|> b",
 ]
 
 
@@ -66,7 +71,8 @@ class Transformers:
         self.model, loading = model[0].eval(), model[1]
         left = {k: sorted(v) for k, v in loading.items() if v}
         if left:
-            sys.exit(f"export_peer.py: transformers did not take the file as it is: {left}")
+            sys.exit("export_peer.py: transformers did not take the file as it is: "
+                     f"{left}")
 
     def shape(self):
         c = self.model.config
@@ -79,7 +85,8 @@ class Transformers:
     def loss(self, window):
         with self.torch.no_grad():
             hidden = self.model.model(self.torch.tensor([window])).last_hidden_state[0]
-            return sum(rows_loss(self.model.lm_head(hidden[at:at + STEP]).numpy(), window, at)
+            return sum(rows_loss(self.model.lm_head(hidden[at:at + STEP]).numpy(),
+                                 window, at)
                        for at in range(0, len(window), STEP))
 
 
@@ -97,7 +104,8 @@ class Transformers:
                           logits_to_keep=1).past_key_values
             middle = time.monotonic()
             for i in range(STEPS):
-                model(torch.tensor([[ids[PREFILL + i]]]), past_key_values=cache, use_cache=True)
+                model(torch.tensor([[ids[PREFILL + i]]]), past_key_values=cache,
+                      use_cache=True)
             return middle - start, time.monotonic() - middle
 
 
@@ -113,7 +121,8 @@ class LlamaCpp:
         if not self.model:
             sys.exit(f"export_peer.py: llama.cpp does not load {path}")
         params = llama_cpp.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = max(n_ctx, PREFILL + STEPS), STEP, STEP
+        params.n_ctx, params.n_batch, params.n_ubatch = (
+            max(n_ctx, PREFILL + STEPS), STEP, STEP)
         params.n_threads = params.n_threads_batch = THREADS
         params.type_k = params.type_v = 0                   # the cache in F32
         params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -130,13 +139,16 @@ class LlamaCpp:
         def layers(key):
             v = fields[f"{arch}.{key}"].contents()
             return " ".join(map(str, v)) if isinstance(v, list) else str(v)
-        return (f"{arch}; {layers('block_count')} layers; ffn {layers('feed_forward_length')}; "
-                f"kv {layers('attention.head_count_kv')}; heads {layers('attention.head_count')}")
+        return (f"{arch}; {layers('block_count')} layers; "
+                f"ffn {layers('feed_forward_length')}; "
+                f"kv {layers('attention.head_count_kv')}; "
+                f"heads {layers('attention.head_count')}")
 
     def ids(self, text, special):
         data = text.encode()
         out = (ctypes.c_int32 * (len(data) + 8))()
-        n = self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), False, special)
+        n = self.lib.llama_tokenize(self.vocab, data, len(data), out, len(out), False,
+                                    special)
         return list(out[:n])
 
     def feed(self, tokens, position, all_logits):
@@ -186,8 +198,10 @@ def differences(peer, lamina, model, text):
     cases = [(s, special) for s in STRINGS for special in (False, True)]
     bad = []
     for s, special in cases + [(text, False)]:
-        command = [lamina, "tokenize", model] + ["--special"] * special + ["--json", "--", s]
-        ours = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        command = ([lamina, "tokenize", model] + ["--special"] * special
+                   + ["--json", "--", s])
+        ours = json.loads(
+            subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
         theirs = peer.ids(s, special)
         if ours != theirs:
             bad.append(f"{s[:40]!r} special={special}: {ours[:12]} {theirs[:12]}")

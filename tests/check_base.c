@@ -222,9 +222,11 @@ START_TEST(str_tame)
 {
     static const struct { const char *from, *to; } t[] = {
         { "plain, \n\ttext", "plain, \n\ttext" }, { "", "" },
-        { "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80", "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
+        { "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80",
+          "\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80" },
         { "\x1b[31mred\x1b]0;t\x07", "?[31mred?]0;t?" }, { "a\rb\x7f\x08", "a?b??" },
-        { "\xc2\x9b" "31m", "??31m" }, { "\xc2\xa0", "\xc2\xa0" }, { "\x9b" "31m", "?31m" },
+        { "\xc2\x9b" "31m", "??31m" }, { "\xc2\xa0", "\xc2\xa0" },
+        { "\x9b" "31m", "?31m" },
         { "\xe2\x82", "??" }, { "\xff\xc3", "??" }, { "\xe2\x1b[m", "??[m" },
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {

@@ -207,7 +207,8 @@ static void check_repaired(const struct lm_mat *got, uint32_t role, uint32_t sit
         d += 0.01 * h[i * k + i] / (double)k;
     for (int64_t i = 0; i < TOY_HIDDEN; i++)
         for (int64_t j = 0; j < m; j++) {
-            double left = d * got->w[i * m + j], right = d * w[i * k + column[j]], size = 0;
+            double left = d * got->w[i * m + j], right = d * w[i * k + column[j]];
+            double size = 0;
 
             for (int64_t c = 0; c < m; c++)
                 left += got->w[i * m + c] * h[column[c] * k + column[j]];

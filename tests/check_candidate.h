@@ -31,8 +31,8 @@ static const struct toy plain = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GR
                                   .n_ff = FF, .zero = 3 };
 
 /* The score of a channel belongs to it, wherever it stands. */
-static inline enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double **score,
-                           int64_t *n, struct lm_err *err)
+static inline enum lm_status give(void *ctx, uint32_t site, int32_t layer,
+                                  const double **score, int64_t *n, struct lm_err *err)
 {
     static double s[LAYERS][2][FF];
     int kind = site == LM_SITE_KV_GROUP;

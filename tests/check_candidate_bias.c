@@ -105,7 +105,8 @@ END_TEST
 /* With all of a model's biases counted as they are exported. */
 START_TEST(costs_count_dense_biases)
 {
-    const int64_t all = (HEADS + 2 * GROUPS) * TOY_HEAD + TOY_HIDDEN + 2 * FF + TOY_HIDDEN;
+    const int64_t all = (HEADS + 2 * GROUPS) * TOY_HEAD + TOY_HIDDEN + 2 * FF
+                        + TOY_HIDDEN;
     struct toy biased = plain;
     struct lm_cost cost = { .struct_size = sizeof cost }, bare = cost;
     struct lm_candidate c;

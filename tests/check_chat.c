@@ -81,8 +81,9 @@ START_TEST(unknown_templates)
 {
     struct lm_chat c;
     ck_assert_int_eq(open_chat("{{ '<start_of_turn>' + role }}", false, &c), LM_EINPUT);
-    ck_assert_str_eq(err.text, "the chat template is of no family that is known, only ChatML "
-                     "(SmolLM2, Qwen2, Qwen3), Llama 2, Llama 3 and Mistral ([INST])");
+    ck_assert_str_eq(err.text, "the chat template is of no family that is known, only "
+                     "ChatML (SmolLM2, Qwen2, Qwen3), Llama 2, Llama 3 and Mistral "
+                     "([INST])");
     ck_assert_int_eq(open_chat(NULL, false, &c), LM_EINPUT);
     ck_assert_str_eq(err.text, "the model has no chat template");
     ck_assert_int_eq(lm_chat_open(NULL, &arch, &c, &err), LM_EINPUT);
@@ -90,27 +91,30 @@ START_TEST(unknown_templates)
 }
 END_TEST
 
-/* ---- JSON ---------------------------------------------------------------------------- */
+/* ---- JSON -------------------------------------------------------------------------- */
 
-static const struct { int template; const char *json, *want; enum lm_status s; } lines[] = {
+static const struct {
+    int template; const char *json, *want; enum lm_status s;
+} lines[] = {
     { CHATML, "{\"messages\": [{\"role\": \"user\", \"content\": \"2+2?\"}, "
       "{\"role\": \"assistant\", \"content\": \"4\"}]}", NULL, LM_OK },
     { CHATML, "{\"instruction\": \"2+2?\", \"output\": \"4\"}", NULL, LM_OK },
-    { CHATML, "{\"instruction\": \"2+2?\", \"input\": \"\", \"output\": \"4\"}", NULL, LM_OK },
+    { CHATML, "{\"instruction\": \"2+2?\", \"input\": \"\", \"output\": \"4\"}", NULL,
+      LM_OK },
     { LLAMA2, "{\"instruction\": \"add\", \"input\": \"2+2\", \"output\": \"4\"}",
       "<s>[INST] add\n\n2+2 [/INST] 4 </s>", LM_OK },
-    { CHATML, "{\"prompt\": \"x\"}", "t:7: there are neither 'messages' nor 'instruction' and "
-      "'output'", LM_EINPUT },
-    { CHATML, "{\"messages\": []}", "t:7: 'messages' must be a list of 1 to 4096 messages",
+    { CHATML, "{\"prompt\": \"x\"}", "t:7: there are neither 'messages' nor "
+      "'instruction' and 'output'", LM_EINPUT },
+    { CHATML, "{\"messages\": []}", "t:7: 'messages' must be a list of 1 to 4096 "
+      "messages", LM_EINPUT },
+    { CHATML, "{\"messages\": [{\"role\": \"user\"}]}", "t:7: message 1 has no 'role' or "
+      "no 'content' that is text", LM_EINPUT },
+    { CHATML, "{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", "t:7: message "
+      "1 has the role 'tool'; user and assistant are supported, and system for the first",
       LM_EINPUT },
-    { CHATML, "{\"messages\": [{\"role\": \"user\"}]}", "t:7: message 1 has no 'role' or no "
-      "'content' that is text", LM_EINPUT },
-    { CHATML, "{\"messages\": [{\"role\": \"tool\", \"content\": \"\"}]}", "t:7: message 1 has "
-      "the role 'tool'; user and assistant are supported, and system for the first",
-      LM_EINPUT },
-    { LLAMA2, "{\"messages\": [{\"role\": \"assistant\", \"content\": \"\"}]}", "t:7: message "
-      "1 is of the assistant, but this chat template wants user and assistant in turns",
-      LM_EINPUT },
+    { LLAMA2, "{\"messages\": [{\"role\": \"assistant\", \"content\": \"\"}]}", "t:7: "
+      "message 1 is of the assistant, but this chat template wants user and assistant in "
+      "turns", LM_EINPUT },
     { CHATML, "[1]", "t:7: expected a JSON object", LM_EINPUT },
     { CHATML, "{", "t:7: line 1: string or '}' expected near end of file", LM_EINPUT },
 };
@@ -121,8 +125,8 @@ START_TEST(conversations_in_json)
     struct lm_str out = { 0 };
     const char *want = lines[_i].want ? lines[_i].want : written[CHATML][3];
     ck_assert_ok(open_chat(written[lines[_i].template][0], false, &c), err);
-    enum lm_status s = lm_chat_json(&c, lines[_i].json, strlen(lines[_i].json), "t:7", &out,
-                                    &err);
+    enum lm_status s = lm_chat_json(&c, lines[_i].json, strlen(lines[_i].json), "t:7",
+                                    &out, &err);
     ck_assert_str_eq(s ? err.text : out.s, want);
     ck_assert_int_eq(s, lines[_i].s);
     lm_str_free(&out);
@@ -147,7 +151,7 @@ START_TEST(every_allocation_may_fail)
 }
 END_TEST
 
-/* ---- normal form C ------------------------------------------------------------------- */
+/* ---- normal form C ----------------------------------------------------------------- */
 
 /* From the standard's own examples and its charts; where two texts stand, the
  * second is the form of the first.                                            */

@@ -72,7 +72,7 @@ START_TEST(every_file_operation_may_fail)
         ck_assert_msg(s == LM_OK || (fired && (s == LM_EIO || s == LM_EINPUT)),
                       "operation %d: %s %s", (int)k, lm_status_name(s), err.text);
         uint64_t h = hash_of(c.out);
-        bool swapped = lm_file_exists(in_scratch(target[_i].old));     /* and still there */
+        bool swapped = lm_file_exists(in_scratch(target[_i].old));  /* and still there */
         ck_assert_msg(h == (s && !swapped ? was : is), "operation %d: %s", (int)k,
                       err.text);
         ck_assert(!lm_file_exists(in_scratch(target[_i].partial)));

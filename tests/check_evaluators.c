@@ -146,12 +146,12 @@ static const struct {
 } protocols[] = {
     { "10", "window", "no", "all", "0", "window 10, stride 10, no BOS, all positions, "
       "10 windows of valid (90 predictions), f32" },
-    { "10", "window", "yes", "all", "4", "window 10, stride 10, BOS first, all positions, "
-      "4 windows of valid (36 predictions), f32" },
+    { "10", "window", "yes", "all", "4", "window 10, stride 10, BOS first, all "
+      "positions, 4 windows of valid (36 predictions), f32" },
     { "16", "5", "no", "all", "0", "window 16, stride 5, no BOS, all positions, "
       "18 windows of valid (100 predictions), f32" },
-    { "16", "window", "no", "second_half", "0", "window 16, stride 16, no BOS, second half of "
-      "positions, 6 windows of valid (42 predictions), f32" },
+    { "16", "window", "no", "second_half", "0", "window 16, stride 16, no BOS, second "
+      "half of positions, 6 windows of valid (42 predictions), f32" },
     { "16", "12", "no", "second_half", "2", "window 16, stride 12, no BOS, second half "
       "of positions, 2 windows of valid (14 predictions), f32" },
     { "16", "3", "yes", "second_half", "0", "window 16, stride 3, BOS first, second "

@@ -567,7 +567,9 @@ static void teardown(void)
 
 int main(void)
 {
-    Suite *s[3] = { suite_create("formats"), formats_bad_suite(), formats_uneven_suite() };
+    Suite *s[3] = {
+        suite_create("formats"), formats_bad_suite(), formats_uneven_suite()
+    };
     TCase *t = tcase_create("round trips");
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_set_timeout(t, 60);

@@ -80,8 +80,9 @@ static inline enum lm_status formats_read(const char *format, const char *path,
 
 /* with a config struct of the plugin's options, or NULL */
 static inline enum lm_status formats_write_with(const char *format, const void *config,
-                                                const struct lm_model *m, const char *path,
-                                                uint32_t dtype, struct lm_err *e)
+                                                const struct lm_model *m,
+                                                const char *path, uint32_t dtype,
+                                                struct lm_err *e)
 {
     const struct lm_module *p = plug_open("formats", format);
     struct lm_args args = { .struct_size = sizeof args, .host = formats_host(),
@@ -127,7 +128,7 @@ static inline void toy_vocabulary(struct lm_builder *b)
 struct toy { int32_t n_layer, hidden, head_dim, vocab; const struct lm_layer_shape *layer;
              uint64_t biases;       /* LM_BIT(role) */ int32_t rope; bool words; };
 static const struct lm_vocabulary *toy_words;   /* in place of toy_vocabulary() */
-static uint32_t toy_eos_more;           /* how many of the ids 2 to 4 end a text as well */
+static uint32_t toy_eos_more;       /* how many of the ids 2 to 4 end a text as well */
 static int32_t toy_window;
 static const char *toy_generation;
 

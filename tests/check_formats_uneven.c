@@ -323,7 +323,8 @@ static void patch(const char *original, const char *from, const char *to)
 }
 
 static const struct { const char *from, *to, *message; } damage[] = {
-    { "\"1\": {\"skip\": [\"mlp\"]}", "\"5\": {\"skip\": [\"mlp\"]}", "there is no layer '5'" },
+    { "\"1\": {\"skip\": [\"mlp\"]}", "\"5\": {\"skip\": [\"mlp\"]}",
+      "there is no layer '5'" },
     { "\"1\": {\"skip\"", "\"x\": {\"skip\"", "there is no layer 'x'" },
     { "\"1\": {\"skip\"", "\"-1\": {\"skip\"", "there is no layer '-1'" },
     { "{\"skip\": [\"mlp\"]}", "7", "'1': must be an object" },

@@ -50,7 +50,8 @@ static enum lm_status small_conf(struct lm_conf **conf, struct lm_err *e)
         "evaluate = ( { use = \"kl\"; text = \"%s\"; window = 16; windows = 2; },\n"
         "             { use = \"size\"; } );\n"
         "final = ( { use = \"command\"; metrics = [ \"x\" ];\n"
-        "  command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; } );\n"
+        "  command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; }"
+        " );\n"
         "objectives = ( { metric = \"kl.nats\"; }, { metric = \"size.bytes\"; } );\n"
         "search: { use = \"chain\"; stages = ( { use = \"random\"; budget = 3; },\n"
         "          { use = \"nsga2\"; population = 4; budget = 6; } ); };\n"
@@ -108,8 +109,8 @@ static void check_whole(const char *what, int64_t k)
     size_t i = 0;
     while (now[i] && now[i] == quiet_report[i])
         i++;
-    ck_assert_msg(!strcmp(now, quiet_report), "%s %lld: other trials: %.99s, not %.99s", what,
-                  (long long)k, now + i, quiet_report + i);
+    ck_assert_msg(!strcmp(now, quiet_report), "%s %lld: other trials: %.99s, not %.99s",
+                  what, (long long)k, now + i, quiet_report + i);
     free(now);
 }
 

@@ -295,7 +295,8 @@ START_TEST(completed)
         struct lm_err e = { 0 };
         ck_assert_ok(lm_options_fill(&module, group, "x", NULL, NULL, &a, &e), e);
         for (int twice = 0; twice < 2; twice++)
-            ck_assert_ok(lm_options_complete(&module, true, (struct lm_conf *)group, &e), e);
+            ck_assert_ok(lm_options_complete(&module, true, (struct lm_conf *)group, &e),
+                         e);
         ck_assert_ptr_nonnull(lm_conf_get(group, "layers"));
         ck_assert_str_eq(lm_conf_get(group, "layers")->origin, "default");
         ck_assert(!lm_conf_get(group, "label") == (i == 2));
@@ -491,8 +492,9 @@ END_TEST
 
 int main(void)
 {
-    const TTest *const test[] = { defaults, given, mistakes, tuned, hashes, completed, plugins,
-                                  command_line, help, lints, wider_options, no_memory };
+    const TTest *const test[] = { defaults, given, mistakes, tuned, hashes, completed,
+                                  plugins, command_line, help, lints, wider_options,
+                                  no_memory };
     Suite *s = suite_create("opt");
     TCase *t = tcase_create("opt");
     tcase_set_timeout(t, 60);

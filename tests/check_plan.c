@@ -313,8 +313,8 @@ START_TEST(a_large_plan_stays_small)
     for (int32_t i = 0; i < 30; i++)
         for (int32_t c = 0; c < 1536; c++)
             if (lm_rng_below(&r, 2))
-                ck_assert_ok(lm_plan_drop(p, (struct lm_site){ LM_SITE_FFN_CHANNEL, i, c },
-                                          &e), e);
+                ck_assert_ok(lm_plan_drop(
+                    p, (struct lm_site){ LM_SITE_FFN_CHANNEL, i, c }, &e), e);
     ck_assert_ok(lm_plan_canonical(p, &e), e);
     t = text_of(p);
     ck_assert_uint_lt(strlen(t), 12500);

@@ -87,7 +87,8 @@ static const struct lm_arch *dense_arch(const struct lm_study *s)
     return &arch;
 }
 
-static const char two_exports[] = "[{\"file\":\"best-f16.gguf\",\"trial\":2,\"format\":\"gguf\","
+static const char two_exports[] =
+    "[{\"file\":\"best-f16.gguf\",\"trial\":2,\"format\":\"gguf\","
     "\"plan\":{\"bytes\":2.5e8,\"parameters\":1000,\"latency.decode_ms\":12.5},"
     "\"written\":{\"bytes\":260000000,\"parameters\":1000,\"latency.decode_ms\":13.25}},"
     "{\"file\":\"<b>\",\"trial\":3,\"plan\":{\"bytes\":7},\"written\":null}]";
@@ -183,9 +184,11 @@ START_TEST(exports_are_told)
     static const char *const name[] = { "table", "json", "html" };
     static const char *const want[][2] = {
         { "  best-f16.gguf (trial 2): bytes 250.0 MB -> 260.0 MB, parameters 1.000 k -> "
-          "1.000 k, latency.decode_ms 12.5 -> 13.25\n", "<b> (trial 3): bytes 7 B -> -\n" },
+          "1.000 k, latency.decode_ms 12.5 -> 13.25\n",
+          "<b> (trial 3): bytes 7 B -> -\n" },
         { "\"written\":{\"bytes\":260000000,", "\"file\":\"<b>\"" },
-        { "<td>latency.decode_ms</td><td>12.5</td><td>13.25</td>", "<th>&#60;b&#62;</th>" } };
+        { "<td>latency.decode_ms</td><td>12.5</td><td>13.25</td>",
+          "<th>&#60;b&#62;</th>" } };
     struct lm_study s = { TRIALS, 10, false };
     const struct lm_module *m = plug_open("reporters", name[_i]);
     struct lm_err e = { 0 };

@@ -208,7 +208,8 @@ START_TEST(surgeon_removes_the_cheapest_first)
         ck_assert_msg(fabs(group[i] - want) < 1e-6 * want, "group %d: %g, not %g", i,
                       group[i], want);
     }
-    ck_assert_int_eq(ops->score(g.self, LM_SITE_FFN_CHANNEL, 1, got, FF + 1, &e), LM_EBUG);
+    ck_assert_int_eq(ops->score(g.self, LM_SITE_FFN_CHANNEL, 1, got, FF + 1, &e),
+                     LM_EBUG);
     inst_close(&g);
 }
 END_TEST

@@ -76,7 +76,8 @@ START_TEST(logits)
         for (size_t k = 0; k < 8; k++) {
             int32_t v = id_at(lm_json_api.get(at, "top_ids"), k);
             ck_assert_double_eq_tol(
-                logit[v], number(lm_json_api.at(lm_json_api.get(at, "top_logits"), k)), 2e-3);
+                logit[v], number(lm_json_api.at(lm_json_api.get(at, "top_logits"), k)),
+                2e-3);
         }
     }
     lm_decoder_close(d);
@@ -109,8 +110,8 @@ static double perplexity(const int32_t *ids, int window, int n, bool half)
     float *nll = lm_alloc_array((size_t)window, sizeof *nll, "test");
     ck_assert_ok(lm_runner_open(bench.engine, &r, &err), err);
     for (int w = 0; w < n; w++) {
-        ck_assert_ok(lm_runner_losses(r, &net, ids + w * window, (size_t)window, nll, &err),
-                     err);
+        ck_assert_ok(lm_runner_losses(r, &net, ids + w * window, (size_t)window, nll,
+                                      &err), err);
         for (int t = half ? window / 2 : 0; t + 1 < window; t++, count++)
             sum += nll[t];
     }
@@ -159,8 +160,8 @@ int main(void)
         const char *tap = getenv("CK_TAP_LOG_FILE_NAME");
         FILE *f = tap ? fopen(tap, "w") : stdout;
         if (f)
-            fputs("1..0 # SKIP SmolLM2 is not in the cache (scripts/quickstart fetches it)\n",
-                  f);
+            fputs("1..0 # SKIP SmolLM2 is not in the cache (scripts/quickstart fetches "
+                  "it)\n", f);
         return 0;
     }
     tcase_set_timeout(t, 300);

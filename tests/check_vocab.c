@@ -8,9 +8,9 @@
  * second with the merges that transformers makes of its scores) and scores.gguf
  * (the same with its scores).  The ids in cases.json are those of tokenizers on the
  * files as they are (of sentencepiece for "a<0x0A>b" with unigram, where tokenizers
- * takes a byte's name for the byte), and of llama_cpp 0.3.36 for scores.gguf; texts hold runs of
- * spaces, line breaks, contractions, digits, CJK, emoji, decomposed letters, special
- * tokens, long s, controls and random characters.                             */
+ * takes a byte's name for the byte), and of llama_cpp 0.3.36 for scores.gguf; texts
+ * hold runs of spaces, line breaks, contractions, digits, CJK, emoji, decomposed letters,
+ * special tokens, long s, controls and random characters.                     */
 #include <math.h>
 
 #include "check_formats.h"
@@ -294,8 +294,8 @@ static const struct damage json_damage[] = {
     { "chars", "\"pre_tokenizer\": null", "\"pre_tokenizer\": {\"type\": \"Whitespace\"}",
       "tokenizer.json: pre_tokenizer 'Whitespace' is not supported" },
     { "chars", "\"type\": \"Replace\"", "\"type\": \"NFC\"",
-      "tokenizer.json: tokenizer 'BPE without ByteLevel and without U+2581 for spaces' is "
-      "not supported" },
+      "tokenizer.json: tokenizer 'BPE without ByteLevel and without U+2581 for spaces' "
+      "is not supported" },
     { "chars", "\"type\": \"ByteFallback\"", "\"type\": \"CTC\"",
       "tokenizer.json: decoder 'CTC' is not supported" },
     { "chars", "\"<0x00>\": 3", "\"<0x00>\": 700",
@@ -323,8 +323,8 @@ static const struct damage json_damage[] = {
     { "unigram", "[\"<unk>\", 0.0]", "[\"<unk>\", 1e999]",
       "tokenizer.json: line 8: real number overflow near '1e999'" },
     { "unigram", "[\"<unk>\", 0.0]", "[\"<unk>\", \"no\"]",
-      "tokenizer.json: token 0 is no pair of a text and a score, or beyond the model's 512 "
-      "embeddings" },
+      "tokenizer.json: token 0 is no pair of a text and a score, or beyond the model's "
+      "512 embeddings" },
     { "unigram", "[\"<unk>\", 0.0]", "[\"\", 0.0]",
       "tokenizer.json: token '' has id 0; the model has 512 embeddings" },
     { "unigram", "[\"<0x00>\", 0.0]", "[\"<0x01>\", 0.0]",
@@ -336,11 +336,12 @@ static const struct damage json_damage[] = {
     { "llama3", "\"behavior\": \"Isolated\"", "\"behavior\": \"Removed\"",
       "tokenizer.json: pre_tokenizer Split with behavior 'Removed' is not supported" },
     { "llama3", "\\\\p{N}{1,3}", "\\\\p{N}{1,4}",
-      "tokenizer.json: pre_tokenizer Split with the pattern '(?i:'s|'t|'re|'ve|'m|'ll|'d)|"
-      "[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,4}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|"
-      "\\s+(?!\\S)|\\s+' is not supported" },
+      "tokenizer.json: pre_tokenizer Split with the pattern '(?i:'s|'t|'re|'ve|'m|'ll|"
+      "'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,4}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|"
+      "\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+' is not supported" },
     { "llama3", "\"use_regex\": false", "\"use_regex\": true",
-      "tokenizer.json: pre_tokenizer sequence with Split and 'ByteLevel' is not supported" },
+      "tokenizer.json: pre_tokenizer sequence with Split and 'ByteLevel' is not "
+      "supported" },
 };
 
 static char *replaced(const char *text, const char *from, const char *to)
@@ -450,7 +451,7 @@ START_TEST(damaged_vocabulary)
 }
 END_TEST
 
-/* ---- damaged GGUF vocabularies ------------------------------------------------------ */
+/* ---- damaged GGUF vocabularies ----------------------------------------------------- */
 
 /* n bytes behind a key, after skip more.  An array has 16 bytes before its first
  * element; the fourth token, "<0x00>", begins 60 behind the key.              */
@@ -460,10 +461,10 @@ static const struct { const char *key; size_t skip; const char *to; size_t n;
       "the score of token 0 is no finite number" },
     { "tokenizer.ggml.scores", 20, "\0\0\x80\xff", 4,
       "the score of token 1 is no finite number" },
-    { "tokenizer.ggml.scores", 4, "\5", 1, "tokenizer.ggml.scores is missing or has not one "
-      "number for each token" },
-    { "tokenizer.ggml.score", 0, "x", 1, "tokenizer.ggml.scores is missing or has not one "
-      "number for each token" },
+    { "tokenizer.ggml.scores", 4, "\5", 1, "tokenizer.ggml.scores is missing or has not "
+      "one number for each token" },
+    { "tokenizer.ggml.score", 0, "x", 1, "tokenizer.ggml.scores is missing or has not "
+      "one number for each token" },
     { "tokenizer.ggml.scores", 15, "\x7f", 1, "key 'tokenizer.ggml.scores' has "
       "9151314442816848372 elements, more than the file has room for" },
     { "tokenizer.ggml.token_type", 16, "\x09", 1,
@@ -471,8 +472,8 @@ static const struct { const char *key; size_t skip; const char *to; size_t n;
     { "tokenizer.ggml.token_typ", 0, "x", 1, NULL },        /* all are normal then */
     { "tokenizer.ggml.tokens", 64, "1", 1, "token 4 is there twice" },
     { "tokenizer.ggml.tokens", 60, "\xff", 1, "token 3 is damaged" },
-    { "tokenizer.ggml.token", 0, "x", 1, "tokenizer.ggml.tokens is missing or longer than "
-      "the 1048576 embeddings" },
+    { "tokenizer.ggml.token", 0, "x", 1, "tokenizer.ggml.tokens is missing or longer "
+      "than the 1048576 embeddings" },
     { "tokenizer.ggml.unknown_token_id", 4, "\xff\xff\xff\xff", 4,
       "tokenizer.ggml.unknown_token_id is not one of the 500 tokens" },
     { "tokenizer.ggml.model", 12, "bert!", 5,
@@ -519,8 +520,8 @@ START_TEST(byte_token_without_byte)
     struct lm_tokenizer *t;
     ck_assert_ok(read_patched(&w, "tokenizer.ggml.tokens", 63, "Z", 1), err);
     enum lm_status s = lm_tokenizer_open(&w.vocab.vocabulary, &t, &err);
-    expect_message(s, "", "token 3 of the tokenizer stands for a byte, but its text is not "
-                   "like <0x0A>");
+    expect_message(s, "", "token 3 of the tokenizer stands for a byte, but its text is "
+                   "not like <0x0A>");
     words_close(&w);
 }
 END_TEST
@@ -546,10 +547,11 @@ static size_t llama_cpp_cases(const struct lm_vocabulary *v, const char *name)
         size_t size = end ? (size_t)(end - text) : strlen(text);
         ck_assert_ok(lm_tokenize(t, text, size, false, &ids, &n, &err), err);
         for (size_t i = 0; i < n; i++)
-            ck_assert_msg(strtol(want, &want, 10) == ids[i], "%s, text %zu, id %zu: %d", name,
-                          n_cases, i, (int)ids[i]);
+            ck_assert_msg(strtol(want, &want, 10) == ids[i], "%s, text %zu, id %zu: %d",
+                          name, n_cases, i, (int)ids[i]);
         want += strspn(want, " ");
-        ck_assert_msg(*want == '\n' || !*want, "%s: text %zu has more ids", name, n_cases);
+        ck_assert_msg(*want == '\n' || !*want, "%s: text %zu has more ids", name,
+                      n_cases);
         want += *want == '\n';
         lm_release(ids);
         text = end ? end + strlen(bar) : NULL;
@@ -584,8 +586,8 @@ START_TEST(cases_of_gpt2_json)
     size_t n, size = 0;
     struct lm_model *m;
     make_folder(50257, source_path("tests/vocab/chars.json"));
-    ck_assert_ok(lm_read_file(data_path("models/vocab/gpt2_vocab.json"), 8 << 20, &vocab, &n,
-                              &err), err);
+    ck_assert_ok(lm_read_file(data_path("models/vocab/gpt2_vocab.json"), 8 << 20, &vocab,
+                              &n, &err), err);
     ck_assert_ok(lm_read_file(data_path("models/vocab/gpt2_merges.txt"), 8 << 20, &merges,
                               &n, &err), err);
     char *out = malloc(strlen(vocab) + 3 * strlen(merges) + 1000);
@@ -608,7 +610,8 @@ START_TEST(cases_of_gpt2_json)
     lm_release(vocab);
     lm_release(merges);
     ck_assert_ok(formats_read("hf", hf, &m, &err), err);
-    ck_assert_uint_eq(llama_cpp_cases(lm_model_vocabulary(m), "ggml-vocab-gpt-2.gguf"), 47);
+    ck_assert_uint_eq(llama_cpp_cases(lm_model_vocabulary(m), "ggml-vocab-gpt-2.gguf"),
+                      47);
     lm_model_free(m);
 }
 END_TEST
@@ -623,7 +626,8 @@ START_TEST(stories260k)
     char *text;
     ck_assert_ok(formats_read("hf", data_path("models/stories260k-hf"), &m, &err), err);
     ck_assert(lm_model_arch(m)->add_bos && lm_model_arch(m)->bos == 1);
-    struct lm_json *ref = load_json(data_path("models/stories260k-hf/reference_numpy.json"));
+    struct lm_json *ref = load_json(
+        data_path("models/stories260k-hf/reference_numpy.json"));
     const struct lm_json *list = J->get(ref, "greedy_ids");
     n = J->size(list);
     ck_assert(n > 100 && n < 512);
@@ -654,13 +658,14 @@ static void add_outside(TCase *t)
         if (data_path(path))
             tcase_add_loop_test(t, cases_of_llama_cpp, i, i + 1);
         else
-            fprintf(stderr, "skipped: cases_of_llama_cpp with %s (LAMINA_DATA has no such "
-                    "vocabulary)\n", vocabularies[i]);
+            fprintf(stderr, "skipped: cases_of_llama_cpp with %s (LAMINA_DATA has no "
+                    "such vocabulary)\n", vocabularies[i]);
     }
     if (data_path("models/vocab/gpt2_vocab.json"))
         tcase_add_test(t, cases_of_gpt2_json);
     else
-        fputs("skipped: cases_of_gpt2_json (LAMINA_DATA has no such vocabulary)\n", stderr);
+        fputs("skipped: cases_of_gpt2_json (LAMINA_DATA has no such vocabulary)\n",
+              stderr);
     if (data_path("models/stories260k-hf/tokenizer.json"))
         tcase_add_test(t, stories260k);
     else

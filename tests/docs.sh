@@ -52,7 +52,10 @@ roff()              # roff COMMAND...: says nothing about any page
 }
 quiet_groff() { groff -man -ww -Tascii -z "$1"; }
 quiet_mandoc() { mandoc -T lint -W warning "$1" | grep -v 'missing date'; }
-quiet_man() { LC_ALL=C.UTF-8 man --warnings=w -E UTF-8 -l -Tutf8 -Z "$1" 2>&1 >/dev/null; }
+quiet_man()
+{
+    LC_ALL=C.UTF-8 man --warnings=w -E UTF-8 -l -Tutf8 -Z "$1" 2>&1 >/dev/null
+}
 if have groff; then ok "groff has no warning" roff quiet_groff
 else skip "groff has no warning" "no groff"; fi
 if have mandoc; then ok "mandoc has no warning" roff quiet_mandoc
@@ -69,7 +72,8 @@ in_bash()           # "COMMAND --option": in the line of the command
 ok "bash: each option of each command" every options in_bash
 in_zsh()
 {
-    awk -v c="    ${1% *}) _arguments" 'index($0, c) == 1 { on = 1 } on; / ;;$/ { on = 0 }' \
+    awk -v c="    ${1% *}) _arguments" \
+        'index($0, c) == 1 { on = 1 } on; / ;;$/ { on = 0 }' \
         made/_lamina | grep -q -e "${1#* }\["
 }
 ok "zsh: each option of each command" every options in_zsh
@@ -119,7 +123,8 @@ else skip "completion in fish" "no fish"; fi
 # ---- doc/pipeline-format.md --------------------------------------------------------
 # "GROUP KEY" for each option of each group
 awk '/^[a-z, ]*: / { split($0, part, /[:,]/); group = part[1] }
-    /^  [a-z_]+  / && group != "" { print group, $1 } /^$/ { group = "" }' pipeline.txt >group_keys
+    /^  [a-z_]+  / && group != "" { print group, $1 } /^$/ { group = "" }' \
+    pipeline.txt >group_keys
 ok "help pipeline tells keys" less 20 "$(wc -l <group_keys)"
 described()         # in the section whose title names the group, in a table
 {
@@ -131,7 +136,8 @@ ok "pipeline-format.md describes each key" every group_keys described
 for group in score prune repair evaluate final search backend report lamina; do
     ok "and the stage $group" grep -q "^| \`$group\` |" "$doc/pipeline-format.md"
 done
-awk '/^```cfg/ { on = 1; n++; next } /^```/ { on = 0 } on { print >("example" n ".cfg") }' \
+awk '/^```cfg/ { on = 1; n++; next } /^```/ { on = 0 }
+    on { print >("example" n ".cfg") }' \
     "$doc/pipeline-format.md"
 ok "it has examples" test -s example3.cfg
 cd "$LAMINA_SRCDIR" || exit 99
@@ -142,27 +148,32 @@ cd "$tmp" || exit 99
 
 # ---- doc/plugin-tutorial.md ----------------------------------------------------------
 awk '/^```/ { on = 0 } on { print >file }
-    /^```c$/ { getline line; file = line; gsub(/[\/* ]/, "", file); on = 1; print line >file }' \
+    /^```c$/ { getline line; file = line; gsub(/[\/* ]/, "", file); on = 1
+        print line >file }' \
     "$doc/plugin-tutorial.md"
 awk '/^## All of them/ { here = 1 } /^```/ { if (on) exit; on = here; next } on' \
     "$doc/plugin-tutorial.md" >climbed.cfg
 awk '/^# score.py/ { on = 1 } /^```/ { on = 0 } on' "$doc/plugin-tutorial.md" >score.py
 if have "${CC:-cc}"; then
     for p in middle gates million climb; do
-        ok "the tutorial's $p compiles without a warning" "${CC:-cc}" -std=c11 -Wall -Wextra \
-            -Werror -shared -fPIC -I"$LAMINA_SRCDIR/core" -o $p.so $p.c
+        ok "the tutorial's $p compiles without a warning" "${CC:-cc}" -std=c11 -Wall \
+            -Wextra -Werror -shared -fPIC -I"$LAMINA_SRCDIR/core" -o $p.so $p.c
     done
-    ok "their options are explained" prints 'How many layers may go' --plugin-path . help middle
+    ok "their options are explained" prints 'How many layers may go' --plugin-path . \
+        help middle
     (cd "$LAMINA_SRCDIR" && "$LAMINA" --plugin-path "$tmp" run "$tmp/climbed.cfg" \
         --set "run.out=\"$tmp/climbed\"") >out 2>err
     rc=$?
     together() { show; test "$rc" = 0; }
     ok "they work together" together
-    ok "the constraint is met, and something is cut" grep -q '"feasible": true' climbed/report.json
+    ok "the constraint is met, and something is cut" grep -q '"feasible": true' \
+        climbed/report.json
 else skip "the tutorial's plugins" "no compiler"; fi
 if have python3; then
-    ok "the script of the tutorial" prints 'command.accuracy' eval "$tiny" --allow-commands \
-        --metric "command:command=[python3,$tmp/score.py,{model}],metrics=[\"accuracy maximise\",\"speed=/runs/0/tokens_per_second unit=1/s noisy maximise\"]"
+    ok "the script of the tutorial" prints 'command.accuracy' eval "$tiny" \
+        --allow-commands --metric "command:command=[python3,$tmp/score.py,{model}],"\
+"metrics=[\"accuracy maximise\","\
+"\"speed=/runs/0/tokens_per_second unit=1/s noisy maximise\"]"
 else skip "the script of the tutorial" "no python3"; fi
 
 # ---- the README names every command that there is -------------------------------------

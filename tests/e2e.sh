@@ -112,7 +112,8 @@ data: {
 score = ( { use = "wanda"; } );
 prune = ( { use = "kv_groups"; min = 1; }, { use = "ffn"; step = 32; multiple = 32; } );
 repair: { use = "least_squares"; };
-evaluate = ( { use = "kl"; text = "search"; window = 128; windows = 4; }, { use = "size"; } );
+evaluate = ( { use = "kl"; text = "search"; window = 128; windows = 4; }, \
+{ use = "size"; } );
 objectives = ( { metric = "kl.nats"; }, { metric = "size.body_params"; } );
 search: { use = "nsga2"; population = 8; budget = 40; };
 final = ( { use = "perplexity"; text = "final"; window = 256; windows = 4; } );

@@ -34,7 +34,8 @@ ok "without a trial" test ! -e p/study.db -o ! -s p/report.json
 # ---- what was measured is what was written ---------------------------------------
 search="text=half.txt,window=128,windows=4"
 head -c 30000 "$tiny/test.txt" >half.txt    # the pipeline's slice begins so, too
-sed 's/{ use = "size"; }/{ use = "size"; }, { use = "perplexity"; text = "search"; window = 128; windows = 4; }/
+sed 's/{ use = "size"; }/{ use = "size"; }, '\
+'{ use = "perplexity"; text = "search"; window = 128; windows = 4; }/
     s/path = "\(.*\)test.txt"; part = \[0.0, 0.5\]/path = "half.txt"/; /^final/d
     s/budget = 40/budget = 24/' small.cfg >judged.cfg
 as_measured()   # RUN TRIAL FILE: nats of the file and of the trial
@@ -52,26 +53,32 @@ for repair in bias affine; do
     ok "a run with repair $repair" exits 0 run judged.cfg --set run.out=$repair "$@"
     for id in 0 9 23; do
         exits 0 export $repair $id $repair$id.gguf --dtype f32 >/dev/null
-        ok "$repair: trial $id measures as its GGUF file" as_measured $repair $id $repair$id.gguf
+        ok "$repair: trial $id measures as its GGUF file" as_measured $repair $id \
+            $repair$id.gguf
     done
     ok "$repair: the size is that of the file" same \
-        "$(metric size.params $repair"9.gguf" size)" "$(report $repair trials/9/metrics/size.params/value)"
+        "$(metric size.params $repair"9.gguf" size)" \
+        "$(report $repair trials/9/metrics/size.params/value)"
     # even layers: llama, and a stock folder
-    ok "an even run with repair $repair" exits 0 run judged.cfg --set run.out=even-$repair \
-        --set 'prune=( { use = "ffn"; uniform = true; levels = [0.25, 0.5, 0.75, 1.0]; } )' \
+    ok "an even run with repair $repair" exits 0 run judged.cfg \
+        --set run.out=even-$repair --set 'prune=( { use = "ffn"; uniform = true; '\
+'levels = [0.25, 0.5, 0.75, 1.0]; } )' \
         --set 'search={ use = "random"; budget = 4; }' "$@"
     for id in 1 2 3; do
         exits 0 export even-$repair $id e$id.gguf --dtype f32 >/dev/null
         exits 0 export even-$repair $id e$id --format hf --dtype f32 >/dev/null
-        ok "$repair: even trial $id measures as its GGUF file" as_measured even-$repair $id e$id.gguf
-        ok "$repair: even trial $id measures as its folder" as_measured even-$repair $id e$id
+        ok "$repair: even trial $id measures as its GGUF file" as_measured even-$repair \
+            $id e$id.gguf
+        ok "$repair: even trial $id measures as its folder" as_measured even-$repair $id \
+            e$id
         # trial 1 is the model as it is
-        ok "and config.json says so" grep -q "\"mlp_bias\": $(test $id -gt 1 && echo true ||
-            echo false)" e$id/config.json
+        ok "and config.json says so" grep -q \
+            "\"mlp_bias\": $(test $id -gt 1 && echo true || echo false)" e$id/config.json
         rm -rf e$id e$id.gguf
     done
 done
-ok "export names what a format cannot hold" says 2 'plain.*trial 9' export bias 9 x --format plain
+ok "export names what a format cannot hold" says 2 'plain.*trial 9' export bias 9 x \
+    --format plain
 
 # ---- it helps ---------------------------------------------------------------------
 # All FFNs cut to half: divergence without repair, with a bias alone, affine.

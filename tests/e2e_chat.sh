@@ -12,7 +12,8 @@ with_template()
     rm -rf chat
     cp -R "$tiny" chat
     chmod -R u+w chat
-    printf '{"bos_token": "<|bos|>", "eos_token": "<|endoftext|>", "chat_template": "%s"}\n' \
+    printf '{"bos_token": "<|bos|>", "eos_token": "<|endoftext|>", '\
+'"chat_template": "%s"}\n' \
         "$1" >chat/tokenizer_config.json
 }
 llama2='{{ bos_token }}[INST] <<SYS>> {{ message }} [/INST]'
@@ -34,9 +35,10 @@ ok "with a system message" prints '"text"' generate chat --chat --system "Be bri
     --prompt "Good day" --tokens 4 --json
 ok "the answer is shown as text" prints '.' generate chat --chat --prompt "Good day" \
     --tokens 4
-ok "--chat wants a prompt" says 2 '^lamina: .*--chat needs --prompt' generate chat --chat \
-    --ids 1,2
-ok "--system wants --chat" says 2 '--system needs --chat' generate chat --system x --prompt y
+ok "--chat wants a prompt" says 2 '^lamina: .*--chat needs --prompt' \
+    generate chat --chat --ids 1,2
+ok "--system wants --chat" says 2 '--system needs --chat' generate chat --system x \
+    --prompt y
 ok "no template" says 3 'examples/tiny: the model has no chat template' generate "$tiny" \
     --chat --prompt x
 with_template '<start_of_turn>'
@@ -52,17 +54,20 @@ talk()
 {
     i=0
     while test $i -lt 400; do
-        printf '{"instruction": "Number %d, good morning", "output": "The kettle is on."}\n\n' \
-            $i
+        printf '{"instruction": "Number %d, good morning", "output": '\
+'"The kettle is on."}\n\n' $i
         i=$((i + 1))
     done
 }
 talk >talk.jsonl
 pipeline()      # the small pipeline with conversations for calibration and search
 {
-    small_pipeline | sed -e "s|model: { path = \"$tiny\"; };|model: { path = \"chat\"; };|" \
-        -e "s|calibration: { path = \"$tiny/calibration.txt\";|calibration: { path = \"talk.jsonl\"; chat = true;|" \
-        -e "s|search: { path = \"$tiny/test.txt\"; part = .0.0, 0.5.;|search: { path = \"talk.jsonl\"; chat = true;|"
+    small_pipeline |
+        sed -e "s|model: { path = \"$tiny\"; };|model: { path = \"chat\"; };|" \
+        -e "s|calibration: { path = \"$tiny/calibration.txt\";|"\
+"calibration: { path = \"talk.jsonl\"; chat = true;|" \
+        -e "s|search: { path = \"$tiny/test.txt\"; part = .0.0, 0.5.;|"\
+"search: { path = \"talk.jsonl\"; chat = true;|"
 }
 pipeline >chat.cfg
 ok "a pipeline with conversations runs" exits 0 run chat.cfg
@@ -103,6 +108,7 @@ ok "WordPiece is refused by name" says 3 \
     "bad/tokenizer.json: tokenizer model 'WordPiece' is not supported" inspect bad
 ok "(and another)" spoil '"merges": *\[' '"merges": ["<|bos|> <|bos|>", '
 ok "a merge without result names the model" says 3 \
-    'bad: merge 0 of the tokenizer joins tokens [0-9]+ and [0-9]+, but their text is no token' \
+    'bad: merge 0 of the tokenizer joins tokens [0-9]+ and [0-9]+, but their text is no '\
+'token' \
     inspect bad
 finish

@@ -17,30 +17,37 @@ bad()
 
 ok "a good pipeline" prints 'sound' check good.cfg
 ok "unknown option, nearest name" bad 14 "population" 's/population = 8/populaton = 8/'
-ok "unknown plugin, available ones" bad 14 "available: .*random.*did you mean 'nsga2'" 's/nsga2/nsga3/'
+ok "unknown plugin, available ones" bad 14 "available: .*random.*did you mean 'nsga2'" \
+    's/nsga2/nsga3/'
 ok "unknown group, nearest name" bad 11 "did you mean 'repair'" 's/^repair:/repiar:/'
 ok "unknown option of run" bad 2 "did you mean 'seed'" 's/seed = 3/sead = 3/'
 ok "unknown option of data" bad 5 "did you mean 'length'" 's/length = 128/lenght = 128/'
 ok "value below its range" bad 14 'population' 's/population = 8/population = 2/'
-ok "value above its range" bad 11 'lambda' 's/"least_squares"/"least_squares"; lambda = 101.0/'
+ok "value above its range" bad 11 'lambda' \
+    's/"least_squares"/"least_squares"; lambda = 101.0/'
 ok "value of another type" bad 14 'population' 's/population = 8/population = "many"/'
 ok "a real for an integer" bad 14 'population' 's/population = 8/population = 8.0/'
 ok "unknown choice" bad 17 'f16' 's/dtype = "f16"/dtype = "f17"/'
-ok "unknown metric of an objective" bad 13 "did you mean 'kl.nats'" 's/"kl.nats"/"kl.nat"/'
-ok "a metric that nothing measures" bad 13 'latency' 's/"size.body_params"/"latency.decode_ms"/'
+ok "unknown metric of an objective" bad 13 "did you mean 'kl.nats'" \
+    's/"kl.nats"/"kl.nat"/'
+ok "a metric that nothing measures" bad 13 'latency' \
+    's/"size.body_params"/"latency.decode_ms"/'
 ok "a constraint on what nothing measures" bad 13 'latency' \
-    's/^objectives/constraints = ( { metric = "latency.decode_ms"; max = 1.0; } ); objectives/'
+    's/^objectives/constraints = ( { metric = "latency.decode_ms"; max = 1.0; } ); '\
+'objectives/'
 ok "an id of two words" bad 12 'id: expected' 's/use = "kl";/use = "kl"; id = "my kl";/'
 ok "a text that there is not" bad 12 'serch' 's/text = "search"/text = "serch"/'
 ok "a text file that there is not" bad 5 'nowhere' 's#calibration.txt#nowhere.txt#'
-ok "a model that there is not" bad 3 'nowhere' 's#^model.*#model: { path = "/nowhere"; };#'
+ok "a model that there is not" bad 3 'nowhere' \
+    's#^model.*#model: { path = "/nowhere"; };#'
 for with in '' ' pad = true;'; do
     sed "s/use = \"gguf\";/use = \"hf\";$with/" good.cfg >hf.cfg
     ok "hf writes uneven layers:$with" prints 'sound' check hf.cfg
 done
 ok "unknown option of a format" bad 17 "did you mean 'pad'" \
     's/use = "gguf";/use = "hf"; padd = true;/'
-ok "hf cannot write q8_0" bad 17 'q8_0' 's/use = "gguf"; dtype = "f16"/use = "hf"; dtype = "q8_0"/'
+ok "hf cannot write q8_0" bad 17 'q8_0' \
+    's/use = "gguf"; dtype = "f16"/use = "hf"; dtype = "q8_0"/'
 ok "no scorer for a pruner" bad '10' 'score' 's/^score.*//'
 for group in model evaluate objectives search; do
     sed "/^$group/d" good.cfg >bad.cfg
@@ -49,7 +56,8 @@ done
 ok "no format version" bad 1 'lamina = 1' 's/^lamina = 1;//'
 ok "another format version" bad 1 '2' 's/^lamina = 1/lamina = 2/'
 ok "a syntax error" bad '1[45]' '' 's/budget = 40; }/budget = 40; /'
-ok "two plugins of one name" bad 12 'twice' 's/evaluate = (/evaluate = ( { use = "size"; },/'
+ok "two plugins of one name" bad 12 'twice' \
+    's/evaluate = (/evaluate = ( { use = "size"; },/'
 ok "a part that is empty" bad 6 'part' 's/part = \[0.0, 0.5\]/part = [0.5, 0.5]/'
 
 # libconfig 1.5 reads these as other numbers, without a word
@@ -66,10 +74,14 @@ ok "# 5000000000 in comments and strings is no number" prints sound check good.c
     --set 'run.name="5000000000"'
 
 # ---- --set, base, substitution, --effective --------------------------------------
-ok "--set overrides" prints 'budget = 7; *# --set' check good.cfg --set search.budget=7 --effective
-ok "--set of a bare word" prints 'use = "none"' check good.cfg --effective --set repair.use=none
-ok "--set of a member of a list" prints 'step = 64' check good.cfg --effective --set 'prune[1].step=64'
-ok "--set of what there is not" says 2 "set.*did you mean 'budget'" check good.cfg --set search.budgt=4
+ok "--set overrides" prints 'budget = 7; *# --set' check good.cfg --set search.budget=7 \
+    --effective
+ok "--set of a bare word" prints 'use = "none"' check good.cfg --effective \
+    --set repair.use=none
+ok "--set of a member of a list" prints 'step = 64' check good.cfg --effective \
+    --set 'prune[1].step=64'
+ok "--set of what there is not" says 2 "set.*did you mean 'budget'" check good.cfg \
+    --set search.budgt=4
 ok "--set without a value" says 2 'set' check good.cfg --set search.budget
 cat >child.cfg <<'END'
 lamina = 1;
@@ -106,10 +118,10 @@ for what in search memory disk; do
 done
 ok "--dry-run makes no folder" test ! -e r
 # the model's widths are known when it is opened, still before the search
-sed -e 's/step = 32; multiple = 32/step = 5; multiple = 1/; s/dtype = "f16"/dtype = "q8_0"/' \
-    good.cfg >bad.cfg
-ok "blocks of q8_0 need widths in multiples" says 2 '^bad.cfg:17: error: .*32' run bad.cfg \
-    --set run.out=q8
+sed -e 's/step = 32; multiple = 32/step = 5; multiple = 1/' \
+    -e 's/dtype = "f16"/dtype = "q8_0"/' good.cfg >bad.cfg
+ok "blocks of q8_0 need widths in multiples" says 2 '^bad.cfg:17: error: .*32' \
+    run bad.cfg --set run.out=q8
 ok "what check refuses, run refuses" says 2 "did you mean 'population'" run good.cfg \
     --set search.populaton=8
 ok "and makes no folder" test ! -e r

@@ -30,12 +30,13 @@ documented()        # every option that the usage of a command names exists
     cat "$tmp/undocumented"
     test ! -s "$tmp/undocumented"
 }
-for c in shrink run check eval generate tokenize export convert report selftest new-plugin; do
+for c in shrink run check eval generate tokenize export convert report selftest \
+    new-plugin; do
     ok "$c has the options that its usage shows" documented $c
 done
 for p in random chain nsga2 lagrangian layers blocks kv_groups ffn magnitude wanda \
-    block_influence none least_squares perplexity kl size macs latency command cpu reference \
-    hf gguf table json html; do
+    block_influence none least_squares perplexity kl size macs latency command cpu \
+    reference hf gguf table json html; do
     ok "help $p" prints "^$p " help $p
 done
 ok "help of what is not there" says 2 'wand' help wand
@@ -60,7 +61,9 @@ spoil; printf '\377\377\377\377\377\377\377\177{}' >bad/model.safetensors
 ok "safetensors with an impossible header" says 3 'model.safetensors' inspect bad
 spoil; tr '{' '(' <"$golden/llama-mha/model.safetensors" >bad/model.safetensors
 ok "safetensors whose header is no JSON" says 3 'model.safetensors' inspect bad
-spoil; sed 's/"hidden_size": 32/"hidden_size": 33/' "$golden/llama-mha/config.json" >bad/config.json
+spoil
+sed 's/"hidden_size": 32/"hidden_size": 33/' "$golden/llama-mha/config.json" \
+    >bad/config.json
 ok "config and tensors disagree" says 3 'bad' inspect bad
 spoil; sed 's/"llama"/"frobnicator"/; s/LlamaForCausalLM/FrobForCausalLM/' \
     "$golden/llama-mha/config.json" >bad/config.json
@@ -69,7 +72,8 @@ spoil; echo '{ "model_type": "llama", ' >bad/config.json
 ok "a damaged config.json" says 3 'config.json' inspect bad
 spoil; rm bad/config.json
 ok "no config.json" says 3 'bad' inspect bad
-cp -R "$tiny" worse; chmod -R u+w worse; head -c 9000 "$tiny/tokenizer.json" >worse/tokenizer.json
+cp -R "$tiny" worse; chmod -R u+w worse
+head -c 9000 "$tiny/tokenizer.json" >worse/tokenizer.json
 ok "a damaged tokenizer: inspect" says 3 'tokenizer.json' inspect worse
 ok "a damaged tokenizer: generate" says 3 'tokenizer.json' generate worse --prompt Hi
 ok "inspect a model" prints '6 layers' inspect "$tiny"
@@ -77,7 +81,8 @@ ok "inspect counts parameters" prints '664800 parameters' inspect "$tiny"
 
 # ---- eval ------------------------------------------------------------------------
 ok "eval --json is one document" json eval "$tiny" --json --metric size --metric macs \
-    --metric "perplexity:text=$text,window=256" --metric "kl:text=$text,window=128,windows=2" \
+    --metric "perplexity:text=$text,window=256" \
+    --metric "kl:text=$text,window=128,windows=2" \
     --metric latency:prefill=16,decode=4@8,runs=3
 cp "$tmp/out" eval.json
 for m in perplexity.ppl perplexity.nats kl.nats size.bytes size.params size.body_params \
@@ -88,7 +93,8 @@ for m in perplexity.ppl perplexity.nats kl.nats size.bytes size.params size.body
 done
 field() { "$json_get" eval.json "metrics/name=$1/$2"; }
 ok "eval: the model is named" same "$("$json_get" eval.json model)" "$tiny"
-ok "reference perplexity within 0.01 %" near "$(field perplexity.ppl value)" 1.6540663697650275 1e-4
+ok "reference perplexity within 0.01 %" near "$(field perplexity.ppl value)" \
+    1.6540663697650275 1e-4
 ok "ppl = exp(nats)" near "$(field perplexity.ppl value)" \
     "$(calc "exp($(field perplexity.nats value))")" 1e-9
 ok "59 windows" same "$(field perplexity.ppl items)" 59
@@ -109,14 +115,18 @@ ok "threads do not change a number" same \
 ok "no metric: status 2" says 2 '--metric' eval "$tiny"
 ok "unknown metric: the nearest one is named" says 2 "did you mean 'perplexity'" \
     eval "$tiny" --metric perplexityy
-ok "unknown option of a metric" says 2 "did you mean 'text'" eval "$tiny" --metric perplexity:txt=x
+ok "unknown option of a metric" says 2 "did you mean 'text'" eval "$tiny" \
+    --metric perplexity:txt=x
 ok "window out of range" says 2 'window' eval "$tiny" --metric "$ppl,window=1"
-ok "stride beyond the window" says 2 'stride' eval "$tiny" --metric "$ppl,window=64,stride=65"
-ok "missing text: status 3" says 3 '/nowhere' eval "$tiny" --metric perplexity:text=/nowhere
+ok "stride beyond the window" says 2 'stride' eval "$tiny" \
+    --metric "$ppl,window=64,stride=65"
+ok "missing text: status 3" says 3 '/nowhere' eval "$tiny" \
+    --metric perplexity:text=/nowhere
 echo short >short.txt
 ok "text shorter than a window: status 3" says 3 'short.txt' eval "$tiny" \
     --metric perplexity:text=short.txt,window=64
-ok "unknown backend" says 2 'available: cpu reference' eval "$tiny" --metric size --backend gpu
+ok "unknown backend" says 2 'available: cpu reference' eval "$tiny" --metric size \
+    --backend gpu
 ok "a bad workload" says 2 'decode' eval "$tiny" --metric latency:decode=x
 
 # ---- protocols: each against a sum of others -------------------------------------
@@ -141,14 +151,16 @@ w=$((2 * k + 2))
 ok "overlapping windows score their last \`stride\` positions" near \
     "$(nats "text=$text,window=$w,stride=$k,windows=2")" \
     "$(calc "(($w - 1) * $(nats "text=$text,window=$w,windows=1") + $k * \
-        $(nats "text=rest.txt,window=$w,windows=1,score=second_half")) / ($w - 1 + $k)")" 1e-5
+        $(nats "text=rest.txt,window=$w,windows=1,score=second_half")) / \
+        ($w - 1 + $k)")" 1e-5
 ok "stride = window is the default" same "$(nats "text=$text,window=256,stride=256")" \
     "$(nats "text=$text,window=256")"
 differ() { echo "$1 $2"; test "$1" != "$2"; }
 printf 'Z %s' "$(head -c 3000 "$text")" >z.txt
 printf 'Q %s' "$(head -c 3000 "$text")" >q.txt
 ok "bos=yes overwrites the first token of a window" same \
-    "$(nats "text=z.txt,window=64,windows=1,bos=yes")" "$(nats "text=q.txt,window=64,windows=1,bos=yes")"
+    "$(nats "text=z.txt,window=64,windows=1,bos=yes")" \
+    "$(nats "text=q.txt,window=64,windows=1,bos=yes")"
 ok "bos=no does not" differ \
     "$(nats "text=z.txt,window=64,windows=1")" "$(nats "text=q.txt,window=64,windows=1")"
 ok "bos=yes of every window" differ "$(nats "text=$text,window=64,windows=2,bos=yes")" \
@@ -157,8 +169,10 @@ ok "bos=yes of every window" differ "$(nats "text=$text,window=64,windows=2,bos=
 # ---- tokenize --------------------------------------------------------------------
 ok "tokenize --json is an array" json tokenize "$tiny" "Hi there" --json
 lamina tokenize "$tiny" 'a<|endoftext|>b' --json; plain=$(tr -d '\n' <"$tmp/out")
-lamina tokenize "$tiny" 'a<|endoftext|>b' --json --special; special=$(tr -d '\n' <"$tmp/out")
-lamina tokenize "$tiny" 'a<|endoftext|>b' --json --special --bos; bos=$(tr -d '\n' <"$tmp/out")
+lamina tokenize "$tiny" 'a<|endoftext|>b' --json --special
+special=$(tr -d '\n' <"$tmp/out")
+lamina tokenize "$tiny" 'a<|endoftext|>b' --json --special --bos
+bos=$(tr -d '\n' <"$tmp/out")
 ok "--special finds <|endoftext|>" same "$special" "$(printf '[66,0,67]')"
 ok "without it the text is plain" differ "$plain" "$special"
 ok "--bos puts BOS first" same "$bos" "[1,${special#[}"
@@ -167,38 +181,48 @@ ok "no tokenizer: status 3" says 3 'tokenizer' tokenize "$golden/llama-mha" Hi
 prompt=$("$json_get" "$tiny/reference.json" prompt)
 lamina tokenize "$tiny" "$prompt" --json
 ids=$(tr -d '[]\n ' <"$tmp/out")
-want=$(sed -n '/"prompt_ids"/,/]/p' "$tiny/reference.json" | grep -o '[0-9]*' | paste -sd, -)
+want=$(sed -n '/"prompt_ids"/,/]/p' "$tiny/reference.json" | grep -o '[0-9]*' |
+    paste -sd, -)
 ok "ids of the reference" same "$ids" "$want"
 
 # ---- generate --------------------------------------------------------------------
 array() { sed -n 's/.*"'"$1"'": *\[\([^]]*\)\].*/\1/p' "$tmp/out" | tr -d ' '; }
 ok "generate --json is one document" json generate "$tiny" --prompt "$prompt" --greedy \
     --tokens 24 --json
-want=$(sed -n '/"greedy_ids"/,/]/p' "$tiny/reference.json" | grep -o '[0-9]*' | paste -sd, -)
+want=$(sed -n '/"greedy_ids"/,/]/p' "$tiny/reference.json" | grep -o '[0-9]*' |
+    paste -sd, -)
 ok "greedy ids of the reference" same "$(array new_ids)" "$want"
 ok "ids are the prompt's" same "$(array ids)" "$ids"
-ok "text is the new text only" same "$(get text)" "$("$json_get" "$tiny/reference.json" greedy_text)"
+ok "text is the new text only" same "$(get text)" \
+    "$("$json_get" "$tiny/reference.json" greedy_text)"
 lamina generate "$tiny" --ids "$ids" --tokens 24 --json
 ok "--ids gives what --prompt gives" same "$(array new_ids)" "$want"
 lamina generate "$tiny" --ids "$ids" --tokens 24 --json --backend reference --threads 2
 ok "the reference backend, too" same "$(array new_ids)" "$want"
 ok "without --json: the text" prints '^ She bought four more apples' generate "$tiny" \
     --prompt "$prompt" --tokens 24
-sample() { lamina generate "$tiny" --ids "$ids" --tokens 30 --json --ignore-eos --temperature 1.5 --top-p 0.95 "$@"
-    array new_ids; }
-ok "sampling: the same seed, the same text" same "$(sample --seed 7)" "$(sample --seed 7 --threads 2)"
+sample()
+{
+    lamina generate "$tiny" --ids "$ids" --tokens 30 --json --ignore-eos \
+        --temperature 1.5 --top-p 0.95 "$@"
+    array new_ids
+}
+ok "sampling: the same seed, the same text" same "$(sample --seed 7)" \
+    "$(sample --seed 7 --threads 2)"
 ok "sampling: another seed, another text" differ "$(sample --seed 7)" "$(sample --seed 8)"
 lamina generate "$tiny" --ids "$ids" --tokens 24 --json --temperature 1 --top-p 1e-9
 ok "a tiny nucleus is greedy" same "$(array new_ids)" "$want"
-ok "--greedy excludes --temperature" says 2 'greedy' generate "$tiny" --ids 1 --greedy --temperature 1
+ok "--greedy excludes --temperature" says 2 'greedy' generate "$tiny" --ids 1 --greedy \
+    --temperature 1
 ok "--prompt or --ids" says 2 '--prompt' generate "$tiny"
 ok "not both" says 2 '--prompt' generate "$tiny" --prompt a --ids 1
 ok "ids out of the vocabulary" says 2 '768|767' generate "$tiny" --ids 1,768
 ok "ids that are none" says 2 '1,,2' generate "$tiny" --ids 1,,2
 ok "zero tokens" json generate "$tiny" --ids 1,2 --tokens 0 --json
-ok "--prompt without a tokenizer: status 3" says 3 'ids' generate "$golden/llama-mha" --prompt Hi
-ok "text is null without a tokenizer" json generate "$golden/llama-mha" --ids 5,6,7 --tokens 12 \
-    --ignore-eos --json
+ok "--prompt without a tokenizer: status 3" says 3 'ids' generate "$golden/llama-mha" \
+    --prompt Hi
+ok "text is null without a tokenizer" json generate "$golden/llama-mha" --ids 5,6,7 \
+    --tokens 12 --ignore-eos --json
 ok "null" same "$(get text)" null
 long=$(array new_ids)
 eos=$(echo "$long" | cut -d, -f5)
@@ -206,7 +230,8 @@ short=$(echo "$long" | awk -F, -v e="$eos" '{ for (i = 1; i <= NF; i++) {
     printf "%s%s", (i > 1 ? "," : ""), $i; if ($i == e) exit } }')
 spoil
 for f in config generation_config; do
-    sed "s/\"eos_token_id\": *[0-9]*/\"eos_token_id\": $eos/" "$golden/llama-mha/$f.json" >bad/$f.json
+    sed "s/\"eos_token_id\": *[0-9]*/\"eos_token_id\": $eos/" \
+        "$golden/llama-mha/$f.json" >bad/$f.json
 done
 lamina generate bad --ids 5,6,7 --tokens 12 --json
 ok "EOS ends generation and is the last id" same "$(array new_ids)" "$short"
@@ -232,8 +257,8 @@ ok "all is well" same "$(get facts/ok)" true
 ok "as many plugins as listed" same "$(get facts/plugin_count)" \
     "$("$LAMINA" list | grep -c '^  ')"
 mkdir -p own && printf 'no module' >own/ghost.so
-ok "a broken plugin: its file and why" prints 'warning: .*own/ghost.so: cannot be opened' \
-    --plugin-path own doctor
+ok "a broken plugin: its file and why" prints \
+    'warning: .*own/ghost.so: cannot be opened' --plugin-path own doctor
 ok "it is in the document" json --plugin-path own doctor --json
 ok "as a warning" same "$(get complaints/0/level)" warning
 : >nofolder

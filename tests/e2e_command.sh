@@ -43,12 +43,14 @@ ok "without --allow-commands: status 2" says 2 '\-\-allow-commands' \
     eval "$tiny" --metric "command:$command,metrics=[bytes]"
 ok "without --allow-commands not even the model is opened" says 2 'allow-commands' \
     eval /nowhere --metric "command:$command,metrics=[bytes]"
-ok "a script's number" evals "$command,metrics=[\"bytes unit=B\",\"x=/more/0/a~1b maximise\"]"
+ok "a script's number" evals \
+    "$command,metrics=[\"bytes unit=B\",\"x=/more/0/a~1b maximise\"]"
 bytes=$(get metrics/name=command.bytes/value)
 ok "unit" same "$(get metrics/name=command.bytes/unit)" B
 ok "a JSON pointer" same "$(get metrics/name=command.x/value)" 2.5
 ok "the protocol is the command" sh -c \
-    "\"$json_get\" out metrics/name=command.bytes/protocol | grep -q 'plain.sh {model}; on gguf'"
+    "\"$json_get\" out metrics/name=command.bytes/protocol | "\
+"grep -q 'plain.sh {model}; on gguf'"
 ok "an argument of two lines" evals "command=[$tmp/plain.sh,{model},\"two
 lines\"],metrics=[bytes]"
 ok "the candidate's file is gone" test -z "$(find "$XDG_CACHE_HOME" -name 'model-*')"
@@ -59,7 +61,8 @@ script folder.sh <<'END'
 #!/bin/sh
 printf '{"files": %d}\n' "$(ls "$1" | grep -c -e '^config.json$' -e safetensors)"
 END
-ok "format hf is a folder" evals "command=[$tmp/folder.sh,{model}],metrics=[files],format=hf"
+ok "format hf is a folder" evals \
+    "command=[$tmp/folder.sh,{model}],metrics=[files],format=hf"
 ok "with its files" same "$(get metrics/name=command.files/value)" 2
 ok "which is gone" test -z "$(find "$XDG_CACHE_HOME" -name 'model-*')"
 
@@ -74,7 +77,8 @@ ok "a format that does not write the dtype" bad 'q8_0' \
     "$command,metrics=[x],format=hf,dtype=q8_0"
 
 # ---- programs that misbehave --------------------------------------------------------
-ok "no such program" fails "cannot start '/nowhere/prog'" "command=[/nowhere/prog,{model}],metrics=[x]"
+ok "no such program" fails "cannot start '/nowhere/prog'" \
+    "command=[/nowhere/prog,{model}],metrics=[x]"
 ok "a missing key" fails "without 'bites'" "$command,metrics=[bites]"
 ok "a missing pointer" fails "without '/more/1/x'" "$command,metrics=[\"m=/more/1/x\"]"
 ok "text where a number belongs" fails "no number at 'text'" "$command,metrics=[text]"
@@ -93,7 +97,8 @@ script nojson.sh <<'END'
 #!/bin/sh
 echo 'accuracy: 0.5'
 END
-ok "no JSON" fails 'printed no JSON; its output begins with "accuracy: 0.5"' "command=[$tmp/nojson.sh,{model}],metrics=[x]"
+ok "no JSON" fails 'printed no JSON; its output begins with "accuracy: 0.5"' \
+    "command=[$tmp/nojson.sh,{model}],metrics=[x]"
 ok "nothing at all" fails "printed no JSON" "command=[true,{model}],metrics=[x]"
 script nan.sh <<'END'
 #!/bin/sh
@@ -104,7 +109,8 @@ script huge.sh <<'END'
 #!/bin/sh
 echo '{"x": 1e999}'
 END
-ok "a number beyond all" fails "printed no JSON" "command=[$tmp/huge.sh,{model}],metrics=[x]"
+ok "a number beyond all" fails "printed no JSON" \
+    "command=[$tmp/huge.sh,{model}],metrics=[x]"
 script flood.sh <<'END'
 #!/bin/sh
 while :; do echo 'all work and no play makes a dull program'; done
@@ -118,7 +124,8 @@ sleep 300 &
 echo $! >child.pid
 sleep 300
 END
-ok "the time limit" fails "after 0.5 s" "command=[$tmp/sleepy.sh,{model}],metrics=[x],timeout=0.5"
+ok "the time limit" fails "after 0.5 s" \
+    "command=[$tmp/sleepy.sh,{model}],metrics=[x],timeout=0.5"
 gone()              # nothing but a zombie, which its new parent may not fetch
 {
     for i in 1 2 3 4 5 6 7 8 9 10; do
@@ -143,7 +150,8 @@ script loud.sh <<'END'
 head -c 3000000 /dev/zero | tr '\0' 'e' >&2
 echo '{"x": 7}'
 END
-ok "much on standard error is no failure" evals "command=[$tmp/loud.sh,{model}],metrics=[x]"
+ok "much on standard error is no failure" evals \
+    "command=[$tmp/loud.sh,{model}],metrics=[x]"
 
 # ---- in a search ----------------------------------------------------------------------
 cat >search.cfg <<END
@@ -153,16 +161,18 @@ model: { path = "$tiny"; };
 prune = ( { use = "layers"; } );
 evaluate = (
   { use = "command"; metrics = [ "bytes" ];
-    command = [ "$(printf %s "$odd" | sed 's/"/\\"/g')/score.sh", "{model}", "\$(touch pwned)", ";touch pwned" ]; },
-  { use = "command"; id = "again"; command = [ "$tmp/plain.sh", "{model}" ]; metrics = [ "x=/more/0/a~1b maximise" ]; },
+    command = [ "$(printf %s "$odd" | sed 's/"/\\"/g')/score.sh", "{model}", \
+"\$(touch pwned)", ";touch pwned" ]; },
+  { use = "command"; id = "again"; command = [ "$tmp/plain.sh", "{model}" ]; \
+metrics = [ "x=/more/0/a~1b maximise" ]; },
   { use = "size"; } );
 objectives = ( { metric = "command.bytes"; }, { metric = "again.x"; } );
 search: { use = "random"; budget = 8; };
 export = ( { use = "gguf"; } );
 report = ( { use = "json"; } );
 END
-ok "a pipeline without --allow-commands: its line" says 2 'search.cfg:6: error: .*allow-commands' \
-    run search.cfg
+ok "a pipeline without --allow-commands: its line" \
+    says 2 'search.cfg:6: error: .*allow-commands' run search.cfg
 nok "and nothing was made" test -e cmd
 ok "check needs no permission" prints sound check search.cfg
 ok "an estimate neither" prints trials run search.cfg --dry-run
@@ -186,8 +196,10 @@ n=$(wc -c <"$1")
 test "$n" -gt 1000000 || { echo "too small: $n" >&2; exit 9; }
 echo "{\"bytes\": $n}"
 END
-sed -e "s|command = \[ .*again|command = [ \"$tmp/picky.sh\", \"{model}\" ]; }, { use = \"command\"; id = \"again|" \
-    -e 's|command = \[ "/.*pwned" \]; },|command = [ "'"$tmp"'/picky.sh", "{model}" ]; },|' \
+sed -e "s|command = \[ .*again|command = [ \"$tmp/picky.sh\", \"{model}\" ]; }, "\
+"{ use = \"command\"; id = \"again|" \
+    -e 's|command = \[ "/.*pwned" \]; },|'\
+'command = [ "'"$tmp"'/picky.sh", "{model}" ]; },|' \
     -e 's|"cmd"|"picky"|' search.cfg >picky.cfg
 ok "a program that refuses some candidates" exits 0 run picky.cfg --allow-commands
 ok "the reason is in the report" grep -q 'status 9: too small' picky/report.json
@@ -201,8 +213,8 @@ script slow.sh <<'END'
 echo $$ >child.pid
 sleep 300
 END
-"$LAMINA" eval "$tiny" --allow-commands --metric "command:command=[$tmp/slow.sh,{model}],metrics=[x]" \
-    >out 2>err &
+"$LAMINA" eval "$tiny" --allow-commands \
+    --metric "command:command=[$tmp/slow.sh,{model}],metrics=[x]" >out 2>err &
 job=$!
 rm -f child.pid
 for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do

@@ -20,7 +20,8 @@ for g in llama-gqa-tied-bf16 llama3-rope-f16 mistral-gqa qwen2-bias-tied qwen3-q
     ok "$g: the same generation_config.json" \
         cmp "$golden/$g/generation_config.json" "$g/generation_config.json"
 done
-ok "the converted model says what it is" prints 'qwen3, 3 layers' inspect qwen3-qknorm.gguf
+ok "the converted model says what it is" prints 'qwen3, 3 layers' \
+    inspect qwen3-qknorm.gguf
 ok "RoPE scaling is named" prints 'scaled \(yarn\) by 4' inspect llama-yarn.gguf
 ok "shards become one file" exits 0 convert "$golden/mistral-gqa" one
 ok "and the model is the same" same "$(hash_of one)" "$(hash_of "$golden/mistral-gqa")"
@@ -39,15 +40,18 @@ ok "back: the same text" same "$(text tiny)" "$(text "$tiny")"
 ok "q8_0" exits 0 convert "$tiny" small.gguf --dtype q8_0
 ok "it is q8_0" prints 'q8_0' inspect small.gguf
 ok "blocks do not go into a folder on their own" says 2 \
-    'q8_0, which format hf cannot hold; choose dtype f32, f16 or bf16' convert small.gguf x
+    'q8_0, which format hf cannot hold; choose dtype f32, f16 or bf16' \
+    convert small.gguf x
 ok "and nothing is left of it" test ! -e x
 ok "no traces" quiet
 ok "but decoded they do" exits 0 convert small.gguf x --dtype f16
 ok "GGUF to GGUF keeps blocks" exits 0 convert small.gguf again.gguf
 ok "bit for bit" same "$(hash_of again.gguf)" "$(hash_of small.gguf)"
-ok "a number format that hf cannot write" says 2 'format hf cannot write q8_0; it writes f32 f16 bf16' \
+ok "a number format that hf cannot write" \
+    says 2 'format hf cannot write q8_0; it writes f32 f16 bf16' \
     convert "$tiny" y --dtype q8_0
-ok "no such number format" says 2 "did you mean 'q8_0'" convert "$tiny" y.gguf --dtype q8-0
+ok "no such number format" says 2 "did you mean 'q8_0'" convert "$tiny" y.gguf \
+    --dtype q8-0
 ok "no such format" says 2 'hff' convert "$tiny" y --format hff
 
 # ---- what is there -----------------------------------------------------------------
@@ -76,8 +80,10 @@ mkdir new
 ok "an empty folder is no obstacle" exits 0 convert "$tiny" new
 ok "a file where a folder is" says 2 'is a folder, but the format writes a file' \
     convert "$tiny" photos --format gguf --force
-ok "a folder where a file is" says 2 'is no folder' convert "$tiny" again.gguf --format hf --force
-ok "onto itself" says 2 'overwrite the model that is read' convert again.gguf again.gguf --force
+ok "a folder where a file is" says 2 'is no folder' convert "$tiny" again.gguf \
+    --format hf --force
+ok "onto itself" says 2 'overwrite the model that is read' convert again.gguf again.gguf \
+    --force
 ok "into the folder that is read" says 2 'overwrite the model that is read' \
     convert new new --force
 cp again.gguf new/
@@ -97,5 +103,6 @@ ok "no traces" quiet
 ok "a format with an option" exits 0 convert "$tiny" padded --format hf:pad=true
 lamina inspect "$tiny"; grep parameters "$tmp/out" >parameters
 ok "equal layers need no filling up" prints "$(cat parameters)" inspect padded
-ok "an unknown option of a format" says 2 "did you mean 'pad'" convert "$tiny" x --format hf:padd=1
+ok "an unknown option of a format" says 2 "did you mean 'pad'" convert "$tiny" x \
+    --format hf:padd=1
 finish

@@ -35,8 +35,8 @@ mkdir examples
 ln -s "$tiny" examples/tiny
 for dir in search pruner scorer evaluator; do
     mkdir $dir
-    cp "$LAMINA_SRCDIR/examples/plugin/$dir"/Makefile "$LAMINA_SRCDIR/examples/plugin/$dir"/*.c \
-        $dir
+    cp "$LAMINA_SRCDIR/examples/plugin/$dir"/Makefile \
+        "$LAMINA_SRCDIR/examples/plugin/$dir"/*.c $dir
     chmod -R u+w $dir
     name=$(basename $dir/*.c .c)
     ok "$name builds without a warning" make -s -C $dir "$strict"

@@ -37,7 +37,8 @@ ok "a kind that is none" says 2 "'serch' is none of" new-plugin serch mine
 for name in Mine 9mine my-plugin '' ../mine _mine; do
     ok "the name '$name'" says 2 'is no name of a plugin' new-plugin scorer "$name"
 done
-ok "the name of a plugin of ours" says 2 "a scorer 'wanda' already" new-plugin scorer wanda
+ok "the name of a plugin of ours" says 2 "a scorer 'wanda' already" new-plugin scorer \
+    wanda
 ok "the name of another kind's is free" exits 0 new-plugin scorer random --out work
 : >file
 ok "a place where nothing can be" says 1 'file' new-plugin scorer mine --out file

@@ -47,7 +47,8 @@ ends_alike()        # whatever was left of the run in $1
     show
     test "$rc" = 0 || return 1
     trials "$1/report.json" >"$1.trials"
-    cmp whole.trials "$1.trials" && cmp whole/export/knee-f16.gguf "$1/export/knee-f16.gguf"
+    cmp whole.trials "$1.trials" && cmp whole/export/knee-f16.gguf \
+        "$1/export/knee-f16.gguf"
 }
 
 # 20 moments: 4 runs, each killed 5 times
@@ -58,7 +59,8 @@ for t in $moments; do
     folder=run$((n / 5))
     strike $folder "$t" && hits=$((hits + 1))
     n=$((n + 1))
-    test $((n % 5)) = 0 && ok "5 times SIGKILL, the last after $t s: the same end" ends_alike $folder
+    test $((n % 5)) = 0 && ok "5 times SIGKILL, the last after $t s: the same end" \
+        ends_alike $folder
 done
 echo "# $hits of 20 found the run alive"
 ok "SIGKILL found the runs alive" test "$hits" -ge 10
@@ -82,7 +84,8 @@ interrupted()       # SIGNAL FOLDER SECONDS
     timeout --preserve-status -s "$1" "$3" "$LAMINA" run kill.cfg --set run.out="$2" \
         --set 'final=( )' --set search.stages[1].budget=100000 >"$tmp/out" 2>"$tmp/err"
     rc=$?
-    took=$(awk -v a="$begin" -v b="$(date +%s%N)" -v t="$3" 'BEGIN { print (b - a) / 1e9 - t }')
+    took=$(awk -v a="$begin" -v b="$(date +%s%N)" -v t="$3" \
+        'BEGIN { print (b - a) / 1e9 - t }')
     show
     echo "it went on for $took s"
     test "$rc" = 130 && less "$took" 2
@@ -106,7 +109,8 @@ child=$!
 while ! "$LAMINA" inspect busy >/dev/null 2>&1 && kill -0 $child 2>/dev/null; do
     sleep 0.05
 done
-ok "two at work in one folder: the second ends with status 1" says 1 'another' run --resume busy
+ok "two at work in one folder: the second ends with status 1" says 1 'another' \
+    run --resume busy
 ok "reading is no work: inspect" exits 0 inspect busy
 kill -9 $child
 wait $child 2>/dev/null

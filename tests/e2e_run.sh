@@ -19,8 +19,10 @@ done
 ok "report.json is one document" "$json_get" r/report.json
 ok "the table is printed" grep -q 'kl.nats' table.txt
 ok "the table marks the best trial" grep -q '\*  *[0-9]' table.txt
-ok "the first trial is the dense model" same "$(report r trials/0/metrics/size.body_params/value)" 589824
-ok "its divergence from itself is nothing" less "$(report r trials/0/metrics/kl.nats/value)" 1e-5
+ok "the first trial is the dense model" same \
+    "$(report r trials/0/metrics/size.body_params/value)" 589824
+ok "its divergence from itself is nothing" less \
+    "$(report r trials/0/metrics/kl.nats/value)" 1e-5
 ok "all trials are there" less 40 "$(report r 'trials/#')"
 on_front()
 {
@@ -37,14 +39,18 @@ with_protocol()
 {
     n=$(report r 'metrics/#') i=0
     while test $i -lt "$n"; do
-        test -n "$(report r metrics/$i/protocol)" || { report r metrics/$i/name; return 1; }
+        test -n "$(report r metrics/$i/protocol)" ||
+            { report r metrics/$i/name; return 1; }
         i=$((i + 1))
     done
 }
 ok "every metric has its protocol in the report" with_protocol
 ok "final metrics of finalists are in the report" report r \
     "trials/$(report r best)/metrics/perplexity.ppl/value"
-no_network() { ! grep -Eoi '(src|href)="?(https?:)?//[^ ">]*|@import|url\(http' r/report.html; }
+no_network()
+{
+    ! grep -Eoi '(src|href)="?(https?:)?//[^ ">]*|@import|url\(http' r/report.html
+}
 ok "the HTML report loads nothing" no_network
 ok "the HTML report has the model's hash" grep -q "$(report r model_hash)" r/report.html
 ok "a second run into the folder is refused" says 2 'resume' run small.cfg
@@ -59,7 +65,8 @@ ok "the same seed finds the same" cmp first.txt again.txt
 ok "one thread" run --set run.out=one --set run.threads=1
 trials one/report.json >one.txt
 ok "threads change nothing" cmp first.txt one.txt
-ok "exported files are the same, byte for byte" cmp r/export/knee-f16.gguf one/export/knee-f16.gguf
+ok "exported files are the same, byte for byte" cmp r/export/knee-f16.gguf \
+    one/export/knee-f16.gguf
 ok "another seed" run --set run.out=other --set run.seed=4
 trials other/report.json >other.txt
 nok "another seed finds other trials" cmp first.txt other.txt
@@ -80,7 +87,8 @@ for dtype in f16 bf16 q8_0 q4_0 q4_1; do
     ok "inspect reads it" prints "$dtype" inspect $dtype.gguf
 done
 for dtype in f32 f16 bf16; do
-    ok "the dense trial as hf in $dtype" exits 0 export r 0 hf-$dtype --format hf --dtype $dtype
+    ok "the dense trial as hf in $dtype" exits 0 export r 0 hf-$dtype --format hf \
+        --dtype $dtype
 done
 ok "a model card comes with it" grep -q "$(report r model_hash)" hf-f16/README.md
 ok "tokenizer and generation files come along" test -s hf-f16/tokenizer.json -a \
@@ -103,9 +111,14 @@ ok "unwritable place: status 1" says 1 '/proc' export r best /proc/x.gguf
 
 search="text=half.txt,window=128,windows=4"
 head -c 30000 "$tiny/test.txt" >half.txt    # the pipeline's slice begins so, too
-kept() { metric perplexity.ppl "$1" "perplexity:text=$tiny/test.txt,window=256,windows=2"; }
-ok "the dense f32 export measures as the model" near "$(kept hf-f32)" "$(kept "$tiny")" 1e-6
-ok "an uneven folder measures as the GGUF file" near "$(kept hf-knee)" "$(kept knee.gguf)" 1e-6
+kept()
+{
+    metric perplexity.ppl "$1" "perplexity:text=$tiny/test.txt,window=256,windows=2"
+}
+ok "the dense f32 export measures as the model" near "$(kept hf-f32)" "$(kept "$tiny")" \
+    1e-6
+ok "an uneven folder measures as the GGUF file" near "$(kept hf-knee)" \
+    "$(kept knee.gguf)" 1e-6
 ok "a padded one as well" near "$(kept hf-pad)" "$(kept knee.gguf)" 1e-5
 less_of() { less "$(metric size.params "$1" size)" "$(metric size.params "$2" size)"; }
 ok "though it has more parameters" less_of hf-knee hf-pad
@@ -118,25 +131,31 @@ done
 body() { metric size.body_params "$1" size; }
 for pick in knee smallest 7; do
     case $pick in
-    knee) id=$(lamina inspect r; sed -n 's/^ *knee *trial \([0-9]*\).*/\1/p' "$tmp/out") ;;
-    smallest) id=$(lamina inspect r; sed -n 's/^ *smallest *trial \([0-9]*\).*/\1/p' "$tmp/out") ;;
+    knee) id=$(lamina inspect r; sed -n 's/^ *knee *trial \([0-9]*\).*/\1/p' \
+        "$tmp/out") ;;
+    smallest) id=$(lamina inspect r; sed -n 's/^ *smallest *trial \([0-9]*\).*/\1/p' \
+        "$tmp/out") ;;
     *) id=$pick ;;
     esac
     ok "$pick has the size of its trial" same "$(body $pick.gguf)" \
         "$(report r "trials/$id/metrics/size.body_params/value")"
 done
 # size.bytes counts what the file holds, header and tokenizer apart
-size=$(report r "trials/$(lamina inspect r; sed -n 's/^ *knee *trial \([0-9]*\).*/\1/p' "$tmp/out")/metrics/size.bytes/value")
+size=$(report r "trials/$(lamina inspect r; sed -n 's/^ *knee *trial \([0-9]*\).*/\1/p' \
+    "$tmp/out")/metrics/size.bytes/value")
 ok "size.bytes is what the file holds" less "$size" "$(wc -c <r/export/knee-f16.gguf)"
 ok "and not much more" less "$(wc -c <r/export/knee-f16.gguf)" "$(calc "$size + 60000")"
 
 # ---- what was exported is in the reports --------------------------------------------
-ok "the table names the file" grep -q 'knee-f16.gguf (trial [0-9]*): bytes .* -> ' table.txt
-ok "its size on disk" same "$(report r exports/0/written/bytes)" "$(wc -c <r/export/knee-f16.gguf)"
+ok "the table names the file" grep -q 'knee-f16.gguf (trial [0-9]*): bytes .* -> ' \
+    table.txt
+ok "its size on disk" same "$(report r exports/0/written/bytes)" \
+    "$(wc -c <r/export/knee-f16.gguf)"
 ok "its parameters" same "$(report r exports/0/written/parameters)" \
     "$(report r exports/0/plan/parameters)"
 ok "the page has it" grep -q '<h2>Exported</h2>' r/report.html
-sed 's/{ use = "size"; }/{ use = "size"; }, { use = "latency"; prefill = 16; decode = "2@8"; runs = 2; }/
+sed 's/{ use = "size"; }/{ use = "size"; }, '\
+'{ use = "latency"; prefill = 16; decode = "2@8"; runs = 2; }/
     s/^export.*/export = ( { use = "hf"; pad = true; file = "padded"; pick = "knee"; } );/
     /^final/d' small.cfg >timed.cfg
 ok "a run with times and a padded export" exits 0 run timed.cfg --set run.out=timed \
@@ -149,12 +168,15 @@ ok "padding is told" less "$(report timed exports/0/plan/parameters)" \
     "$(report timed exports/0/written/parameters)"
 
 # ---- what was measured is what was written ---------------------------------------
-sed 's/{ use = "size"; }/{ use = "size"; }, { use = "perplexity"; text = "search"; window = 128; windows = 4; }/
-    s/path = "\(.*\)test.txt"; part = \[0.0, 0.5\]/path = "half.txt"/; /^final/d' small.cfg >judged.cfg
+sed 's/{ use = "size"; }/{ use = "size"; }, '\
+'{ use = "perplexity"; text = "search"; window = 128; windows = 4; }/
+    s/path = "\(.*\)test.txt"; part = \[0.0, 0.5\]/path = "half.txt"/; /^final/d' \
+    small.cfg >judged.cfg
 ok "a run with perplexity" exits 0 run judged.cfg --set run.out=judged
 for id in 7 20 40; do
     exits 0 export judged $id t$id.gguf --dtype f32 >/dev/null
-    ok "trial $id measures as its export" near "$(metric perplexity.nats t$id.gguf "perplexity:$search")" \
+    ok "trial $id measures as its export" near \
+        "$(metric perplexity.nats t$id.gguf "perplexity:$search")" \
         "$(report judged trials/$id/metrics/perplexity.nats/value)" 1e-5
 done
 
@@ -171,7 +193,8 @@ END
 sed -i 's/population = 8; //' small.cfg     # random has none
 cut()           # kl.nats of the trial with half the channels
 {
-    lamina run one.cfg --set run.out="$1" --set score="( { use = \"$2\"; } )" --set repair.use="$3"
+    lamina run one.cfg --set run.out="$1" --set score="( { use = \"$2\"; } )" \
+        --set repair.use="$3"
     test "$rc" = 0 || { show >&2; return 1; }
     "$json_get" "$1/report.json" trials/1/metrics/size.body_params/value \
         trials/2/metrics/size.body_params/value trials/1/metrics/kl.nats/value \
@@ -194,7 +217,8 @@ ok "least squares repairs" less "$repaired" "$(calc "0.8 * $wanda")"
 ok "a plugin of a stranger appears in the list" prints 'reversed' list scorer
 
 # ---- ends that are no success ----------------------------------------------------
-small_pipeline | sed 's/budget = 40/budget = 12/; s/pick = "knee"/pick = "best"/' >small.cfg
+small_pipeline | sed 's/budget = 40/budget = 12/; s/pick = "knee"/pick = "best"/' \
+    >small.cfg
 ok "constraints that no trial meets: status 1" exits 1 run small.cfg --set run.out=none \
     --set 'constraints=( { metric = "size.bytes"; max = 1000; } )'
 ok "and it says so" grep -qi 'constraint' "$tmp/err"
@@ -205,12 +229,14 @@ ok "the same where the knee is asked for" exits 1 run small.cfg --set run.out=no
     --set 'constraints=( { metric = "size.bytes"; max = 1000; } )'
 ok "unwritable run folder: status 1" says 1 '/proc' run small.cfg --set run.out=/proc/none
 ok "a text too short for its window: status 3" says 3 'tokens' run small.cfg \
-    --set run.out=brief --set data.search.path="\"$tiny/config.json\"" --set 'evaluate[0].window=500'
+    --set run.out=brief --set data.search.path="\"$tiny/config.json\"" \
+    --set 'evaluate[0].window=500'
 cp -R "$tiny" gone
 chmod -R u+w gone
 ok "a run of a copy" run --set run.out=moved --set 'model.path="gone"'
 head -c 5000 "$tiny/model.safetensors" >gone/model.safetensors
-ok "its model was damaged since: resume says so, status 3" says 3 'gone' run --resume moved
+ok "its model was damaged since: resume says so, status 3" says 3 'gone' \
+    run --resume moved
 ok "no study: status 3" says 3 'study' run --resume empty
 head -c 200 /dev/zero >moved/study.db
 ok "a damaged study: status 3" says 3 'moved' inspect moved

@@ -41,20 +41,22 @@ broken()
 b() { ok "$1 $2: $3" broken "$@"; }
 cp "$evil/search_sins.so" sins/virtuous.so
 ok "the same module without a sin" prints "^ok .*'virtuous'" selftest ./sins/virtuous.so
-b search gene_range "ask() proposes a genome that is out of range: gene 'gene1[1]' has the \
-value 2, which is not between 0 and 1 on steps of 1"
+b search gene_range "ask() proposes a genome that is out of range: gene 'gene1[1]' has \
+the value 2, which is not between 0 and 1 on steps of 1"
 b search beyond_slots 'ask() writes beyond the 4 slots of a genome'
 b search too_many 'ask() proposes 8 genomes where 7 were asked for'
 b search over_budget 'proposes 7 genomes, more than the 3 that budget() promised'
 b search bad_fidelity 'ask() proposes a fidelity of 0; it must lie in (0, 1]'
 b search never_ends 'ask() goes on after it had ended with no proposal'
 b search prints "prints ('twenty genomes to go'); use host->log"
-b search deaf 'goes on for more than 2 s after the run was canceled (ask() after a cancel); '\
+b search deaf \
+    'goes on for more than 2 s after the run was canceled (ask() after a cancel); '\
 'poll host->canceled at least every 100 ms'
 b search endless 'does not end: more than 2 s in the check of proposals'
 b search leaves 'ends the program (exit status 0) in the check of its first instance'
 for sin in unlike by_the_clock; do
-    b search $sin 'the same seed gives other proposals: proposal 0 is another one (a plain '\
+    b search $sin \
+        'the same seed gives other proposals: proposal 0 is another one (a plain '\
 'problem); a strategy may depend on seed, options and outcomes only'
 done
 b search new_folder "changes the current folder, to '/'"
@@ -72,17 +74,22 @@ b pruner no_gene 'genes() declares no gene for a model of 4 layers'
 b pruner other_edit 'edits attention blocks, which its `edits` does not declare'
 b pruner other_scores 'ranks FFN channels, which its `needs_scores` does not declare'
 b pruner impure 'decode() makes different plans of the same values'
-b pruner cuts_always 'decode() edits the model where all genes have their uncompressed value'
-b pruner by_slot 'decode() reads values of other pruners; value[0] is its own first one, '\
+b pruner cuts_always \
+    'decode() edits the model where all genes have their uncompressed value'
+b pruner by_slot \
+    'decode() reads values of other pruners; value[0] is its own first one, '\
 'whatever `slot` its gene has'
-b scorer not_finite 'score() gives site 2 of layer 0 (site kind 7) a value that is not finite'
+b scorer not_finite \
+    'score() gives site 2 of layer 0 (site kind 7) a value that is not finite'
 b scorer forgets 'score() leaves site 7 of layer 0 (site kind 7) without a value'
 b scorer writes_on 'score() writes beyond the 256 sites of layer 0'
 b scorer moody 'score() gives other values the second time (layer 0, site kind 7)'
 b scorer undeclared 'asks for statistics of kind 2, which its `needs` does not declare'
-b repair changes 'the full width does not give the weights back: one is off, or a bias is, by '\
+b repair changes \
+    'the full width does not give the weights back: one is off, or a bias is, by '\
 '1 (more tokens than columns)'
-b repair bias_changes 'the full width does not give the weights back: one is off, or a bias '\
+b repair bias_changes \
+    'the full width does not give the weights back: one is off, or a bias '\
 'is, by 99 (more tokens than columns)'
 b repair past_end 'apply() writes beyond the 640 numbers it was asked for'
 b repair bias_past_end 'bias() writes beyond the 16 numbers it was asked for'
@@ -90,11 +97,13 @@ b evaluator no_items 'items() says there are 0 items'
 b evaluator two_lines 'protocol() does not write one line of text'
 b evaluator no_number "eval() of item 0 gives inf with weight 1 for 'share'"
 b evaluator no_weight 'eval() gives every sum the weight 0'
-b evaluator drifts 'eval() gives other sums for item 0 the second time, but its metrics are '\
+b evaluator drifts \
+    'eval() gives other sums for item 0 the second time, but its metrics are '\
 'not declared noisy'
 b evaluator runs_all 'calls host->token_losses, which its `needs` does not declare'
 b evaluator needs_more 'its `needs` (0x40) hold bits that mean nothing'
-b reporter no_json "report() of a study without trials is not JSON: report: line 1: string or \
+b reporter no_json \
+    "report() of a study without trials is not JSON: report: line 1: string or \
 '}' expected near 'trials'"
 b reporter no_text 'report() of a study without trials is empty'
 
@@ -120,13 +129,20 @@ ok "search crashes" says_of search crashes "$crashes"
 ok "and leaves no files" leaves_nothing
 for sin in worse bias_worse; do
     ok "repair $sin" says_of repair $sin \
-        "^lamina: repair '$sin' .*: apply\\(\\) to 39 of 40 columns is worse than no repair"
+        "^lamina: repair '$sin' .*: apply\\(\\) to 39 of 40 columns is worse than no "\
+"repair"
 done
 ok "evaluator same_metric" says_of evaluator same_metric \
     "sins/same_metric.so: broken plugin: two metrics are called 'share'"
 ok "reporter elsewhere" says_of reporter elsewhere \
     "sins/elsewhere.so: broken plugin: its report '../x.json' is no plain file name"
-two() { lamina selftest random ./sins/mute.so; show; test "$rc" = 1 && grep -q "^FAIL .*mute" "$tmp/out" && grep -q "1 of 2 plugins break" "$tmp/err"; }
+two()
+{
+    lamina selftest random ./sins/mute.so
+    show
+    test "$rc" = 1 && grep -q "^FAIL .*mute" "$tmp/out" &&
+        grep -q "1 of 2 plugins break" "$tmp/err"
+}
 ok "a bad one among good ones" two
 
 # ---- a run with such a plugin ------------------------------------------------------
@@ -166,14 +182,16 @@ for sin in gene_range too_many bad_fidelity mute; do
     esac
     r search $sin "$why" --set "search={use=\"$sin\";}"
 done
-r pruner same_gene "gene 'sin\\[0\\]' is declared twice" --set 'prune=({use="same_gene";})'
+r pruner same_gene "gene 'sin\\[0\\]' is declared twice" \
+    --set 'prune=({use="same_gene";})'
 r pruner bad_gene 'the initial value must be 0 or 1' --set 'prune=({use="bad_gene";})'
 r pruner other_edit 'edits attention blocks, which its `edits` does not declare' \
     --set 'prune=({use="other_edit";})'
-r pruner cuts_always 'edits the model where all of its genes have their uncompressed value' \
+r pruner cuts_always \
+    'edits the model where all of its genes have their uncompressed value' \
     --set 'prune=({use="cuts_always";})'
-r scorer not_finite 'the score of site 2 is not a number' --set 'score=({use="not_finite";})' \
-    --set 'prune=({use="ffn";step=32;})'
+r scorer not_finite 'the score of site 2 is not a number' \
+    --set 'score=({use="not_finite";})' --set 'prune=({use="ffn";step=32;})'
 r scorer undeclared 'statistic 2 of site kind 4' --set 'score=({use="undeclared";})' \
     --set 'prune=({use="ffn";step=32;})'
 r evaluator no_items 'has 0 items' --set 'evaluate=({use="no_items";},{use="size";})'

@@ -16,9 +16,9 @@
 
 #include <dlfcn.h>
 
-typedef enum lm_status inst_stat_fn(const struct lm_stats *s, uint32_t stat, uint32_t site,
-                                    int32_t layer, const double **out, int64_t *n,
-                                    struct lm_err *e);
+typedef enum lm_status inst_stat_fn(const struct lm_stats *s, uint32_t stat,
+                                    uint32_t site, int32_t layer, const double **out,
+                                    int64_t *n, struct lm_err *e);
 static inst_stat_fn *inst_stat;
 static int inst_cholesky_failures;      /* so many calls fail first */
 

@@ -5,8 +5,8 @@
  *
  * Fails unless FILE is exactly one JSON document.  A path is a row of steps:
  * NAME (member), NUMBER (of an array), NAME=TEXT (first object of an array with
- * that string member), `#` (length); steps are separated by '/', so that names may have dots:
- * `metrics/name=size.bytes/value`.  One line is printed for each path: a string
+ * that string member), `#` (length); steps are separated by '/', so that names may have
+ * dots: `metrics/name=size.bytes/value`.  One line is printed for each path: a string
  * as it is, a number with all its digits, arrays and objects as their type's
  * letter, or "missing", which is a failure, too.                             */
 #include <inttypes.h>

@@ -58,14 +58,15 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
     %D%/check_hostile.c %D%/check_hostile_hf.c
 
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
-tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.c
+tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+    %D%/check_backend.c
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
 tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
 
 # parts of a plugin are compiled anew: a vocabulary-only file is no model
 check_PROGRAMS += %D%/check_vocab %D%/check_chat
-tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h %D%/check_vocab.c \
-    plugins/formats/gguf_parse.c plugins/formats/gguf_vocab.c
+tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
+    %D%/check_vocab.c plugins/formats/gguf_parse.c plugins/formats/gguf_vocab.c
 tests_check_vocab_CFLAGS = $(AM_CFLAGS)
 tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
 
@@ -143,7 +144,8 @@ check-long:
 # The plugins of examples/plugin against the installed program and header.
 installcheck-local:
 	@LAMINA_SRCDIR='$(abs_top_srcdir)' LAMINA_BUILDDIR='$(abs_top_builddir)' \
-	INSTALLED_PROGRAM='$(DESTDIR)$(bindir)/lamina' INSTALLED_PC='$(DESTDIR)$(pkgconfigdir)' \
+	INSTALLED_PROGRAM='$(DESTDIR)$(bindir)/lamina' \
+	INSTALLED_PC='$(DESTDIR)$(pkgconfigdir)' \
 	INSTALLED_PLUGINS='$(DESTDIR)$(plugindir)' PKG_CONFIG_SYSROOT_DIR='$(DESTDIR)' \
 	$(SHELL) $(srcdir)/tests/e2e_examples.sh \
 	    >installcheck.log; status=$$?; cat installcheck.log; \

@@ -528,7 +528,8 @@ static enum lm_status add_default(const struct lm_opt *o, struct lm_conf *group,
 enum lm_status lm_options_complete(const struct lm_module *m, bool use,
                                    struct lm_conf *group, struct lm_err *e)
 {
-    const struct lm_opt name = { .name = "use", .type = LM_OPT_STRING, .def = m->name }, *o;
+    const struct lm_opt name = { .name = "use", .type = LM_OPT_STRING, .def = m->name },
+                        *o;
     enum lm_status s = use && !lm_conf_get(group, "use") ? add_default(&name, group, e)
                                                          : LM_OK;
     for (size_t i = 0; !s && (o = lm_opt_at(m, i)); i++)

@@ -85,7 +85,8 @@ void lm_options_man_list(const struct lm_module *m, struct lm_str *out)
     if (tunable) {
         lm_str_add(out, ".PP\n");
         lm_man_text(out, "What can be searched may be written { min = A; max = B; step = "
-                    "C; log = true; } or { choice = ( A, B, C ); } and becomes a gene.\n");
+                    "C; log = true; } or { choice = ( A, B, C ); } and becomes a "
+                    "gene.\n");
     }
 }
 

@@ -188,7 +188,8 @@ enum lm_status lm_bpe_bytes(void *job, const char *s, size_t n)
         int32_t id = t->byte_id[(unsigned char)s[i]];
         if (id >= 0)
             ids[m++] = id;
-        else if (t->v->has_unk && !(t->v->fuse_unk && m && ids[m - 1] == (int32_t)t->v->unk))
+        else if (t->v->has_unk
+                 && !(t->v->fuse_unk && m && ids[m - 1] == (int32_t)t->v->unk))
             ids[m++] = (int32_t)t->v->unk;
     }
     return merge(j, m);
@@ -225,7 +226,8 @@ static enum lm_status spell_rest(struct job *j, size_t m)
         lone += (size_t)j->ids[i] >= t->v->n_token;
     if (!lone)
         return LM_OK;
-    int32_t *ids = lm_mul_size(n, sizeof *ids, &bytes) ? lm_alloc(bytes, "token ids") : NULL;
+    int32_t *ids = lm_mul_size(n, sizeof *ids, &bytes) ? lm_alloc(bytes, "token ids")
+                                                       : NULL;
     if (!ids)
         return lm_fail_memory(j->e, n, "token ids");
     memcpy(ids, j->ids + m, bytes);

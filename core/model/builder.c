@@ -337,10 +337,10 @@ static enum lm_status check_vocabulary(const struct lm_model *m,
     bool scores = v->model == LM_TOKENIZER_SCORES || v->model == LM_TOKENIZER_UNIGRAM;
     if (v->model > LM_TOKENIZER_UNIGRAM || v->prefix > LM_PREFIX_FIRST
         || (v->has_unk && v->unk >= v->n_token) || (scores && !v->score))
-        return lm_fail(e, LM_EINPUT, "%s: the vocabulary has model %u, prefix %u, unknown "
-                       "token %u and %s scores, which is not supported", m->source,
-                       (unsigned)v->model, (unsigned)v->prefix, (unsigned)v->unk,
-                       v->score ? "its" : "no");
+        return lm_fail(e, LM_EINPUT, "%s: the vocabulary has model %u, prefix %u, "
+                       "unknown token %u and %s scores, which is not supported",
+                       m->source, (unsigned)v->model, (unsigned)v->prefix,
+                       (unsigned)v->unk, v->score ? "its" : "no");
     for (size_t i = 0; i < v->n_token; i++) {
         const struct lm_token *t = &v->token[i];
         if (t->kind < LM_TOKEN_NORMAL || t->kind > LM_TOKEN_BYTE

@@ -221,8 +221,9 @@ static enum lm_status alternate(const struct lm_message *m, size_t n, struct lm_
 {
     for (size_t i = 0; i < n; i++)
         if (!is(&m[i], i % 2 ? "assistant" : "user"))
-            return lm_fail(e, LM_EINPUT, "message %zu is of the %s, but this chat template "
-                           "wants user and assistant in turns", i + 1, m[i].role);
+            return lm_fail(e, LM_EINPUT, "message %zu is of the %s, but this chat "
+                           "template wants user and assistant in turns", i + 1,
+                           m[i].role);
     return LM_OK;
 }
 
@@ -335,8 +336,8 @@ static const char *member(const struct lm_json *o, const char *key)
     return n ? lm_json_api.string(n) : NULL;
 }
 
-static enum lm_status messages(const struct lm_json *list, struct lm_message *m, size_t *n,
-                               struct lm_err *e)
+static enum lm_status messages(const struct lm_json *list, struct lm_message *m,
+                               size_t *n, struct lm_err *e)
 {
     const struct lm_json_api *j = &lm_json_api;
     *n = j->size(list);
@@ -347,8 +348,8 @@ static enum lm_status messages(const struct lm_json *list, struct lm_message *m,
         m[i].role = member(j->at(list, i), "role");
         m[i].text = member(j->at(list, i), "content");
         if (!m[i].role || !m[i].text)
-            return lm_fail(e, LM_EINPUT, "message %zu has no 'role' or no 'content' that is "
-                           "text", i + 1);
+            return lm_fail(e, LM_EINPUT, "message %zu has no 'role' or no 'content' that "
+                           "is text", i + 1);
     }
     return LM_OK;
 }

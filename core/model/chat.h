@@ -8,7 +8,9 @@
 #include "base/str.h"
 #include "model/model.h"
 
-enum lm_chat_family { LM_CHAT_CHATML = 1, LM_CHAT_LLAMA2, LM_CHAT_LLAMA3, LM_CHAT_MISTRAL };
+enum lm_chat_family {
+    LM_CHAT_CHATML = 1, LM_CHAT_LLAMA2, LM_CHAT_LLAMA3, LM_CHAT_MISTRAL
+};
 
 struct lm_chat {
     enum lm_chat_family family;

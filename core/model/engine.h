@@ -50,7 +50,8 @@ void lm_segment_close(struct lm_segment *s);
 const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s);
 /* Spec of a dense segment of a model (weights decoded to floats). */
 enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind,
-                             int32_t layer, struct lm_segment_spec *spec, struct lm_err *e);
+                             int32_t layer, struct lm_segment_spec *spec,
+                             struct lm_err *e);
 
 struct lm_network { struct lm_segment **seg; size_t n; };
 /* All segments of a model as it is; close frees them. */
@@ -61,11 +62,13 @@ void lm_network_close(struct lm_network *net);
 /* A runner belongs to one thread.  It keeps the hidden states behind every
  * segment of its last path over `ids`; a network that shares a prefix with
  * that path (same keys, same ids) starts where they part.                   */
-enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r, struct lm_err *e);
+enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r,
+                              struct lm_err *e);
 void lm_runner_close(struct lm_runner *r);
 /* nll[t], t < n-1: -ln p(ids[t+1] | ids[0..t]). */
 enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *net,
-                                const int32_t *ids, size_t n, float *nll, struct lm_err *e);
+                                const int32_t *ids, size_t n, float *nll,
+                                struct lm_err *e);
 /* kl[t], t < n: KL(teacher || net) of the next-token distributions, exact:
  * sum_v p_t(v) logit(v) = (W^T p_t) . h, so the teacher leaves one vector of
  * `hidden` floats and one entropy per token.  The teacher's side is computed

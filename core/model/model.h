@@ -13,8 +13,10 @@ struct lm_builder;
  * that every tensor the architecture needs is there, has its shape and holds
  * finite numbers only where cheap (norms); full value checks are
  * lm_model_check().  On failure the builder is freed all the same.          */
-enum lm_status lm_builder_open(const char *source, struct lm_builder **b, struct lm_err *e);
-enum lm_status lm_builder_arch(struct lm_builder *b, const struct lm_arch *a, struct lm_err *e);
+enum lm_status lm_builder_open(const char *source, struct lm_builder **b,
+                               struct lm_err *e);
+enum lm_status lm_builder_arch(struct lm_builder *b, const struct lm_arch *a,
+                               struct lm_err *e);
 enum lm_status lm_builder_tensor(struct lm_builder *b, uint32_t role, int32_t layer,
                                  const struct lm_tensor *t, const char *name,
                                  struct lm_err *e);
@@ -23,14 +25,16 @@ enum lm_status lm_builder_vocabulary(struct lm_builder *b, const struct lm_vocab
 enum lm_status lm_builder_map(struct lm_builder *b, const char *path, const void **data,
                               size_t *n, struct lm_err *e);
 void lm_builder_keep(struct lm_builder *b, void *memory);
-enum lm_status lm_builder_finish(struct lm_builder *b, struct lm_model **m, struct lm_err *e);
+enum lm_status lm_builder_finish(struct lm_builder *b, struct lm_model **m,
+                                 struct lm_err *e);
 void lm_builder_abandon(struct lm_builder *b);
 void lm_model_free(struct lm_model *m);
 /* Every value finite; names the tensor otherwise (LM_EINPUT). */
 enum lm_status lm_model_check(const struct lm_model *m, struct lm_err *e);
 
 const struct lm_arch *lm_model_arch(const struct lm_model *m);
-const struct lm_tensor *lm_model_tensor(const struct lm_model *m, uint32_t role, int32_t layer);
+const struct lm_tensor *lm_model_tensor(const struct lm_model *m, uint32_t role,
+                                        int32_t layer);
 enum lm_status lm_model_rows(const struct lm_model *m, uint32_t role, int32_t layer,
                              int64_t first, int64_t n, float *out, struct lm_err *e);
 /* The whole tensor as floats, decoded on first use and kept.  [any]

@@ -44,7 +44,8 @@ struct lm_model {
 /* The slot of a role, NULL if there can be none. */
 struct slot *lm_model_slot(const struct lm_model *m, uint32_t role, int32_t layer);
 /* "tensor 'model.norm.weight'" or "tensor down of layer 3" into out. */
-void lm_slot_describe(const struct lm_model *m, const struct slot *s, char *out, size_t n);
+void lm_slot_describe(const struct lm_model *m, const struct slot *s, char *out,
+                      size_t n);
 /* First value that is NaN or infinite: row and column; false: none.  buffer
  * holds `cols` floats.                                                        */
 bool lm_tensor_bad(const struct lm_tensor *t, float *buffer, int64_t *row, int64_t *col);

@@ -18,7 +18,8 @@ enum {
     S_BASE = 0xac00, L_BASE = 0x1100, V_BASE = 0x1161, T_BASE = 0x11a7,
     L_COUNT = 19, V_COUNT = 21, T_COUNT = 28, S_COUNT = L_COUNT * V_COUNT * T_COUNT,
     N_CLASSES = sizeof classes / sizeof *classes, N_PARTS = sizeof parts / sizeof *parts,
-    N_JOINED = sizeof joined / sizeof *joined, N_JOINERS = sizeof joiners / sizeof *joiners
+    N_JOINED = sizeof joined / sizeof *joined,
+    N_JOINERS = sizeof joiners / sizeof *joiners
 };
 
 /* one character of a stretch; at: its place, which sorting keeps among equals */
@@ -94,7 +95,8 @@ static bool put(struct stretch *s, uint32_t c)
 {
     if (s->n == s->cap) {
         size_t bytes, cap = s->cap * 2 + 32;
-        struct mark *v = lm_mul_size(cap, sizeof *v, &bytes) ? lm_resize(s->v, bytes) : NULL;
+        struct mark *v = lm_mul_size(cap, sizeof *v, &bytes) ? lm_resize(s->v, bytes)
+                                                             : NULL;
         if (!v)
             return false;
         s->v = v;

@@ -15,10 +15,12 @@ struct lm_stats;
  * written.                                                           [main] */
 enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t n_seq,
                                 int64_t length, uint64_t needs, uint64_t sites,
-                                const char *folder, struct lm_stats **s, struct lm_err *e);
+                                const char *folder, struct lm_stats **s,
+                                struct lm_err *e);
 void lm_stats_close(struct lm_stats *s);
 enum lm_status lm_stats_get(const struct lm_stats *s, uint32_t stat, uint32_t site,
-                            int32_t layer, const double **out, int64_t *n, struct lm_err *e);
+                            int32_t layer, const double **out, int64_t *n,
+                            struct lm_err *e);
 int64_t lm_stats_tokens(const struct lm_stats *s);
 uint64_t lm_stats_key(const struct lm_stats *s);
 /* Bytes of disk the file will take. */

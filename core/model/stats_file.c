@@ -123,7 +123,8 @@ enum lm_status lm_stats_get(const struct lm_stats *s, uint32_t stat, uint32_t si
                             int32_t layer, const double **out, int64_t *n,
                             struct lm_err *e)
 {
-    const struct stats_section *x = s ? lm_stats_find(&s->layout, stat, site, layer) : NULL;
+    const struct stats_section *x = s ? lm_stats_find(&s->layout, stat, site, layer)
+                                      : NULL;
     if (!x)
         return lm_fail(e, LM_EBUG, "statistic %u of site kind %u of layer %d was not "
                        "asked for when statistics were collected", (unsigned)stat,

@@ -30,8 +30,8 @@ static void better(struct step *s, size_t to, double score, size_t from, int32_t
 }
 
 /* All tokens that begin at `at`, and the unknown one. */
-static void steps_from(const struct lm_tokenizer *t, const char *text, size_t n, size_t at,
-                       struct step *s)
+static void steps_from(const struct lm_tokenizer *t, const char *text, size_t n,
+                       size_t at, struct step *s)
 {
     size_t single = at + char_bytes(text + at);
     bool known = false;
@@ -70,8 +70,8 @@ static enum lm_status append(struct job *j, const char *text, const struct step 
 enum lm_status lm_unigram(struct job *j, const char *text, size_t n)
 {
     if (n > INT32_MAX / 4)
-        return lm_fail(j->e, LM_EINPUT, "the text has a word of %zu bytes; at most %d are "
-                       "supported", n, INT32_MAX / 4);
+        return lm_fail(j->e, LM_EINPUT, "the text has a word of %zu bytes; at most %d "
+                       "are supported", n, INT32_MAX / 4);
     enum lm_status st = reserve_steps(j, n + 1);
     if (st)
         return st;

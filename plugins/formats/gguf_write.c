@@ -82,8 +82,8 @@ enum lm_status gguf_suitable(const struct fmt *f, const struct lm_model *m,
                        "ignore_merges only together with the pattern of Llama 3");
     if (norms && (norms < 2 * a->n_layer || gguf_divided(a)
                   || count(f, m, LM_B_Q, LM_B_DOWN)))
-        return h->fail(e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in all of "
-                       "a model's layers, without biases and with no RoPE scaling but "
+        return h->fail(e, LM_EUNSUPPORTED, "format gguf writes norms of q and k in all "
+                       "of a model's layers, without biases and with no RoPE scaling but "
                        "linear and usual yarn (as qwen3); take hf");
     return LM_OK;
 }

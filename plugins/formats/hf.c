@@ -137,8 +137,9 @@ static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t
 }
 
 static const struct lm_opt options[] = {
-    LM_FLAG(struct hf_options, pad, "false", 0, "Fill layers that differ up with zeros to "
-            "a stock model, which is as large and as slow as its largest layers make it."),
+    LM_FLAG(struct hf_options, pad, "false", 0, "Fill layers that differ up with zeros "
+            "to a stock model, which is as large and as slow as its largest layers make "
+            "it."),
     LM_OPT_END
 };
 

@@ -17,8 +17,9 @@
 #include "hf.h"
 
 static const struct { const char *name; uint32_t role; } linear[] = {
-    { "q_proj", LM_B_Q }, { "k_proj", LM_B_K }, { "v_proj", LM_B_V }, { "o_proj", LM_B_O },
-    { "gate_proj", LM_B_GATE }, { "up_proj", LM_B_UP }, { "down_proj", LM_B_DOWN },
+    { "q_proj", LM_B_Q }, { "k_proj", LM_B_K }, { "v_proj", LM_B_V },
+    { "o_proj", LM_B_O }, { "gate_proj", LM_B_GATE }, { "up_proj", LM_B_UP },
+    { "down_proj", LM_B_DOWN },
 };
 enum { N_LINEAR = sizeof linear / sizeof *linear };
 
@@ -85,8 +86,8 @@ enum lm_status hf_layers_open(const struct fmt *f, const struct lm_arch *a, bool
             l->from[l->n++] = i;
         }
     if (!l->n)
-        return f->h->fail(e, LM_EUNSUPPORTED, "format hf cannot write a model without any "
-                          "attention or MLP block");
+        return f->h->fail(e, LM_EUNSUPPORTED, "format hf cannot write a model without "
+                          "any attention or MLP block");
     l->all = pad ? padded(a, l) : usual(l);
     for (int32_t i = 0; i < l->n; i++) {
         if (pad)
@@ -122,7 +123,8 @@ static void one_layer(const struct hf_layers *l, int32_t i, struct fmt_buf *b)
         snprintf(text + n, sizeof text - n, ", \"skip\": [\"%s\"]",
                  s->n_head ? "mlp" : "attention");
     if (text[0])
-        fmt_add(b, "%s\n    \"%d\": {%s}", b->p[b->n - 1] == '{' ? "" : ",", (int)i, text + 2);
+        fmt_add(b, "%s\n    \"%d\": {%s}", b->p[b->n - 1] == '{' ? "" : ",", (int)i,
+                text + 2);
 }
 
 void hf_layers_config(const struct hf_layers *l, const struct lm_arch *a, uint64_t extra,
@@ -132,9 +134,10 @@ void hf_layers_config(const struct hf_layers *l, const struct lm_arch *a, uint64
     fmt_text(b, "  \"auto_map\": {\n"
              "    \"AutoConfig\": \"modeling_lamina.LaminaConfig\",\n"
              "    \"AutoModel\": \"modeling_lamina.LaminaModel\",\n"
-             "    \"AutoModelForCausalLM\": \"modeling_lamina.LaminaForCausalLM\"\n  },\n");
-    fmt_add(b, "  \"family\": \"%s\",\n  \"qk_norm\": %s,\n  \"linear_biases\": [", a->family,
-            extra & LM_BIT(LM_W_Q_NORM) ? "true" : "false");
+             "    \"AutoModelForCausalLM\": \"modeling_lamina.LaminaForCausalLM\"\n"
+             "  },\n");
+    fmt_add(b, "  \"family\": \"%s\",\n  \"qk_norm\": %s,\n  \"linear_biases\": [",
+            a->family, extra & LM_BIT(LM_W_Q_NORM) ? "true" : "false");
     for (size_t i = 0; i < N_LINEAR; i++)
         if (extra & LM_BIT(linear[i].role)) {
             fmt_add(b, "%s\"%s\"", comma, linear[i].name);
@@ -166,7 +169,8 @@ static enum lm_status read_skip(const struct hf_cx *c, const char *layer,
         else if (what && !strcmp(what, "mlp"))
             s->n_ff = 0;
         else
-            return wrong(c, layer, "skip names blocks that are not \"attention\" or \"mlp\"");
+            return wrong(c, layer, "skip names blocks that are not \"attention\" or "
+                         "\"mlp\"");
     }
     return LM_OK;
 }
@@ -198,8 +202,8 @@ static enum lm_status read_layer(const struct hf_cx *c, const char *layer,
             *to = (int32_t)v;
     }
     if (s->n_head % s->n_kv || s->n_head > HF_MAX_WIDTH / head_dim)
-        return wrong(c, layer, "the attention heads are no multiple of the key-value heads, "
-                     "or too many");
+        return wrong(c, layer, "the attention heads are no multiple of the key-value "
+                     "heads, or too many");
     return skip ? read_skip(c, layer, skip, s) : LM_OK;
 }
 
@@ -220,7 +224,8 @@ static enum lm_status read_biases(const struct hf_cx *c, struct hf_config *k)
         k->extra |= LM_BIT(linear[l].role);
     }
     if (norm && !j->boolean(norm, &have))
-        return c->h->fail(c->e, LM_EINPUT, "%s: 'qk_norm' must be true or false", c->path);
+        return c->h->fail(c->e, LM_EINPUT, "%s: 'qk_norm' must be true or false",
+                          c->path);
     if (have)
         k->extra |= LM_BIT(LM_W_Q_NORM) | LM_BIT(LM_W_K_NORM);
     return LM_OK;
@@ -232,15 +237,16 @@ enum lm_status hf_layers_read(const struct hf_cx *c, struct hf_config *k)
     const struct lm_json *all = hf_get(c, "per_layer_config");
     enum lm_status s = read_biases(c, k);
     if (!s && all && j->type(all) != 'o')
-        s = c->h->fail(c->e, LM_EINPUT, "%s: 'per_layer_config' must be an object", c->path);
+        s = c->h->fail(c->e, LM_EINPUT, "%s: 'per_layer_config' must be an object",
+                       c->path);
     for (size_t i = 0; !s && all && i < j->size(all); i++) {
         const char *key = NULL;
         const struct lm_json *o = j->member(all, i, &key);
         char *end;
         long layer = *key >= '0' && *key <= '9' ? strtol(key, &end, 10) : -1;
         if (layer < 0 || *end || layer >= k->arch.n_layer)
-            s = c->h->fail(c->e, LM_EINPUT, "%s: per_layer_config: there is no layer '%s'",
-                           c->path, key);
+            s = c->h->fail(c->e, LM_EINPUT, "%s: per_layer_config: there is no layer "
+                           "'%s'", c->path, key);
         else
             s = read_layer(c, key, o, k->arch.head_dim, &k->layer[layer]);
     }

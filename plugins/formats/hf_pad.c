@@ -53,7 +53,8 @@ static void fill_row(const struct lm_codec *from, const struct hf_padded *p, int
     bool norm = p->role == LM_W_ATTN_NORM || p->role == LM_W_MLP_NORM
         || p->role >= LM_W_Q_NORM;
     if (t && at >= 0)
-        from->decode((const char *)t->data + at * fmt_row_bytes(from, t->cols), in, t->cols);
+        from->decode((const char *)t->data + at * fmt_row_bytes(from, t->cols), in,
+                     t->cols);
     for (int64_t c = 0; c < p->cols; c++) {
         int64_t k = source(col, c);
         out[c] = !t ? (float)norm : at >= 0 && k >= 0 ? in[k] : 0;

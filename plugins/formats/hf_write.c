@@ -114,9 +114,9 @@ static enum lm_status choose_type(struct writing *w, struct lm_err *e)
         return s;
     if (!choose_family(w)) {
         if (w->pad)
-            return w->f->h->fail(e, LM_EUNSUPPORTED, "format hf with pad: no stock model has "
-                                 "these biases, norms and %d heads; write without pad",
-                                 w->layers.all.n_head);
+            return w->f->h->fail(e, LM_EUNSUPPORTED, "format hf with pad: no stock model "
+                                 "has these biases, norms and %d heads; write without "
+                                 "pad", w->layers.all.n_head);
         w->layers.own = true;
     }
     if (w->layers.own) {
@@ -127,8 +127,8 @@ static enum lm_status choose_type(struct writing *w, struct lm_err *e)
 }
 
 /* Rows and columns of a role in a layer of the file. */
-static void role_size(const struct writing *w, uint32_t role, const struct lm_layer_shape *s,
-                      struct item *t)
+static void role_size(const struct writing *w, uint32_t role,
+                      const struct lm_layer_shape *s, struct item *t)
 {
     int64_t h = w->a->head_dim, d = w->a->hidden, q = s->n_head * h, kv = s->n_kv * h;
     int64_t ff = s->n_ff;
@@ -136,7 +136,8 @@ static void role_size(const struct writing *w, uint32_t role, const struct lm_la
         [LM_W_ATTN_NORM] = { 1, d }, [LM_W_Q] = { q, d }, [LM_W_K] = { kv, d },
         [LM_W_V] = { kv, d }, [LM_W_O] = { d, q }, [LM_W_MLP_NORM] = { 1, d },
         [LM_W_GATE] = { ff, d }, [LM_W_UP] = { ff, d }, [LM_W_DOWN] = { d, ff },
-        [LM_B_Q] = { 1, q }, [LM_B_K] = { 1, kv }, [LM_B_V] = { 1, kv }, [LM_B_O] = { 1, d },
+        [LM_B_Q] = { 1, q }, [LM_B_K] = { 1, kv }, [LM_B_V] = { 1, kv },
+        [LM_B_O] = { 1, d },
         [LM_B_GATE] = { 1, ff }, [LM_B_UP] = { 1, ff }, [LM_B_DOWN] = { 1, d },
         [LM_W_Q_NORM] = { 1, h }, [LM_W_K_NORM] = { 1, h }
     };
@@ -257,7 +258,8 @@ static enum lm_status write_item(const struct writing *w, const struct item *t,
         return fmt_tensor(w->f, &job, o, e);
     const struct hf_padded p = { .job = job, .role = t->role, .rows = t->rows,
         .cols = t->cols, .head_dim = w->a->head_dim,
-        .here = w->a->layer[w->layers.from[t->layer]], .there = w->layers.shape[t->layer] };
+        .here = w->a->layer[w->layers.from[t->layer]],
+        .there = w->layers.shape[t->layer] };
     return hf_pad_write(w->f, &p, o, e);
 }
 

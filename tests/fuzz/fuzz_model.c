@@ -10,7 +10,8 @@ const struct lm_module *lm_plugin(void);
 
 static void use_vocabulary(const struct lm_vocabulary *v)
 {
-    static const char text[] = "Hello, World 1234 \xc3\xa4\xe2\x82\xac\n  <|bos|> \xf0\x9f\x98\x80";
+    static const char text[] = "Hello, World 1234 \xc3\xa4\xe2\x82\xac\n  <|bos|> "
+                               "\xf0\x9f\x98\x80";
     struct lm_err e = { 0 };
     struct lm_tokenizer *t;
     int32_t *ids;

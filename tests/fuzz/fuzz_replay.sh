@@ -13,6 +13,7 @@ test -z "$LAMINA_FUZZ" || options='-runs=0'     # libFuzzer's own main
 for folder in "$corpora"/*; do
     name=${folder##*/}
     # shellcheck disable=SC2086
-    ok "$name: $(ls "$folder" | wc -l | tr -d ' ') files" "$programs/fuzz_$name" $options "$folder"
+    ok "$name: $(ls "$folder" | wc -l | tr -d ' ') files" "$programs/fuzz_$name" \
+        $options "$folder"
 done
 finish

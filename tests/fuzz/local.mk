@@ -80,7 +80,8 @@ fuzz: tests/fuzz/fuzz_$(TARGET)$(EXEEXT)
 	@$(MKDIR_P) fuzz-corpus/$(TARGET) fuzz-finds
 	LAMINA_SRCDIR='$(abs_top_srcdir)' tests/fuzz/fuzz_$(TARGET) \
 	    -max_total_time=$(FUZZ_SECONDS) -max_len=65536 -timeout=5 -rss_limit_mb=1024 \
-	    -malloc_limit_mb=512 -print_final_stats=1 -artifact_prefix=fuzz-finds/$(TARGET)- \
+	    -malloc_limit_mb=512 -print_final_stats=1 \
+	    -artifact_prefix=fuzz-finds/$(TARGET)- \
 	    fuzz-corpus/$(TARGET) $(srcdir)/tests/fuzz/corpus/$(TARGET)
 else
 fuzz:
