@@ -48,6 +48,8 @@ ok "bit for bit" same "$(hash_of again.gguf)" "$(hash_of small.gguf)"
 ok "a number format that hf cannot write" says 2 'format hf cannot write q8_0; it writes f32 f16 bf16' \
     convert "$tiny" y --dtype q8_0
 ok "no such number format" says 2 "did you mean 'q8_0'" convert "$tiny" y.gguf --dtype q8-0
+ok "one that is only read" says 2 "'q4_k' can be read but not written; there are f32" \
+    convert "$tiny" y.gguf --dtype q4_k
 ok "no such format" says 2 'hff' convert "$tiny" y --format hff
 
 # ---- what is there -----------------------------------------------------------------
