@@ -233,6 +233,8 @@ enum lm_reduce {
     LM_REDUCE_MEDIAN        /* median of value / weight over items            */
 };
 
+enum { LM_MAX_METRICS = 64 };           /* of an evaluator, and of a study    */
+
 struct lm_metric {                      /* ends with name == NULL; elements
                                            of metric_size                     */
     const char *name, *unit, *help;     /* "ppl"; shown as "perplexity.ppl".

@@ -67,7 +67,6 @@ END_TEST
 START_TEST(mem_blocks_are_zeroed_and_aligned)
 {
     int64_t blocks = lm_mem_blocks();
-    size_t used = lm_mem_used();
     for (size_t n = 0; n < 300; n += 7) {
         unsigned char *p = lm_alloc(n, "test");
         ck_assert_ptr_nonnull(p);
@@ -75,11 +74,10 @@ START_TEST(mem_blocks_are_zeroed_and_aligned)
         for (size_t i = 0; i < n; i++)
             ck_assert_uint_eq(p[i], 0);
         memset(p, 0xff, n);             /* the next must be zeroed again */
-        ck_assert_uint_eq(lm_mem_used(), used + n);
+        ck_assert_int_eq(lm_mem_blocks(), blocks + 1);
         lm_release(p);
     }
     ck_assert_int_eq(lm_mem_blocks(), blocks);
-    ck_assert_uint_eq(lm_mem_used(), used);
     lm_release(NULL);
 }
 END_TEST
@@ -97,7 +95,6 @@ START_TEST(mem_resize_keeps_contents)
         for (int i = 0; i < 10; i++)
             ck_assert_uint_eq(p[i], (unsigned)i);
     }
-    ck_assert_uint_ge(lm_mem_peak(), 3000000);
     lm_fault_memory(1);
     ck_assert_ptr_null(lm_resize(p, 99999));
     ck_assert_uint_eq(p[9], 9);         /* still there, still ours */
@@ -227,6 +224,8 @@ START_TEST(str_tame)
         { "\x1b[31mred\x1b]0;t\x07", "?[31mred?]0;t?" }, { "a\rb\x7f\x08", "a?b??" },
         { "\xc2\x9b" "31m", "??31m" }, { "\xc2\xa0", "\xc2\xa0" },
         { "\x9b" "31m", "?31m" },
+        { "\xe0\x80\x9b" "31m", "???31m" }, { "\xed\xa0\x80", "???" },
+        { "\xf0\x80\x80\x9b", "????" }, { "\xf4\x90\x80\x80", "????" },
         { "\xe2\x82", "??" }, { "\xff\xc3", "??" }, { "\xe2\x1b[m", "??[m" },
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
@@ -239,6 +238,24 @@ START_TEST(str_tame)
         snprintf(text, sizeof text, "it says '%s'", t[i].to);
         ck_assert_str_eq(e.text, text);
     }
+}
+END_TEST
+
+START_TEST(str_utf8)
+{
+    static const struct { const char *s; size_t n, want; } t[] = {
+        { "", 0, 0 }, { "\0", 1, 1 }, { "a", 1, 1 }, { "\x7f", 1, 1 }, { "\x80", 1, 0 },
+        { "\xc1\xbf", 2, 0 }, { "\xc2\x80", 2, 2 }, { "\xdf\xbf!", 3, 2 },
+        { "\xc3\xa4", 1, 0 }, { "\xc3" "a", 2, 0 }, { "\xc3\xff", 2, 0 },
+        { "\xe0\x9f\xbf", 3, 0 }, { "\xe0\xa0\x80", 3, 3 }, { "\xe2\x82", 2, 0 },
+        { "\xed\x9f\xbf", 3, 3 }, { "\xed\xa0\x80", 3, 0 }, { "\xed\xbf\xbf", 3, 0 },
+        { "\xee\x80\x80", 3, 3 }, { "\xef\xbf\xbf", 3, 3 }, { "\xe1\x80" "a", 3, 0 },
+        { "\xf0\x8f\xbf\xbf", 4, 0 }, { "\xf0\x90\x80\x80", 4, 4 },
+        { "\xf4\x8f\xbf\xbf", 4, 4 }, { "\xf4\x90\x80\x80", 4, 0 },
+        { "\xf5\x80\x80\x80", 4, 0 }, { "\xf0\x90\x80", 3, 0 }, { "\xff", 1, 0 },
+    };
+    for (size_t i = 0; i < sizeof t / sizeof *t; i++)
+        ck_assert_msg(lm_utf8_char(t[i].s, t[i].n) == t[i].want, "case %zu", i);
 }
 END_TEST
 
@@ -568,6 +585,7 @@ static Suite *base_suite(void)
     tcase_add_test(c, str_distance);
     tcase_add_test(c, str_nearest);
     tcase_add_test(c, str_tame);
+    tcase_add_test(c, str_utf8);
     tcase_add_test(c, str_for_people);
     tcase_add_test(c, hash_vectors);
     tcase_add_test(c, hash_tells_apart);

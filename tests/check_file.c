@@ -306,9 +306,9 @@ START_TEST(map_abandon)
     ck_assert_ok(lm_map_create(target, 10, &a, &e), e);
     ck_assert_ok(lm_map_create(target, 20, &b, &e), e);
     ck_assert_uint_eq(files_in_folder(), 2);
-    lm_map_abandon(target, a, 10);
-    lm_map_abandon(target, b, 20);
-    lm_map_abandon(target, NULL, 0);
+    lm_map_abandon(a, 10);
+    lm_map_abandon(b, 20);
+    lm_map_abandon(NULL, 0);
     ck_assert_uint_eq(files_in_folder(), 0);
     ck_assert_int_eq(lm_map_create(target, 0, &a, &e), LM_EBUG);
     ck_assert_int_eq(lm_map_create(target, SIZE_MAX, &a, &e), LM_EBUG);
@@ -321,6 +321,7 @@ START_TEST(folder_make_and_list)
     struct lm_err e;
     char path[600], **name;
     size_t n;
+    int64_t bytes;
     snprintf(path, sizeof path, "%s/a/b//c/", folder);
     ck_assert_ok(lm_make_folder(path, &e), e);
     ck_assert_ok(lm_make_folder(path, &e), e);
@@ -336,6 +337,14 @@ START_TEST(folder_make_and_list)
     ck_assert_str_eq(name[0], "b");
     for (size_t i = 1; i < n; i++)
         ck_assert_int_eq(atoi(name[i] + 1), (int)i - 1);
+    char deep[600], link[600];
+    snprintf(deep, sizeof deep, "%s/a/b/c/file", folder);
+    snprintf(link, sizeof link, "%s/a/b/link", folder);
+    ck_assert_ok(lm_write_file(deep, "four", 4, &e), e);
+    ck_assert_int_eq(symlink(path, link), 0);           /* it would never end */
+    ck_assert_ok(lm_folder_bytes(path, &bytes, &e), e);
+    ck_assert_int_eq(bytes, 40 + 4);
+    ck_assert(unlink(deep) == 0 && unlink(link) == 0);
     for (size_t i = 0; i < n; i++) {
         char file[1200];
         ck_assert(lm_path_join(file, sizeof file, path, name[i]));
@@ -344,6 +353,7 @@ START_TEST(folder_make_and_list)
     }
     lm_release(name);
     ck_assert_int_eq(lm_list_folder("/no/such", &name, &n, &e), LM_EINPUT);
+    ck_assert_int_eq(lm_folder_bytes("/no/such", &bytes, &e), LM_EINPUT);
     snprintf(path, sizeof path, "%s/a/b/c", folder);
     rmdir(path);
     snprintf(path, sizeof path, "%s/a/b", folder);
@@ -363,9 +373,7 @@ static enum lm_status make_and_list(void *ctx)
         s = lm_list_folder(folder, &name, &n, e);
     if (s != LM_OK)
         return s;
-    for (size_t i = 0; i < n; i++)
-        lm_release(name[i]);
-    lm_release(name);
+    lm_free_names(name, n);
     return LM_OK;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_pareto.c -- dominance, fronts, hypervolume and knee against closed forms
- * and against definitions written out.                                       */
+/* check_pareto.c -- dominance, fronts and knee against closed forms and against
+ * definitions written out.                                                   */
 #include <check.h>
 #include <math.h>
 #include <stdint.h>
@@ -69,39 +69,6 @@ START_TEST(front_without_numbers)
 }
 END_TEST
 
-START_TEST(hypervolume)
-{
-    double p[] = { 1, 3, 2, 2, 3, 1, 2.5, 2.5, 5, 0, 0, 5, 2, 2, NAN, 0 };
-    double ref[] = { 4, 4 };
-
-    ck_assert_double_eq(lm_hypervolume2(p, 0, ref), 0);
-    ck_assert_double_eq(lm_hypervolume2(p, 1, ref), 3);
-    ck_assert_double_eq(lm_hypervolume2(p, 3, ref), 6);
-    ck_assert_double_eq(lm_hypervolume2(p, 8, ref), 6);
-}
-END_TEST
-
-/* Counts the cells of a grid that some point covers. */
-START_TEST(hypervolume_counted)
-{
-    double ref[] = { 1, 1 }, p[40];
-
-    for (int round = 0; round < 100; round++) {
-        int cells = 0;
-        for (int i = 0; i < 40; i++)
-            p[i] = draw();
-        for (int x = 0; x < 16; x++)
-            for (int y = 0; y < 16; y++) {
-                bool covered = false;
-                for (int i = 0; i < 20; i++)
-                    covered |= p[2 * i] <= x / 16.0 && p[2 * i + 1] <= y / 16.0;
-                cells += covered;
-            }
-        ck_assert_double_eq_tol(lm_hypervolume2(p, 20, ref), cells / 256.0, 1e-12);
-    }
-}
-END_TEST
-
 START_TEST(knee)
 {
     /* the ends (0, 100) and (10, 0), two between them, one dominated */
@@ -128,8 +95,6 @@ int main(void)
     tcase_add_test(t, dominance);
     tcase_add_test(t, fronts);
     tcase_add_test(t, front_without_numbers);
-    tcase_add_test(t, hypervolume);
-    tcase_add_test(t, hypervolume_counted);
     tcase_add_test(t, knee);
     suite_add_tcase(s, t);
     return run_suites(&s, 1);

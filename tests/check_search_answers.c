@@ -8,7 +8,6 @@
 #include "base/rng.h"
 #include "check_search.h"
 #include "search_rig.h"
-#include "study/pareto.h"
 
 static struct rig_problem p;
 static struct rig_log logged;
@@ -40,6 +39,30 @@ static enum lm_status zdt1(const struct rig_problem *r, const union lm_value *v,
     return LM_OK;
 }
 
+/* Area that the points dominate, below the reference: the sum over the front, by
+ * rising f1, of (r1 - f1_i) (f2_{i-1} - f2_i), f2_0 = r2.  The next member of the
+ * front is the leftmost point below the last one.                            */
+static double area(const double *point, size_t n, const double reference[2])
+{
+    double volume = 0, floor2 = reference[1];
+
+    for (;;) {
+        const double *next = NULL;
+
+        for (size_t i = 0; i < n; i++) {
+            const double *q = point + 2 * i;
+            if (!(q[0] < reference[0] && q[1] < floor2))
+                continue;
+            if (!next || q[0] < next[0] || (q[0] == next[0] && q[1] < next[1]))
+                next = q;
+        }
+        if (!next)
+            return volume;
+        volume += (reference[0] - next[0]) * (floor2 - next[1]);
+        floor2 = next[1];
+    }
+}
+
 static double volume(const struct rig *s)
 {
     static const double reference[] = { 1.1, 10 };
@@ -53,7 +76,7 @@ static double volume(const struct rig *s)
     point = calloc(2 * logged.n, sizeof *point);
     for (size_t i = 0; i < logged.n; i++)
         memcpy(point + 2 * i, logged.trial[i].objective, 2 * sizeof *point);
-    sum = lm_hypervolume2(point, logged.n, reference);
+    sum = area(point, logged.n, reference);
     free(point);
     clean();
     return sum;

@@ -104,6 +104,11 @@ END
     ok "bash completes files" same "$(cat words)" 'a file'
     completes run --resume ma
     ok "bash completes folders behind --resume" same "$(cat words)" made
+    touch unlisted.so
+    completes selftest unl
+    ok "bash completes files to test" same "$(cat words)" unlisted.so
+    completes selftest perp
+    ok "bash completes plugins to test" same "$(cat words)" perplexity
     completes cache c
     ok "bash completes fixed words" same "$(cat words)" clear
 else skip "completion in bash" "no bash"; fi

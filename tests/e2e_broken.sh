@@ -359,8 +359,8 @@ lamina run small.cfg --set run.out=selfish --set 'model.path="self"' --set searc
 ok "(a run of a copy)" test "$rc" = 0
 ln -s self alias
 for name in self ./self/ self/../self alias "$tmp/self"; do
-    ok "export to $name" says 2 'the model would overwrite itself; choose another path' \
-        export selfish 0 "$name" --format hf --dtype f16
+    ok "export to $name" says 2 'would overwrite the model that is read' \
+        export selfish 0 "$name" --format hf --dtype f16 --force
 done
 ok "it is as it was" cmp "$tiny/model.safetensors" self/model.safetensors
 

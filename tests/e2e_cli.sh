@@ -16,6 +16,7 @@ ok "an option without its value" says 2 'needs a value' eval "$tiny" --metric
 ok "a number that is none" says 2 "'two'" eval "$tiny" --metric size --threads two
 ok "--name=value" exits 0 eval "$tiny" --metric=size --threads=1
 ok "too many arguments" says 2 'unexpected' eval "$tiny" "$tiny" --metric size
+ok "--plugin-path alone" says 2 'needs a folder' --plugin-path
 ok "--version" prints '^lamina [0-9]' --version
 for c in shrink run check list help inspect eval generate tokenize export convert report \
     cache doctor selftest new-plugin; do
@@ -252,6 +253,8 @@ ok "cache does nothing else" says 2 'clear' cache burn
 ok "doctor" prints '^plugins  *[0-9]+, for ABI' doctor
 ok "doctor has measured a product" prints '^sgemm  *[0-9.]+ GFLOP/s' doctor
 ok "doctor knows the BLAS core" prints '^BLAS core ' doctor
+ok "doctor says that no backend uses a GPU's driver" \
+    prints '^Vulkan .*; no backend uses it yet' doctor
 ok "doctor --json is one document" json doctor --json
 ok "all is well" same "$(get facts/ok)" true
 ok "as many plugins as listed" same "$(get facts/plugin_count)" \

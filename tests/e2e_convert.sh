@@ -52,6 +52,8 @@ ok "a number format that hf cannot write" \
     convert "$tiny" y --dtype q8_0
 ok "no such number format" says 2 "did you mean 'q8_0'" convert "$tiny" y.gguf \
     --dtype q8-0
+ok "one that is only read" says 2 "'q4_k' can be read but not written; there are f32" \
+    convert "$tiny" y.gguf --dtype q4_k
 ok "no such format" says 2 'hff' convert "$tiny" y --format hff
 
 # ---- what is there -----------------------------------------------------------------

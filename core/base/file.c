@@ -463,9 +463,8 @@ enum lm_status lm_map_commit(const char *path, void *data, size_t n, struct lm_m
     return s;
 }
 
-void lm_map_abandon(const char *path, void *data, size_t n)
+void lm_map_abandon(void *data, size_t n)
 {
-    (void)path;
     struct mapping *m = data != NULL ? take_mapping(data) : NULL;
     if (m == NULL)
         return;

@@ -33,7 +33,7 @@ enum lm_status lm_move_file(const char *from, const char *to, struct lm_err *e);
 enum lm_status lm_map_create(const char *path, size_t n, void **data, struct lm_err *e);
 enum lm_status lm_map_commit(const char *path, void *data, size_t n, struct lm_map *m,
                              struct lm_err *e);
-void lm_map_abandon(const char *path, void *data, size_t n);
+void lm_map_abandon(void *data, size_t n);
 
 bool lm_file_exists(const char *path);
 bool lm_is_folder(const char *path);
@@ -52,9 +52,13 @@ enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e
 /* A file, or a folder with all that is in it; links are not followed.  What is
  * not there is removed already.                                             */
 enum lm_status lm_remove_tree(const char *path, struct lm_err *e);
-/* Names in a folder, sorted; lm_release each and the array. */
+/* Names in a folder, sorted; lm_free_names frees each and the array. */
 enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
                               struct lm_err *e);
+void lm_free_names(char **names, size_t n);
+/* Of all files in a folder and the folders in it; links are not followed.  On
+ * failure *bytes is of those that were seen.                                */
+enum lm_status lm_folder_bytes(const char *path, int64_t *bytes, struct lm_err *e);
 /* "DIR/NAME" into out of size n; false if it does not fit. */
 bool lm_path_join(char *out, size_t n, const char *folder, const char *name);
 /* $XDG_CACHE_HOME/lamina or ~/.cache/lamina; not created. */

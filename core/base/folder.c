@@ -14,6 +14,8 @@
 
 #include "base/mem.h"
 
+enum { MAX_DEPTH = 64 };                /* of folders whose bytes are counted */
+
 bool lm_file_exists(const char *path)
 {
     struct stat st;
@@ -128,6 +130,13 @@ static bool push(char ***names, size_t *n, const char *name)
     return copy != NULL;
 }
 
+void lm_free_names(char **names, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        lm_release(names[i]);
+    lm_release(names);
+}
+
 enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
                               struct lm_err *e)
 {
@@ -157,9 +166,7 @@ enum lm_status lm_list_folder(const char *path, char ***names, size_t *n,
     }
     closedir(d);
     if (s != LM_OK) {
-        for (size_t i = 0; i < count; i++)
-            lm_release(list[i]);
-        lm_release(list);
+        lm_free_names(list, count);
         return s;
     }
     if (count > 1)
@@ -177,18 +184,45 @@ enum lm_status lm_remove_tree(const char *path, struct lm_err *e)
     if (!lm_is_link(path) && lm_is_folder(path)) {
         if ((s = lm_list_folder(path, &name, &n, e)))
             return s;
-        for (size_t i = 0; i < n; i++) {
-            if (!s && !lm_path_join(part, sizeof part, path, name[i]))
-                s = lm_fail(e, LM_EIO, "%s: a path in it is too long", path);
-            else if (!s)
-                s = lm_remove_tree(part, e);
-            lm_release(name[i]);
-        }
-        lm_release(name);
+        for (size_t i = 0; !s && i < n; i++)
+            s = lm_path_join(part, sizeof part, path, name[i])
+                ? lm_remove_tree(part, e)
+                : lm_fail(e, LM_EIO, "%s: a path in it is too long", path);
+        lm_free_names(name, n);
     }
     if (!s && (lm_file_fault() || (remove(path) && errno != ENOENT)))
         s = lm_fail(e, LM_EIO, "cannot remove '%s': %s", path, strerror(errno));
     return s;
+}
+
+/* Adds to *bytes.  depth: a path on the stack for each. */
+static enum lm_status add_bytes(const char *path, int depth, int64_t *bytes,
+                                struct lm_err *e)
+{
+    char **name, part[PATH_MAX];
+    size_t n;
+    if (depth > MAX_DEPTH)
+        return lm_fail(e, LM_EINPUT, "%s: more than %d folders in each other", path,
+                       MAX_DEPTH);
+    enum lm_status s = lm_list_folder(path, &name, &n, e);
+    for (size_t i = 0; s == LM_OK && i < n; i++) {
+        if (!lm_path_join(part, sizeof part, path, name[i]))
+            s = lm_fail(e, LM_EINPUT, "%s: a path in it is too long", path);
+        else if (lm_is_link(part))
+            continue;
+        else if (lm_is_folder(part))
+            s = add_bytes(part, depth + 1, bytes, e);
+        else if (lm_file_size(part) > 0)
+            *bytes += lm_file_size(part);
+    }
+    lm_free_names(name, n);
+    return s;
+}
+
+enum lm_status lm_folder_bytes(const char *path, int64_t *bytes, struct lm_err *e)
+{
+    *bytes = 0;
+    return add_bytes(path, 1, bytes, e);
 }
 
 bool lm_path_join(char *out, size_t n, const char *folder, const char *name)
@@ -249,25 +283,13 @@ static enum lm_status list_files(const char *path, char ***names, size_t *n,
     return s;
 }
 
-static void free_names(char **names, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        lm_release(names[i]);
-    lm_release(names);
-}
-
 enum lm_status lm_remove_folder(const char *path, struct lm_err *e)
 {
-    char **names = NULL, inner[PATH_MAX];
+    char **names = NULL;
     size_t n = 0;
     enum lm_status s = list_files(path, &names, &n, e);
-    for (size_t i = 0; s == LM_OK && i < n; i++)
-        if (lm_path_join(inner, sizeof inner, path, names[i]))
-            s = lm_remove_file(inner, e);
-    free_names(names, n);
-    if (s == LM_OK && (lm_file_fault() || rmdir(path) != 0))
-        s = lm_fail(e, LM_EIO, "cannot remove '%s': %s", path, strerror(errno));
-    return s;
+    lm_free_names(names, n);
+    return s == LM_OK ? lm_remove_tree(path, e) : s;
 }
 
 enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e)
@@ -280,7 +302,7 @@ enum lm_status lm_move_folder(const char *from, const char *to, struct lm_err *e
     if (w < 0 || (size_t)w >= sizeof old || lm_file_exists(old))
         return lm_fail(e, LM_EIO, "cannot replace '%s': '%s' is in the way", to, old);
     enum lm_status s = list_files(to, &names, &n, e);
-    free_names(names, n);
+    lm_free_names(names, n);
     if (s == LM_OK)
         s = lm_move_file(to, old, e);
     if (s != LM_OK)

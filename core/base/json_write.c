@@ -43,32 +43,12 @@ void lm_jsonw_end(struct lm_jsonw *w, char close)
         w->depth--;
 }
 
-/* Bytes of the UTF-8 sequence at s (of n), 0 if there is none. */
-static size_t utf8_length(const unsigned char *s, size_t n)
-{
-    static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-    size_t len = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-               : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    if (len <= 1)
-        return len;
-    if (len > n)
-        return 0;
-    uint32_t c = s[0] & (0x7fu >> len);
-    for (size_t i = 1; i < len; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        c = c << 6 | (s[i] & 0x3fu);
-    }
-    bool surrogate = c >= 0xd800 && c < 0xe000;
-    return c >= least[len] && c <= 0x10ffff && !surrogate ? len : 0;
-}
-
 static void put_string(struct lm_str *to, const char *s, size_t n)
 {
     lm_str_put(to, "\"", 1);
     for (size_t i = 0, len; i < n; i += len) {
         unsigned char c = (unsigned char)s[i];
-        len = utf8_length((const unsigned char *)s + i, n - i);
+        len = lm_utf8_char(s + i, n - i);
         if (len == 0) {
             lm_str_put(to, "\xef\xbf\xbd", 3);
             len = 1;

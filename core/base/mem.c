@@ -24,8 +24,7 @@ struct header {
 };
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static struct header *live;             /* under lock, as the three below    */
-static size_t used, peak;
+static struct header *live;             /* under lock, as their number        */
 static int64_t blocks;
 
 static atomic_int_least64_t fault_in;
@@ -54,9 +53,6 @@ static void enter(struct header *h)
         live->prev = h;
     live = h;
     blocks++;
-    used += h->size;
-    if (used > peak)
-        peak = used;
     pthread_mutex_unlock(&lock);
 }
 
@@ -70,7 +66,6 @@ static void leave(struct header *h)
     if (h->next != NULL)
         h->next->prev = h->prev;
     blocks--;
-    used -= h->size;
     pthread_mutex_unlock(&lock);
 }
 
@@ -155,22 +150,6 @@ char *lm_strdup(const char *s, const char *tag)
     if (copy != NULL)
         memcpy(copy, s, n);
     return copy;
-}
-
-size_t lm_mem_used(void)
-{
-    pthread_mutex_lock(&lock);
-    size_t n = used;
-    pthread_mutex_unlock(&lock);
-    return n;
-}
-
-size_t lm_mem_peak(void)
-{
-    pthread_mutex_lock(&lock);
-    size_t n = peak;
-    pthread_mutex_unlock(&lock);
-    return n;
 }
 
 int64_t lm_mem_blocks(void)

@@ -15,7 +15,6 @@ void  *lm_alloc_array(size_t n, size_t size, const char *tag);  /* checks n*size
 void  *lm_resize(void *p, size_t n);                /* new part is not zeroed  */
 void   lm_release(void *p);                         /* NULL is fine            */
 char  *lm_strdup(const char *s, const char *tag);
-size_t lm_mem_used(void), lm_mem_peak(void);        /* bytes of live blocks    */
 int64_t lm_mem_blocks(void);                        /* live blocks             */
 /* Shows every live block; see() must not allocate. */
 void   lm_mem_each(void (*see)(void *ctx, const char *tag, size_t n), void *ctx);

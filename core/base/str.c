@@ -72,18 +72,27 @@ void lm_str_free(struct lm_str *t)
     *t = (struct lm_str){ 0 };
 }
 
-/* Bytes of the character that begins at s[0..n), 0: none, or a control one. */
-static size_t harmless(const unsigned char *s, size_t n)
+size_t lm_utf8_char(const void *text, size_t n)
 {
-    size_t k = s[0] < 0x80 ? 1 : s[0] >= 0xc2 && s[0] < 0xe0 ? 2
-             : s[0] >= 0xe0 && s[0] < 0xf0 ? 3 : s[0] >= 0xf0 && s[0] < 0xf5 ? 4 : 0;
-    if (k > n || (k == 1 && (s[0] < 32 || s[0] == 127) && s[0] != '\n' && s[0] != '\t')
-        || (k == 2 && s[0] == 0xc2 && s[1] < 0xa0))
+    const unsigned char *s = text;
+    unsigned c = n > 0 ? *s : 0xff;
+    size_t k = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    if (k > n)
         return 0;
     for (size_t i = 1; i < k; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
-    return k;
+    return (c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f)
+        || (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f) ? 0 : k;
+}
+
+/* Bytes of the character that begins at s[0..n), 0: none, or a control one. */
+static size_t harmless(const unsigned char *s, size_t n)
+{
+    size_t k = lm_utf8_char(s, n);
+    bool control = k == 1 ? (s[0] < 32 || s[0] == 127) && s[0] != '\n' && s[0] != '\t'
+                          : k == 2 && s[0] == 0xc2 && s[1] < 0xa0;
+    return control ? 0 : k;
 }
 
 void lm_str_tame(char *text, size_t n)

@@ -11,6 +11,9 @@ struct lm_str { char *s; size_t n, cap; bool failed; };
 void lm_str_add(struct lm_str *t, const char *fmt, ...) LM_PRINTF(2, 3);
 void lm_str_put(struct lm_str *t, const void *bytes, size_t n);
 void lm_str_free(struct lm_str *t);
+/* Bytes of the UTF-8 character that s[0..n) begins with; 0: it begins with none.
+ * No overlong forms, no surrogates, nothing above U+10FFFF.                 */
+size_t lm_utf8_char(const void *s, size_t n);
 /* Makes a text from a stranger harmless on a terminal, in place: control
  * characters but newline and tab, and bytes that are no UTF-8, become '?'.   */
 void lm_str_tame(char *text, size_t n);

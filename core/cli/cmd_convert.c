@@ -7,27 +7,10 @@
 #include "pipeline/convert.h"
 #include "pipeline/pipeline.h"
 
-static bool ends_with(const char *s, const char *end)
+const char *lm_format_of(const char *out)
 {
-    size_t n = strlen(s), k = strlen(end);
-    return n > k && !strcmp(s + n - k, end);
-}
-
-static enum lm_status find_dtype(const char *name, uint32_t *dtype, struct lm_err *e)
-{
-    *dtype = 0;
-    if (!name)
-        return LM_OK;
-    uint32_t n = 0;
-    for (; lm_dtype_names[n]; n++)
-        if (!strcmp(name, lm_dtype_names[n])) {
-            *dtype = n + 1;
-            return LM_OK;
-        }
-    const char *near = lm_nearest(name, lm_dtype_names, n);
-    return lm_fail(e, LM_ECONFIG, "convert: no dtype '%s'%s%s%s", name,
-                   near ? "; did you mean '" : "; there are f32, f16, bf16, q8_0, ...",
-                   near ? near : "", near ? "'?" : "");
+    size_t n = strlen(out);
+    return n > 5 && !strcmp(out + n - 5, ".gguf") ? "gguf" : "hf";
 }
 
 enum lm_status lm_cmd_convert(int argc, char **argv, struct lm_err *e)
@@ -38,19 +21,18 @@ enum lm_status lm_cmd_convert(int argc, char **argv, struct lm_err *e)
     struct lm_run *run = NULL;
     bool help;
     const struct lm_flag flag[] = {
-        { "format", 's', &c.format, "NAME[:key=value,...]",
-          "hf, hf:pad=true, gguf (default: gguf for OUT.gguf, else hf)" },
-        { "dtype", 's', &dtype, "TYPE", "f32 f16 bf16 q8_0 q4_0 q4_1 (default: each "
-          "tensor keeps its own, bit for bit)" },
-        { "force", 'b', &c.force, NULL, "replace a model of that name" } };
+        LM_FLAG_FORMAT(&c.format),
+        { "dtype", 's', &dtype, "TYPE", LM_DTYPE_NAMES " (default: each tensor keeps its "
+          "own, bit for bit)" },
+        LM_FLAG_FORCE(&c.force) };
     enum lm_status s = lm_flags_parse(argc, argv, flag, 3, &at, 2, 2, &help, e);
     if (s || help)
         return s;
     c.in = at.v[0];
     c.out = at.v[1];
     if (!c.format)
-        c.format = ends_with(c.out, ".gguf") ? "gguf" : "hf";
-    if ((s = find_dtype(dtype, &c.dtype, e)) || (s = lm_run_open(0, &run, e)))
+        c.format = lm_format_of(c.out);
+    if ((dtype && (s = lm_dtype_find(dtype, &c.dtype, e))) || (s = lm_run_open(0, &run, e)))
         return s;
     if (!(s = lm_convert(&c, run, e)))
         lm_log(LM_INFO, "wrote %s (%s, %s)", c.out, c.format,

@@ -270,44 +270,29 @@ static enum lm_status plugins(struct doctor *d, struct lm_err *e)
 
 /* ---- cache, terminal, drivers ----------------------------------------------------- */
 
-static double folder_bytes(const char *folder, int depth)
-{
-    char **name, path[4096];
-    size_t n;
-    double sum = 0;
-    struct lm_err ignored;
-    if (depth > 8 || lm_list_folder(folder, &name, &n, &ignored))
-        return 0;
-    for (size_t i = 0; i < n; i++) {
-        if (lm_path_join(path, sizeof path, folder, name[i]) && !lm_is_link(path))
-            sum += lm_is_folder(path) ? folder_bytes(path, depth + 1)
-                                      : fmax(0, (double)lm_file_size(path));
-        lm_release(name[i]);
-    }
-    lm_release(name);
-    return sum;
-}
-
 static void cache(struct doctor *d)
 {
     char folder[4096], path[4200], held[32], left[32];
-    struct lm_err e = { 0 };
+    struct lm_err e = { 0 }, ignored;
+    int64_t bytes, room;
     if (lm_cache_folder(folder, sizeof folder, &e)) {
         complain(d, true, "%s", e.text);
         return;
     }
-    double bytes = folder_bytes(folder, 0), room = (double)lm_disk_free(folder);
-    say(d, "cache", "%s: %s, %s free on the disk", folder, lm_human_bytes(held, bytes),
-        lm_human_bytes(left, room));
-    number(d, "cache_bytes", bytes);
-    number(d, "cache_free_bytes", room);
+    lm_folder_bytes(folder, &bytes, &ignored);  /* it may not be there yet */
+    room = lm_disk_free(folder);
+    say(d, "cache", "%s: %s, %s free on the disk", folder,
+        lm_human_bytes(held, (double)bytes),
+        room < 0 ? "an unknown amount" : lm_human_bytes(left, (double)room));
+    number(d, "cache_bytes", (double)bytes);
+    number(d, "cache_free_bytes", room < 0 ? NAN : (double)room);
     snprintf(path, sizeof path, "%s/doctor-%ld", folder, (long)getpid());
     if (lm_make_folder(folder, &e) || lm_write_file(path, "", 0, &e))
         complain(d, true, "the cache folder cannot be written: %s; set XDG_CACHE_HOME",
                  e.text);
     else
         unlink(path);
-    if (room >= 0 && room < 1e9)
+    if (room >= 0 && room < 1000000000)
         complain(d, false, "only %s are free where the cache is; set XDG_CACHE_HOME to a "
                  "larger disk or run `lamina cache clear`", left);
 }
@@ -324,7 +309,7 @@ static void terminal(struct doctor *d)
             ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80);
 }
 
-/* No backend needs them: facts only. */
+/* Facts only, that say so: no plugin could make use of them today. */
 static void drivers(struct doctor *d)
 {
     static const struct { const char *key, *file, *missing; } driver[] = {
@@ -332,8 +317,8 @@ static void drivers(struct doctor *d)
         { "CUDA", "libcuda.so.1", "no CUDA driver" } };
     for (size_t i = 0; i < sizeof driver / sizeof *driver; i++) {
         void *h = dlopen(driver[i].file, RTLD_LAZY | RTLD_LOCAL);
-        say(d, driver[i].key, h ? "%s is here" : "%s (%s)",
-            h ? driver[i].file : driver[i].missing, driver[i].file);
+        say(d, driver[i].key, "%s (%s); no backend uses it yet",
+            h ? "the library is here" : driver[i].missing, driver[i].file);
         if (h)
             dlclose(h);
     }
@@ -361,10 +346,8 @@ static enum lm_status print(struct doctor *d, struct lm_err *e)
         else
             lm_str_add(&out, "nothing to complain about\n");
     }
-    enum lm_status s = out.failed || d->facts.failed || d->complaints.failed
-        ? lm_fail_memory(e, out.n, "the text") : lm_print(out.s, out.n, e);
-    lm_str_free(&out);
-    return s;
+    out.failed |= d->facts.failed || d->complaints.failed;
+    return lm_print_str(&out, e);
 }
 
 enum lm_status lm_cmd_doctor(int argc, char **argv, struct lm_err *e)

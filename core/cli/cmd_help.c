@@ -22,16 +22,6 @@ static void pipeline_help(struct lm_str *out)
                "VALUE; }; see `lamina list` and\n  `lamina help NAME`.\n");
 }
 
-/* One command, by its own --help. */
-static enum lm_status command_help(const struct lm_command *c, struct lm_err *e)
-{
-    char help[] = "--help", name[32];
-    char *args[] = { name, help };
-    strncpy(name, c->name, sizeof name - 1);
-    name[sizeof name - 1] = 0;
-    return c->run(2, args, e);
-}
-
 static enum lm_status plugin_help(const char *name, bool man, struct lm_str *out,
                                   struct lm_err *e)
 {
@@ -53,7 +43,7 @@ static enum lm_status make(const char *topic, bool man, struct lm_str *out,
         if (!topic)
             lm_str_add(out, "lamina %s %s\n    %s\n", c->name, c->usage, c->summary);
         else if (!strcmp(topic, c->name))
-            return man ? lm_help_man(out, e) : command_help(c, e);
+            return man ? lm_help_man(out, e) : lm_command_flags(c, NULL, NULL, e);
     }
     if (!topic)
         return LM_OK;
@@ -83,8 +73,7 @@ enum lm_status lm_cmd_help(int argc, char **argv, struct lm_err *e)
         return lm_fail(e, LM_ECONFIG, "help: --completion stands alone");
     s = shell ? lm_help_shell(shell, &out, e) : make(at.n ? at.v[0] : NULL, man, &out, e);
     if (!s)
-        s = out.failed ? lm_fail_memory(e, out.n, "the text")
-          : out.n ? lm_print(out.s, out.n, e) : LM_OK;
+        return lm_print_str(&out, e);
     lm_str_free(&out);
     return s;
 }

@@ -2,20 +2,11 @@
 /* cmd_misc.c -- list, cache. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "loader/loader.h"
-
-static enum lm_status flush(struct lm_str *out, struct lm_err *e)
-{
-    enum lm_status s = out->failed ? lm_fail_memory(e, out->n, "the text")
-                     : out->n ? lm_print(out->s, out->n, e) : LM_OK;
-    lm_str_free(out);
-    return s;
-}
 
 enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e)
 {
@@ -49,11 +40,11 @@ enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e)
         lm_str_add(&out, "  %-16s %s\n", m->name, m->summary ? m->summary : "");
     }
     lm_release(all);
-    return flush(&out, e);
+    return lm_print_str(&out, e);
 }
 
 /* Files of the cache: statistics (*.stats) that runs left for the next ones,
- * and downloads of the scripts.                                              */
+ * downloads of the scripts, and the model that a command of `eval` looks at.  */
 static enum lm_status walk(const char *folder, bool clear, struct lm_str *out,
                            double *bytes, size_t *count, struct lm_err *e)
 {
@@ -62,24 +53,21 @@ static enum lm_status walk(const char *folder, bool clear, struct lm_str *out,
     enum lm_status s = lm_list_folder(folder, &names, &n, e);
     if (s)
         return s;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; !s && i < n; i++) {
         char size[32];
-        if (!s && lm_path_join(path, sizeof path, folder, names[i])) {
-            if (lm_is_folder(path) && !lm_is_link(path))
-                s = walk(path, clear, out, bytes, count, e);
-            else if (clear && unlink(path))
-                s = lm_fail(e, LM_EIO, "%s: cannot be removed", path);
-            else {
-                double b = clear ? 0 : (double)lm_file_size(path);
-                if (!clear)
-                    lm_str_add(out, "%10s  %s\n", lm_human_bytes(size, b), path);
-                *bytes += b;
-                ++*count;
-            }
+        if (!lm_path_join(path, sizeof path, folder, names[i]))
+            continue;
+        if (lm_is_folder(path) && !lm_is_link(path))
+            s = walk(path, clear, out, bytes, count, e);
+        else if (!clear || !(s = lm_remove_file(path, e))) {
+            double b = clear ? 0 : (double)lm_file_size(path);
+            if (!clear)
+                lm_str_add(out, "%10s  %s\n", lm_human_bytes(size, b), path);
+            *bytes += b;
+            ++*count;
         }
-        lm_release(names[i]);
     }
-    lm_release(names);
+    lm_free_names(names, n);
     return s;
 }
 
@@ -108,5 +96,5 @@ enum lm_status lm_cmd_cache(int argc, char **argv, struct lm_err *e)
     else
         lm_str_add(&out, "%10s  in all, %zu files in %s\n", lm_human_bytes(size, bytes), count,
                    folder);
-    return flush(&out, e);
+    return lm_print_str(&out, e);
 }

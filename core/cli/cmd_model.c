@@ -13,7 +13,6 @@
 #include "pipeline/commands.h"
 #include "model/chat.h"
 #include "pipeline/finish.h"
-#include "plan/plan.h"
 
 /* A model brought up on a backend for one command. */
 struct desk {
@@ -102,9 +101,8 @@ static enum lm_status measure(struct desk *d, const char *model, bool json,
     enum lm_status s = r ? lm_bench_measure(b, r, e) : lm_fail_memory(e, n, "results");
     if (!s) {
         print_metrics(b, r, model, json, &out);
-        s = out.failed ? lm_fail_memory(e, out.n, "results") : lm_print(out.s, out.n, e);
+        s = lm_print_str(&out, e);
     }
-    lm_str_free(&out);
     if (r)
         lm_results_free(r, n);
     lm_release(r);
@@ -286,10 +284,7 @@ static enum lm_status print_json(const struct speech *p, const int32_t *ids, siz
         lm_jsonw_string(&w, NULL);
     lm_jsonw_end(&w, '}');
     lm_str_add(&out, "\n");
-    enum lm_status s = out.failed ? lm_fail_memory(e, out.n, "text")
-                                  : lm_print(out.s, out.n, e);
-    lm_str_free(&out);
-    return s;
+    return lm_print_str(&out, e);
 }
 
 static enum lm_status speak(struct desk *d, struct speech *p, const struct lm_generate *o,
@@ -431,10 +426,9 @@ enum lm_status lm_cmd_tokenize(int argc, char **argv, struct lm_err *e)
             lm_str_add(&out, "%d ", ids[i]);
     }
     lm_str_add(&out, "\n");
-    s = out.failed ? lm_fail_memory(e, out.n, "ids") : lm_print(out.s, out.n, e);
+    s = lm_print_str(&out, e);
 out:
     lm_release(ids);
-    lm_str_free(&out);
     desk_close(&d);
     return s;
 }

@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/templates.h"
+#include "config/opt.h"
 #include "loader/loader.h"
 
 enum { MAX_NAME = 40 };
@@ -49,9 +49,7 @@ static enum lm_status check_name(const struct kind *k, const char *name, struct 
 {
     const struct lm_loaded *other;
     struct lm_err none = { 0 };
-    size_t n = strlen(name);
-    if (!n || n > MAX_NAME || *name < 'a' || *name > 'z' ||
-        name[strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789_")])
+    if (strlen(name) > MAX_NAME || !lm_plugin_name(name))
         return lm_fail(e, LM_ECONFIG,
                        "new-plugin: '%.64s' is no name of a plugin: a letter, "
                        "then letters, digits and _, all small, at most %d",
@@ -145,7 +143,7 @@ enum lm_status lm_cmd_new_plugin(int argc, char **argv, struct lm_err *e)
         return s;
     if (!lm_path_join(folder, sizeof folder, out, at.v[1]))
         return lm_fail(e, LM_ECONFIG, "new-plugin: the path of the folder is too long");
-    if (lm_file_exists(folder) || lm_is_folder(folder) || lm_is_link(folder))
+    if (lm_file_exists(folder) || lm_is_link(folder))
         return lm_fail(e, LM_ECONFIG,
                        "new-plugin: %s is there already; nothing was written", folder);
     if ((s = write_all(folder, k, at.v[1], e)))

@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/process.h"
 #include "cli/cli.h"
@@ -13,11 +12,10 @@
 static enum lm_status show(enum lm_status s, struct lm_str *text, struct lm_err *e)
 {
     struct lm_err late = { 0 };
-    if (text->n && lm_print(text->s, text->n, &late) && !s) {
+    if (lm_print_str(text, &late) && !s) {
         *e = late;
         s = late.code;
     }
-    lm_str_free(text);
     return s;
 }
 

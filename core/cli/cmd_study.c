@@ -9,20 +9,12 @@
 
 #include "base/file.h"
 #include "base/log.h"
-#include "base/mem.h"
 #include "base/pool.h"
 #include "cli/cli.h"
 #include "model/chat.h"
 #include "model/codec.h"
+#include "pipeline/convert.h"
 #include "pipeline/job.h"
-
-static enum lm_status flush(enum lm_status s, struct lm_str *out, struct lm_err *e)
-{
-    if (!s)
-        s = out->failed ? lm_fail_memory(e, out->n, "the text") : lm_print(out->s, out->n, e);
-    lm_str_free(out);
-    return s;
-}
 
 /* ---- inspect ----------------------------------------------------------------- */
 
@@ -102,7 +94,7 @@ static enum lm_status inspect_model(const char *path, struct lm_err *e)
     else
         lm_str_add(&out, "  no tokenizer\n");
     lm_str_add(&out, "  hash %016" PRIx64 "\n", lm_model_hash(m));
-    s = flush(LM_OK, &out, e);
+    s = lm_print_str(&out, e);
 out:
     lm_model_free(m);
     lm_run_close(run);
@@ -144,7 +136,7 @@ static enum lm_status inspect_run(const char *folder, struct lm_err *e)
         add_trial(v, "dense", 0, &out);
     for (int i = 0; i < LM_N_PICKS; i++)
         add_trial(v, lm_pick_names[i], lm_view_pick(v, (enum lm_pick)i), &out);
-    s = flush(LM_OK, &out, e);
+    s = lm_print_str(&out, e);
     lm_view_free(v);
     lm_store_close(store);
     return s;
@@ -189,7 +181,7 @@ static enum lm_status which(const struct lm_study *v, const char *text, int64_t 
 
 static enum lm_status export_from(const char *folder, const char *trial_name,
                                   const char *to, const char *format, uint32_t dtype,
-                                  struct lm_err *e)
+                                  bool force, struct lm_err *e)
 {
     struct lm_conf *conf;
     struct lm_pipeline *p = NULL;
@@ -212,7 +204,8 @@ static enum lm_status export_from(const char *folder, const char *trial_name,
                     stage.plugin->module.name, lm_dtype_names[dtype - 1]);
         goto out;
     }
-    if (!(s = lm_pool_start((int)p->options->threads, e)) &&
+    if (!(s = lm_may_replace(p->model->path, to, ops, force, e)) &&
+        !(s = lm_pool_start((int)p->options->threads, e)) &&
         !(s = lm_session_open(p, &session, e)) &&
         !(s = lm_job_same(store, session, folder, e)) &&
         !(s = lm_export_trial(session, v, trial, &stage, dtype, to, true, e)))
@@ -232,31 +225,27 @@ enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e)
 {
     struct lm_list at;
     const char *format = NULL, *dtype = "f16";
-    bool help;
+    bool force = false, help;
+    uint32_t type;
     char folder[4096], cwd[4096], to[8448];
     const struct lm_flag flag[] = {
-        { "format", 's', &format, "NAME[:key=value,...]",
-          "hf, hf:pad=true, gguf (default: gguf for OUT.gguf, else hf)" },
-        { "dtype", 's', &dtype, "TYPE", "f32 f16 bf16 q8_0 q4_0 q4_1 (default f16)" } };
-    enum lm_status s = lm_flags_parse(argc, argv, flag, 2, &at, 3, 3, &help, e);
+        LM_FLAG_FORMAT(&format),
+        { "dtype", 's', &dtype, "TYPE", LM_DTYPE_NAMES " (default f16)" },
+        LM_FLAG_FORCE(&force) };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 3, &at, 3, 3, &help, e);
     if (s || help)
         return s;
-    size_t n = strlen(at.v[2]);
     if (!format)
-        format = n > 5 && !strcmp(at.v[2] + n - 5, ".gguf") ? "gguf" : "hf";
-    for (uint32_t i = 0; lm_dtype_names[i]; i++)
-        if (!strcmp(dtype, lm_dtype_names[i])) {
-            /* reading the run may change the folder; keep OUT where it is */
-            if (!realpath(at.v[0], folder))
-                return lm_fail(e, LM_EINPUT, "%s: no such run folder", at.v[0]);
-            if (at.v[2][0] == '/' || !getcwd(cwd, sizeof cwd))
-                cwd[0] = 0;
-            snprintf(to, sizeof to, "%s%s%s", cwd, cwd[0] ? "/" : "", at.v[2]);
-            return export_from(folder, at.v[1], to, format, i + 1, e);
-        }
-    return lm_fail(e, LM_ECONFIG, "export: %s '%s'%s; there are f32 f16 bf16 q8_0 q4_0 "
-                   "q4_1", lm_codec_named(dtype) ? "dtype" : "no dtype", dtype,
-                   lm_codec_named(dtype) ? " can be read but not written" : "");
+        format = lm_format_of(at.v[2]);
+    if ((s = lm_dtype_find(dtype, &type, e)))
+        return s;
+    /* reading the run may change the folder; keep OUT where it is */
+    if (!realpath(at.v[0], folder))
+        return lm_fail(e, LM_EINPUT, "%s: no such run folder", at.v[0]);
+    if (at.v[2][0] == '/' || !getcwd(cwd, sizeof cwd))
+        cwd[0] = 0;
+    snprintf(to, sizeof to, "%s%s%s", cwd, cwd[0] ? "/" : "", at.v[2]);
+    return export_from(folder, at.v[1], to, format, type, force, e);
 }
 
 /* ---- report ----------------------------------------------------------------------- */
@@ -269,5 +258,8 @@ enum lm_status lm_cmd_report(int argc, char **argv, struct lm_err *e)
     enum lm_status s = lm_flags_parse(argc, argv, NULL, 0, &at, 1, 1, &help, e);
     if (s || help)
         return s;
-    return flush(lm_job_report(at.v[0], &text, e), &text, e);
+    if (!(s = lm_job_report(at.v[0], &text, e)))
+        return lm_print_str(&text, e);
+    lm_str_free(&text);
+    return s;
 }

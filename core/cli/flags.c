@@ -104,12 +104,20 @@ static const struct lm_flag *find(const char *name, size_t n, const struct lm_fl
     return NULL;
 }
 
+/* While see is set, --help shows the options to it and prints nothing. */
 static struct { lm_flags_see *see; void *ctx; } watcher;
 
-void lm_flags_watch(lm_flags_see *see, void *ctx)
+enum lm_status lm_command_flags(const struct lm_command *c, lm_flags_see *see, void *ctx,
+                                struct lm_err *e)
 {
+    char help[] = "--help", name[32] = "";
+    char *args[] = { name, help };
+    strncat(name, c->name, sizeof name - 1);
     watcher.see = see;
     watcher.ctx = ctx;
+    enum lm_status s = c->run(2, args, e);
+    watcher.see = NULL;
+    return s;
 }
 
 static void print_help(const char *name, const struct lm_flag *flag, size_t n)

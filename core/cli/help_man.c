@@ -75,13 +75,8 @@ enum lm_status lm_help_man(struct lm_str *out, struct lm_err *e)
     term(out, "--help", NULL, "list the commands; behind a command: its options");
     section(out, "COMMANDS");
     for (const struct lm_command *c = lm_commands; c->name && !s; c++) {
-        char help[] = "--help", name[32] = "";
-        char *args[] = { name, help };
-        strncat(name, c->name, sizeof name - 1);
         term(out, c->name, c->usage, c->summary);
-        lm_flags_watch(options, out);
-        s = c->run(2, args, e);
-        lm_flags_watch(NULL, NULL);
+        s = lm_command_flags(c, options, out, e);
     }
     section(out, "EXIT STATUS");
     text(out, "0 done; 1 failed (full disk, unwritable folder, no trial meets the "

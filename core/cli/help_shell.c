@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "pipeline/pipeline.h"
 
-/* What can stand where a value or an argument is wanted. */
-enum { FILES, WORDS, PLUGINS, NOTHING };
+/* What can stand where a value or an argument is wanted.  TOPICS: plugins, commands
+ * and `pipeline`; PLUGIN_FILES: plugins and files.                           */
+enum { FILES, WORDS, PLUGINS, TOPICS, PLUGIN_FILES, NOTHING };
 struct hint { int what; const char *words; };
 
 /* By the option's value as its help shows it. */
@@ -20,7 +22,7 @@ static struct hint of_value(const struct lm_flag *f)
     if (!strcmp(f->name, "format"))
         return (struct hint){ PLUGINS, "format" };
     if (!strcmp(f->name, "dtype"))
-        return (struct hint){ WORDS, "f32 f16 bf16 q8_0 q4_0 q4_1" };
+        return (struct hint){ WORDS, LM_DTYPE_NAMES };
     if (!strcmp(f->name, "completion"))
         return (struct hint){ WORDS, "bash zsh fish" };
     if (f->value && (strstr(f->value, "DIR") || strstr(f->value, "FILE") ||
@@ -35,7 +37,7 @@ static struct hint of_command(const char *name)
         { "list", { WORDS, "search pruner scorer repair evaluator backend format "
                            "reporter" } },
         { "new-plugin", { WORDS, "search pruner scorer repair evaluator reporter" } },
-        { "help", { PLUGINS, "" } }, { "cache", { WORDS, "list clear" } },
+        { "help", { TOPICS, "" } }, { "selftest", { PLUGIN_FILES, "" } }, { "cache", { WORDS, "list clear" } },
         { "doctor", { NOTHING, NULL } } };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(name, known[i].name))
@@ -62,20 +64,11 @@ static void each_flag(void *ctx, const struct lm_flag *flag, size_t n)
 }
 
 /* flag() for every option of a command. */
-static enum lm_status flags_of(struct writer *w, const char *command, struct lm_err *e)
+static enum lm_status flags_of(struct writer *w, const struct lm_command *c,
+                               struct lm_err *e)
 {
-    char help[] = "--help", name[32] = "";
-    char *args[] = { name, help };
-    enum lm_status s = LM_OK;
-    w->command = command;
-    strncat(name, command, sizeof name - 1);
-    for (const struct lm_command *c = lm_commands; c->name; c++)
-        if (!strcmp(c->name, command)) {
-            lm_flags_watch(each_flag, w);
-            s = c->run(2, args, e);
-            lm_flags_watch(NULL, NULL);
-        }
-    return s;
+    w->command = c->name;
+    return lm_command_flags(c, each_flag, w, e);
 }
 
 static void all_commands(struct lm_str *out)
@@ -112,11 +105,13 @@ static void bash_argument(struct lm_str *out, const char *command)
     struct hint h = of_command(command);
     if (h.what == WORDS)
         lm_str_add(out, " words='%s'", h.words);
-    else if (h.what == PLUGINS) {
+    else if (h.what == TOPICS) {
         lm_str_add(out, " words=\"pipeline ");
         all_commands(out);
         lm_str_add(out, " $(lamina list %s)\"", names);
-    } else if (h.what == FILES)
+    } else if (h.what == PLUGIN_FILES)
+        lm_str_add(out, " words=$(lamina list %s) files=y", names);
+    else if (h.what == FILES)
         lm_str_add(out, " files=y");
 }
 
@@ -138,7 +133,7 @@ static enum lm_status bash(struct lm_str *out, struct lm_err *e)
     w.flag = bash_flag;
     for (const struct lm_command *c = lm_commands; c->name && !s; c++) {
         lm_str_add(out, "  %s) opts='--help", c->name);
-        s = flags_of(&w, c->name, e);
+        s = flags_of(&w, c, e);
         lm_str_add(out, "'");
         bash_argument(out, c->name);
         lm_str_add(out, " ;;\n");
@@ -147,7 +142,7 @@ static enum lm_status bash(struct lm_str *out, struct lm_err *e)
                "  case $cmd:$prev in\n");
     w.flag = bash_values;
     for (const struct lm_command *c = lm_commands; c->name && !s; c++)
-        s = flags_of(&w, c->name, e);
+        s = flags_of(&w, c, e);
     lm_str_add(out, "  esac\n"
         "  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n"
         "  if [[ -n $files ]]; then\n    compopt -o filenames 2>/dev/null\n"
@@ -175,8 +170,10 @@ static void zsh_action(struct lm_str *out, struct hint h)
 {
     if (h.what == WORDS)
         lm_str_add(out, "(%s)", h.words);
-    else if (h.what == PLUGINS)
+    else if (h.what == PLUGINS || h.what == TOPICS)
         lm_str_add(out, "{_lamina_plugins %s}", h.words);
+    else if (h.what == PLUGIN_FILES)
+        lm_str_add(out, "{_lamina_plugins; _files}");
     else if (h.what == FILES)
         lm_str_add(out, "_files");
 }
@@ -216,7 +213,7 @@ static enum lm_status zsh(struct lm_str *out, struct lm_err *e)
         "    case $line[1] in\n");
     for (const struct lm_command *c = lm_commands; c->name && !s; c++) {
         lm_str_add(out, "    %s) _arguments '--help[its options]'", c->name);
-        s = flags_of(&w, c->name, e);
+        s = flags_of(&w, c, e);
         struct hint h = of_command(c->name);
         if (h.what != NOTHING) {
             lm_str_add(out, " \\\n      '*:argument:");
@@ -248,8 +245,10 @@ static void fish_action(struct lm_str *out, struct hint h)
 {
     if (h.what == WORDS)
         lm_str_add(out, " -x -a '%s'", h.words);
-    else if (h.what == PLUGINS)
+    else if (h.what == PLUGINS || h.what == TOPICS)
         lm_str_add(out, " -x -a '(__lamina_plugins %s)'", h.words);
+    else if (h.what == PLUGIN_FILES)
+        lm_str_add(out, " -F -a '(__lamina_plugins)'");
     else
         lm_str_add(out, h.what == FILES ? " -r -F" : " -x");
 }
@@ -290,7 +289,7 @@ static enum lm_status fish(struct lm_str *out, struct lm_err *e)
             fish_action(out, h);
             lm_str_add(out, "\n");
         }
-        s = flags_of(&w, c->name, e);
+        s = flags_of(&w, c, e);
     }
     return s;
 }

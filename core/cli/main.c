@@ -32,12 +32,14 @@ const struct lm_command lm_commands[] = {
       "[--json]", "continue a text", lm_cmd_generate },
     { "tokenize", "MODEL TEXT [--bos] [--special] [--json]", "token ids of a text",
       lm_cmd_tokenize },
-    { "export", "RUN TRIAL|best|knee|smallest OUT [--format hf|gguf] [--dtype ...]",
+    { "export", "RUN TRIAL|best|knee|smallest OUT [--format hf|gguf] [--dtype ...] "
+      "[--force]",
       "write a trial as a model", lm_cmd_export },
     { "convert", "IN OUT [--format hf|gguf] [--dtype ...] [--force]",
       "write a model in another format or number format", lm_cmd_convert },
     { "report", "RUN", "write a run's reports again", lm_cmd_report },
-    { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)", lm_cmd_cache },
+    { "cache", "list | clear", "list or remove what the cache folder holds (statistics, downloads)",
+      lm_cmd_cache },
     { "doctor", "[--json]", "examine this machine and this installation", lm_cmd_doctor },
     { "selftest", "[PLUGIN | KIND/PLUGIN | ./FILE.so][:key=value,...]... [--seconds N]",
       "hold plugins to their contract", lm_cmd_selftest },
@@ -51,7 +53,7 @@ static void usage(FILE *to)
     fprintf(to, "lamina %s - makes smaller, faster LLaMA-family models\n\n"
             "usage: lamina [--plugin-path DIR] [--quiet] COMMAND ...\n\n", PACKAGE_VERSION);
     for (const struct lm_command *c = lm_commands; c->name; c++)
-        fprintf(to, "  %-9s %s\n", c->name, c->summary);
+        fprintf(to, "  %-10s %s\n", c->name, c->summary);
     fprintf(to, "\n`lamina help COMMAND` and `lamina help PLUGIN` say more.\n");
 }
 
@@ -77,6 +79,10 @@ static int global_options(int argc, char **argv, const char **plugins, struct lm
     for (; i < argc && argv[i][0] == '-'; i++) {
         if (!strcmp(argv[i], "--plugin-path") && i + 1 < argc)
             *plugins = argv[++i];
+        else if (!strcmp(argv[i], "--plugin-path")) {
+            lm_fail(e, LM_ECONFIG, "--plugin-path needs a folder of plugins");
+            return -1;
+        }
         else if (!strcmp(argv[i], "--quiet"))
             lm_log_level(LM_WARN);
         else if (!strcmp(argv[i], "--version")) {
@@ -110,6 +116,14 @@ enum lm_status lm_print(const char *text, size_t n, struct lm_err *e)
     if (fwrite(text, 1, n, stdout) != n || fflush(stdout))
         return lm_fail(e, LM_EIO, "standard output: %s", strerror(errno));
     return LM_OK;
+}
+
+enum lm_status lm_print_str(struct lm_str *text, struct lm_err *e)
+{
+    enum lm_status s = text->failed ? lm_fail_memory(e, text->n, "the text")
+                     : text->n ? lm_print(text->s, text->n, e) : LM_OK;
+    lm_str_free(text);
+    return s;
 }
 
 static enum lm_status run(int argc, char **argv, struct lm_err *e)

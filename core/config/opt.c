@@ -541,9 +541,9 @@ enum lm_status lm_options_complete(const struct lm_module *m, bool use,
 
 /* ---- lint ------------------------------------------------------------------------ */
 
-static bool sound_name(const char *s)
+bool lm_plugin_name(const char *s)
 {
-    return *s >= 'a' && *s <= 'z' && strlen(s) < LM_CONF_KEY &&
+    return s && *s >= 'a' && *s <= 'z' && strlen(s) < LM_CONF_KEY &&
            !s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_")];
 }
 
@@ -575,7 +575,7 @@ static enum lm_status lint_one(const struct lm_module *m, const struct lm_opt *o
                                struct lm_err *e)
 {
     size_t size = lm_opt_size(o->type), align = size > 8 ? 8 : size;
-    if (!sound_name(o->name) || !strcmp(o->name, "use") || !strcmp(o->name, "id"))
+    if (!lm_plugin_name(o->name) || !strcmp(o->name, "use") || !strcmp(o->name, "id"))
         return lm_fail(e, LM_EBUG, "'%.40s' cannot be the name of an option", o->name);
     if (!size)
         return lm_fail(e, LM_EBUG, "option '%s': unknown type %u", o->name,

@@ -2,7 +2,6 @@
 /* opt_help.c -- option schemas as text for people: `lamina help NAME`. */
 #include <stdio.h>
 #include <string.h>
-#include "config/conf_tree.h"
 #include "config/opt_value.h"
 
 enum { WIDTH = 79 };

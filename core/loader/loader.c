@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
+#include "config/opt.h"
 #include "loader/loader_check.h"
 
 enum { MAX_FOLDERS = 32 };
@@ -260,12 +261,6 @@ enum lm_status lm_loader_open(const char *path, const struct lm_loaded **out,
 
 /* ---- by name ---------------------------------------------------------------------- */
 
-static bool plain_name(const char *s)
-{
-    return *s >= 'a' && *s <= 'z' && strlen(s) < 64 &&
-           !s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_")];
-}
-
 /* FOLDER/NAME.so, else .la. */
 static bool file_of(char *out, size_t n, const char *folder, const char *name)
 {
@@ -351,7 +346,7 @@ enum lm_status lm_loader_find(enum lm_kind kind, const char *name,
 {
     enum lm_status s;
     *out = NULL;
-    if (!plain_name(name))
+    if (!lm_plugin_name(name))
         s = lm_fail(e, LM_ECONFIG, "'%.64s' is no name of a plugin (a-z, 0-9 and _); "
                     "where plugins are is set by LAMINA_PLUGIN_PATH or --plugin-path",
                     name);
@@ -372,7 +367,7 @@ enum lm_status lm_loader_any(const char *name, const struct lm_loaded **out,
     const struct lm_loaded *found[LM_N_KINDS];
     size_t n = 0;
     *out = NULL;
-    if (!plain_name(base))
+    if (!lm_plugin_name(base))
         return lm_fail(e, LM_ECONFIG, "'%.64s' is no name of a plugin (a-z, 0-9 and _)",
                        name);
     for (int k = LM_SEARCH; k < LM_N_KINDS; k++) {
@@ -434,10 +429,10 @@ static enum lm_status add_from(struct all *a, const char *folder, enum lm_kind k
     if (!lm_is_folder(folder))
         return LM_OK;
     enum lm_status s = lm_list_folder(folder, &file, &n, e);
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; !s && i < n; i++) {
         const struct lm_loaded *l;
         struct lm_err why = { 0 };
-        if (!s && name_of(file[i], name, sizeof name) && plain_name(name) &&
+        if (name_of(file[i], name, sizeof name) && lm_plugin_name(name) &&
             file_of(path, sizeof path, folder, name)) {
             enum lm_status bad = open_file(path, &l, &why);
             if (bad == LM_ENOMEM)
@@ -447,9 +442,8 @@ static enum lm_status add_from(struct all *a, const char *folder, enum lm_kind k
             else if (!kind || l->module.kind == kind)
                 s = add(a, l, e);
         }
-        lm_release(file[i]);
     }
-    lm_release(file);
+    lm_free_names(file, n);
     return s;
 }
 

@@ -9,7 +9,7 @@
 #include "config/opt.h"
 #include "loader/loader_check.h"
 
-enum { MAX_POINTERS = 16, MAX_METRICS = 64 };
+enum { MAX_POINTERS = 16 };
 
 /* One row per kind.  least: bytes of the table in this revision; pointer: what
  * must not be NULL, ends with 0 (no table begins with a pointer).             */
@@ -104,16 +104,10 @@ static enum lm_status check_kind(const struct lm_module *m, struct lm_err *e)
     return LM_OK;
 }
 
-static bool sound_name(const char *s)
-{
-    return s && *s >= 'a' && *s <= 'z' && strlen(s) < 64 &&
-           !s[strspn(s, "abcdefghijklmnopqrstuvwxyz0123456789_")];
-}
-
 static enum lm_status check_texts(const struct lm_module *m, const char *name,
                                   struct lm_err *e)
 {
-    if (!sound_name(m->name))
+    if (!lm_plugin_name(m->name))
         return lm_fail(e, LM_EBUG, "broken plugin: a name must be made of a-z, 0-9 "
                        "and _");
     if (strcmp(m->name, name))
@@ -157,9 +151,9 @@ static enum lm_status check_metrics(const struct lm_evaluator *v, struct lm_err 
         if (!m->name)
             return i || v->metric_of ? LM_OK
                 : lm_fail(e, LM_EBUG, "broken plugin: it has no metrics");
-        if (i == MAX_METRICS)
+        if (i == LM_MAX_METRICS)
             return lm_fail(e, LM_EBUG, "broken plugin: more than %d metrics",
-                           MAX_METRICS);
+                           LM_MAX_METRICS);
         if (!lm_word(m->name, 63) || m->reduce < LM_REDUCE_MEAN ||
             m->reduce > LM_REDUCE_MEDIAN || !m->unit || !m->help)
             return lm_fail(e, LM_EBUG, "broken plugin: metric %zu (%.40s) is incomplete",

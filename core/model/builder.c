@@ -14,9 +14,7 @@
 #include "model/model_impl.h"
 
 enum {
-    MAX_LAYERS = 1000, MAX_HIDDEN = 65536, MAX_HEAD_DIM = 4096, MAX_HEADS = 4096,
-    MAX_VOCAB = 4 << 20, MAX_FF = 1 << 20, MAX_CONTEXT = 1 << 30,
-    MAX_EOS_MORE = 1024, MAX_MERGES = 16 << 20,
+    MAX_CONTEXT = 1 << 30, MAX_EOS_MORE = 1024, MAX_MERGES = 16 << 20,
     MAX_TOKEN_BYTES = 1 << 16, MAX_TEXT = 1 << 30
 };
 
@@ -76,11 +74,11 @@ static enum lm_status check_layer(const struct lm_model *m, int32_t i,
                                   const struct lm_layer_shape *l, struct lm_err *e)
 {
     enum lm_status st = in_range(m, "the number of query heads", l->n_head, 0,
-                                 MAX_HEADS, e);
+                                 LM_MAX_HEADS, e);
     if (!st)
-        st = in_range(m, "the number of KV heads", l->n_kv, 0, MAX_HEADS, e);
+        st = in_range(m, "the number of KV heads", l->n_kv, 0, LM_MAX_HEADS, e);
     if (!st)
-        st = in_range(m, "the FFN width", l->n_ff, 0, MAX_FF, e);
+        st = in_range(m, "the FFN width", l->n_ff, 0, LM_MAX_FF, e);
     if (!st && (!l->n_head != !l->n_kv || (l->n_kv && l->n_head % l->n_kv)))
         st = lm_fail(e, LM_EINPUT, "%s: layer %d has %d query heads and %d KV heads; the "
                      "first must be a multiple of the second", m->source, (int)i,
@@ -132,10 +130,10 @@ static enum lm_status check_arch(const struct lm_model *m, const struct lm_arch 
                                  struct lm_err *e)
 {
     const struct { const char *what; int64_t v, low, high; } whole[] = {
-        { "the number of layers", a->n_layer, 1, MAX_LAYERS },
-        { "the hidden width", a->hidden, 1, MAX_HIDDEN },
-        { "the head dimension", a->head_dim, 2, MAX_HEAD_DIM },
-        { "the size of the vocabulary", a->vocab, 1, MAX_VOCAB },
+        { "the number of layers", a->n_layer, 1, LM_MAX_LAYERS },
+        { "the hidden width", a->hidden, 1, LM_MAX_HIDDEN },
+        { "the head dimension", a->head_dim, 2, LM_MAX_HEAD_DIM },
+        { "the size of the vocabulary", a->vocab, 1, LM_MAX_VOCAB },
         { "the context length", a->context, 1, MAX_CONTEXT },
         { "the BOS token", a->bos, -1, (int64_t)a->vocab - 1 },
         { "the EOS token", a->eos, -1, (int64_t)a->vocab - 1 },
@@ -326,10 +324,10 @@ static enum lm_status check_vocabulary(const struct lm_model *m,
                                        struct lm_err *e)
 {
     *bytes = 0;
-    if (v->n_token > MAX_VOCAB || v->n_merge > MAX_MERGES)
+    if (v->n_token > LM_MAX_VOCAB || v->n_merge > MAX_MERGES)
         return lm_fail(e, LM_EINPUT, "%s: a vocabulary of %zu tokens and %zu merges; at "
                        "most %d and %d are supported", m->source, v->n_token, v->n_merge,
-                       (int)MAX_VOCAB, (int)MAX_MERGES);
+                       (int)LM_MAX_VOCAB, (int)MAX_MERGES);
     if (v->model == LM_TOKENIZER_BYTES
         && (v->pre < LM_PRE_GPT2 || v->pre > LM_PRE_QWEN2))
         return lm_fail(e, LM_EINPUT, "%s: the vocabulary names an unknown pre-tokenizer "

@@ -78,11 +78,6 @@ float lm_half_to_float(uint16_t h)
     return half_to_float(h);
 }
 
-uint16_t lm_float_to_half(float f)
-{
-    return float_to_half(f);
-}
-
 static void f32_decode(const void *in, float *out, int64_t cols)
 {
     memcpy(out, in, (size_t)cols * sizeof *out);

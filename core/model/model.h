@@ -6,6 +6,12 @@
 #include "base/err.h"
 #include "base/file.h"
 
+/* What a model file may say; products of these sizes stay far inside 63 bits. */
+enum {
+    LM_MAX_LAYERS = 1000, LM_MAX_HIDDEN = 65536, LM_MAX_HEAD_DIM = 4096,
+    LM_MAX_HEADS = 4096, LM_MAX_VOCAB = 4 << 20, LM_MAX_FF = 1 << 20
+};
+
 struct lm_model;
 struct lm_builder;
 

@@ -25,6 +25,7 @@
 #include <pcre2.h>
 
 #include "base/mem.h"
+#include "base/str.h"
 #include "model/tokenizer.h"
 
 #define SPACE "\\x{9}-\\x{d}\\x{20}\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}" \
@@ -123,33 +124,15 @@ void lm_pretok_close(struct lm_pretok *p)
     lm_release(p);
 }
 
-/* Length of the character at s and true, or false: n bytes do not begin with
- * one.  No overlong forms, no surrogates, nothing above U+10FFFF.             */
-static bool character(const unsigned char *s, size_t n, size_t *length)
-{
-    unsigned c = *s;
-    size_t len = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3
-               : c < 0xf5 ? 4 : 0;
-    if (!len || len > n)
-        return false;
-    for (size_t i = 1; i < len; i++)
-        if ((s[i] & 0xc0) != 0x80)
-            return false;
-    *length = len;
-    return !((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] > 0x9f)
-             || (c == 0xf0 && s[1] < 0x90) || (c == 0xf4 && s[1] > 0x8f));
-}
-
 int64_t lm_utf8_invalid(const char *text, size_t n)
 {
-    const unsigned char *s = (const unsigned char *)text;
-    size_t length = 1;
+    size_t length;
     for (size_t i = 0; i < n; i += length) {
         uint64_t eight;
         length = 8;
-        if (n - i >= 8 && (memcpy(&eight, s + i, 8), !(eight & 0x8080808080808080u)))
+        if (n - i >= 8 && (memcpy(&eight, text + i, 8), !(eight & 0x8080808080808080u)))
             continue;
-        if (!character(s + i, n - i, &length))
+        if (!(length = lm_utf8_char(text + i, n - i)))
             return (int64_t)i;
     }
     return -1;

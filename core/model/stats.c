@@ -435,11 +435,11 @@ static enum lm_status pass_write(struct pass *p, const char *path, struct lm_map
         lm_stats_put_head(&p->layout, data);
         st = pass_run(p, e);
         if (st)
-            lm_map_abandon(path, data, (size_t)p->layout.head.bytes);
+            lm_map_abandon(data, (size_t)p->layout.head.bytes);
         else
             st = lm_map_commit(path, data, (size_t)p->layout.head.bytes, m, e);
     }
-    lm_map_abandon(scratch, stream, (size_t)floats);
+    lm_map_abandon(stream, (size_t)floats);
     return st;
 }
 

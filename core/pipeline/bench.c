@@ -8,7 +8,6 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "pipeline/commands.h"
-#include "pipeline/host.h"
 
 /* The installed format that is surest of the path. */
 static enum lm_status probe_format(const char *path, char *name, size_t size,
@@ -88,6 +87,21 @@ enum lm_status lm_load_model(const char *path, const char *use, struct lm_run *r
     lm_stage_close(&stage);
     if (s && !strstr(e->text, path))
         lm_err_prefix(e, "%s: ", path);
+    return s;
+}
+
+enum lm_status lm_read_back(const char *path, const char *use,
+                            const struct lm_model *wrote, struct lm_run *run,
+                            struct lm_err *e)
+{
+    struct lm_model *m;
+    enum lm_status s = lm_load_model(path, use, run, &m, e);
+    if (s)
+        return lm_err_prefix(e, "the written model does not read back: ");
+    if (lm_model_arch(m)->n_layer != lm_model_arch(wrote)->n_layer)
+        s = lm_fail(e, LM_EFAILED, "%s: read back with %d layers instead of %d", path,
+                    lm_model_arch(m)->n_layer, lm_model_arch(wrote)->n_layer);
+    lm_model_free(m);
     return s;
 }
 

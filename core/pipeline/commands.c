@@ -93,13 +93,11 @@ enum lm_status lm_commands_tidy(const char *folder, struct lm_err *e)
     enum lm_status st = lm_list_folder(at, &name, &n, e);
     if (st)
         return st;
-    for (size_t i = 0; i < n; i++) {
-        if (!st && !strncmp(name[i], prefix, sizeof prefix - 1) &&
+    for (size_t i = 0; !st && i < n; i++)
+        if (!strncmp(name[i], prefix, sizeof prefix - 1) &&
             lm_path_join(path, sizeof path, at, name[i]))
             st = lm_remove_tree(path, e);
-        lm_release(name[i]);
-    }
-    lm_release(name);
+    lm_free_names(name, n);
     return st;
 }
 

@@ -36,6 +36,11 @@ static enum lm_status name_paths(struct paths *p, const struct lm_convert *c,
     return LM_OK;
 }
 
+static bool writes_folder(const struct lm_format *f)
+{
+    return !f->suffix || !*f->suffix;
+}
+
 /* Is `in` the output, or does it lie in it? */
 static bool within(const char *in, const char *out)
 {
@@ -46,13 +51,15 @@ static bool within(const char *in, const char *out)
     return !strncmp(a, b, n) && (!a[n] || a[n] == '/');
 }
 
-static enum lm_status may_replace(const struct lm_convert *c, const char *out,
-                                  bool folder, struct lm_err *e)
+enum lm_status lm_may_replace(const char *in, const char *out,
+                              const struct lm_format *format, bool force,
+                              struct lm_err *e)
 {
     char config[PATH + 16];
+    bool folder = writes_folder(format);
     if (!lm_file_exists(out) && !lm_is_link(out))
         return LM_OK;
-    if (within(c->in, out))
+    if (within(in, out))
         return lm_fail(e, LM_ECONFIG, "%s: would overwrite the model that is read; "
                        "choose another OUT", out);
     if (lm_is_folder(out) != folder)
@@ -61,7 +68,7 @@ static enum lm_status may_replace(const struct lm_convert *c, const char *out,
                        folder ? "a folder" : "a file");
     if (folder && lm_folder_is_empty(out))
         return LM_OK;
-    if (!c->force)
+    if (!force)
         return lm_fail(e, LM_ECONFIG, "%s: exists; --force replaces it", out);
     if (folder && (!lm_path_join(config, sizeof config, out, "config.json")
                    || !lm_file_exists(config)))
@@ -86,21 +93,6 @@ static enum lm_status check_format(const struct lm_stage *f, uint32_t dtype,
                    f->plugin->module.name, lm_dtype_names[dtype - 1], list);
 }
 
-static enum lm_status read_back(const char *path, const char *use,
-                                const struct lm_model *wrote, struct lm_run *run,
-                                struct lm_err *e)
-{
-    struct lm_model *m;
-    enum lm_status s = lm_load_model(path, use, run, &m, e);
-    if (s)
-        return lm_err_prefix(e, "the converted model does not read back: ");
-    if (lm_model_arch(m)->n_layer != lm_model_arch(wrote)->n_layer)
-        s = lm_fail(e, LM_EFAILED, "%s: read back with %d layers instead of %d", path,
-                    lm_model_arch(m)->n_layer, lm_model_arch(wrote)->n_layer);
-    lm_model_free(m);
-    return s;
-}
-
 static enum lm_status write_model(struct lm_stage *f, const struct lm_model *m,
                                   const struct lm_export *x, struct lm_err *e)
 {
@@ -112,7 +104,7 @@ static enum lm_status write_model(struct lm_stage *f, const struct lm_model *m,
         lm_stage_fail(f, e);
     if (s == LM_EUNSUPPORTED)           /* what was asked for, not the model */
         return e->code = LM_ECONFIG;
-    return s ? s : read_back(x->path, f->plugin->module.name, m, f->run, e);
+    return s ? s : lm_read_back(x->path, f->plugin->module.name, m, f->run, e);
 }
 
 static enum lm_status write_folder(struct lm_stage *f, const struct lm_model *m,
@@ -162,10 +154,10 @@ enum lm_status lm_convert(const struct lm_convert *c, struct lm_run *run,
     if (s || (s = lm_stage_create(&f, NULL, NULL, e)) ||
         (s = check_format(&f, c->dtype, e)))
         goto out;
-    const char *suffix = ((const struct lm_format *)f.plugin->ops)->suffix;
-    bool folder = !suffix || !*suffix;
-    if ((s = name_paths(&p, c, folder ? "" : suffix, e)) ||
-        (s = may_replace(c, p.out, folder, e)) ||
+    const struct lm_format *ops = f.plugin->ops;
+    bool folder = writes_folder(ops);
+    if ((s = name_paths(&p, c, folder ? "" : ops->suffix, e)) ||
+        (s = lm_may_replace(c->in, p.out, ops, c->force, e)) ||
         (s = lm_load_model(c->in, NULL, run, &m, e)))
         goto out;
     s = folder ? write_folder(&f, m, c, &p, e) : write_file(&f, m, c, &p, e);

@@ -16,4 +16,9 @@ struct lm_convert {
  * replace) or the format cannot write the dtype.                             */
 enum lm_status lm_convert(const struct lm_convert *c, struct lm_run *run,
                           struct lm_err *e);
+/* May a format write to `out`?  Nothing is there, or an empty folder, or, with
+ * force, a model other than `in`.  LM_ECONFIG says why not.                   */
+enum lm_status lm_may_replace(const char *in, const char *out,
+                              const struct lm_format *format, bool force,
+                              struct lm_err *e);
 #endif

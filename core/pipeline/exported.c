@@ -17,21 +17,10 @@
 static enum lm_status bytes_on_disk(const char *path, bool folder, int64_t *bytes,
                                     struct lm_err *e)
 {
-    char **name, full[4608];
-    size_t n;
-    if (!folder) {
-        *bytes = lm_file_size(path);
-        return *bytes >= 0 ? LM_OK : lm_fail(e, LM_EIO, "%s: cannot be measured", path);
-    }
-    enum lm_status st = lm_list_folder(path, &name, &n, e);
-    *bytes = 0;
-    for (size_t i = 0; !st && i < n; i++) {
-        int64_t size = lm_path_join(full, sizeof full, path, name[i]) ? lm_file_size(full) : -1;
-        *bytes += size > 0 ? size : 0;
-        lm_release(name[i]);
-    }
-    lm_release(name);
-    return st;
+    if (folder)
+        return lm_folder_bytes(path, bytes, e);
+    *bytes = lm_file_size(path);
+    return *bytes >= 0 ? LM_OK : lm_fail(e, LM_EIO, "%s: cannot be measured", path);
 }
 
 static int64_t parameters(const struct lm_model *m)

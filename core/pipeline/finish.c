@@ -185,21 +185,6 @@ static void card(const struct lm_session *s, const struct lm_study *v, int64_t t
     lm_str_add(out, "\n## Plan\n\n```\n%s```\n", t->plan_text);
 }
 
-/* Reads the file back: does it load, with the shape that was written? */
-static enum lm_status verify_file(struct lm_session *s, const char *path, const char *use,
-                                  const struct lm_model *wrote, struct lm_err *e)
-{
-    struct lm_model *m;
-    enum lm_status st = lm_load_model(path, use, s->pipeline->run, &m, e);
-    if (st)
-        return lm_err_prefix(e, "the exported model does not read back: ");
-    if (lm_model_arch(m)->n_layer != lm_model_arch(wrote)->n_layer)
-        st = lm_fail(e, LM_EFAILED, "%s: read back with %d layers instead of %d", path,
-                     lm_model_arch(m)->n_layer, lm_model_arch(wrote)->n_layer);
-    lm_model_free(m);
-    return st;
-}
-
 enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t trial,
                                struct lm_stage *format, uint32_t dtype, const char *path,
                                bool verify, struct lm_err *e)
@@ -234,7 +219,7 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     if (!st && (st = ops->write(format->self, m, &x, e)))
         lm_stage_fail(format, e);
     if (!st && verify)
-        st = verify_file(s, path, format->plugin->module.name, m, e);
+        st = lm_read_back(path, format->plugin->module.name, m, s->pipeline->run, e);
     lm_model_free(m);
     lm_str_free(&text);
     lm_candidate_close(s->bench.workshop, &c);

@@ -14,7 +14,6 @@
 
 #include "base/file.h"
 #include "base/linalg.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "pipeline/commands.h"

@@ -9,11 +9,6 @@
 #include "plan/plan.h"
 #include "space/space.h"
 
-static const char *const site_names[LM_N_SITE_KINDS] = {
-    [LM_SITE_MODEL] = "models", [LM_SITE_LAYER] = "layers", [LM_SITE_ATTN] = "attention blocks",
-    [LM_SITE_MLP] = "MLP blocks", [LM_SITE_KV_GROUP] = "KV groups",
-    [LM_SITE_HEAD] = "query heads", [LM_SITE_FFN_CHANNEL] = "FFN channels",
-    [LM_SITE_HIDDEN] = "hidden channels", [LM_SITE_MATRIX] = "matrices" };
 static const char *const gene_names[] = { "", "boolean", "integer", "real", "choice",
                                           "subset" };
 
@@ -111,7 +106,7 @@ static enum lm_status check_scores(struct lm_pipeline *p, struct lm_err *e)
                 return lm_conf_fail(e, p->prune[i].at, "prune[%zu] (%s) ranks %s, but no "
                                     "scorer of `score` can score them; add one that does "
                                     "(`lamina list scorer`)", i,
-                                    p->prune[i].plugin->module.name, site_names[k]);
+                                    p->prune[i].plugin->module.name, lm_site_name(k));
     }
     uint64_t stats, sites;
     lm_pipeline_needs(p, &stats, &sites);

@@ -6,17 +6,32 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/str.h"
 #include "model/codec.h"
 #include "pipeline/commands.h"
-#include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 
 const char *const lm_pick_names[] = { "best", "knee", "smallest", NULL };
 /* those that can be written, which enum lm_dtype has first */
 const char *const lm_dtype_names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL };
+
+enum lm_status lm_dtype_find(const char *name, uint32_t *dtype, struct lm_err *e)
+{
+    uint32_t n = 0;
+    for (; lm_dtype_names[n]; n++)
+        if (!strcmp(name, lm_dtype_names[n])) {
+            *dtype = n + 1;
+            return LM_OK;
+        }
+    if (lm_codec_named(name))
+        return lm_fail(e, LM_ECONFIG, "dtype '%s' can be read but not written; there are "
+                       LM_DTYPE_NAMES, name);
+    const char *near = lm_nearest(name, lm_dtype_names, n);
+    return lm_fail(e, LM_ECONFIG, "no dtype '%s'%s%s%s", name,
+                   near ? "; did you mean '" : "; there are " LM_DTYPE_NAMES,
+                   near ? near : "", near ? "'?" : "");
+}
 
 static const struct lm_opt run_schema[] = {
     LM_STRING(struct lm_run_options, name, "run", LM_NO_HASH, "name shown in reports"),

@@ -5,7 +5,7 @@
 #define LM_PIPELINE_PIPELINE_H
 #include "pipeline/stage.h"
 
-enum { LM_MAX_STAGES = 16, LM_MAX_METRICS = 64 };
+enum { LM_MAX_STAGES = 16 };
 
 struct lm_run_options {                 /* group `run` */
     const char *name, *out;
@@ -25,7 +25,11 @@ struct lm_export_options {              /* besides the format's own */
 };
 enum lm_pick { LM_PICK_BEST, LM_PICK_KNEE, LM_PICK_SMALLEST, LM_N_PICKS };
 extern const char *const lm_pick_names[];       /* NULL-terminated */
-extern const char *const lm_dtype_names[];      /* index + 1 == enum lm_dtype */
+/* Number formats that are written; index + 1 == enum lm_dtype. */
+extern const char *const lm_dtype_names[];
+#define LM_DTYPE_NAMES "f32 f16 bf16 q8_0 q4_0 q4_1"
+/* One of them by its name; LM_ECONFIG says what there is. */
+enum lm_status lm_dtype_find(const char *name, uint32_t *dtype, struct lm_err *e);
 
 struct lm_goal {
     const struct lm_conf *at;

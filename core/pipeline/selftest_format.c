@@ -240,9 +240,8 @@ static enum lm_status check_damage(struct lm_kit *k)
                 most = (size_t)lm_file_size(at);
                 snprintf(file, sizeof file, "%s", at);
             }
-            lm_release(name[i]);
         }
-    lm_release(name);
+    lm_free_names(name, n);
     if (!s)
         s = cut(k, self, path, file);
     s = clear(k, path, s);

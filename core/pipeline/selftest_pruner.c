@@ -19,10 +19,6 @@
 
 enum { BEFORE = 3, MOST_LEVELS = 12, RANDOM = 60, WIDEST = 512 };
 
-static const char *const site_word[LM_N_SITE_KINDS] = {
-    "nothing", "the model", "layers", "attention blocks", "MLP blocks", "KV groups",
-    "heads", "FFN channels", "hidden dimensions", "matrices" };
-
 /* ---- the host's side --------------------------------------------------------------- */
 
 static double score_of[LM_N_SITE_KINDS][8][WIDEST];
@@ -35,7 +31,7 @@ static enum lm_status scores(void *ctx, uint32_t site, int32_t layer,
     const struct lm_arch *a = lm_model_arch(k->model);
     if (site >= LM_N_SITE_KINDS || !(ops->needs_scores & LM_BIT(site))) {
         lm_kit_blame("ranks %s, which its `needs_scores` does not declare",
-                     site_word[site < LM_N_SITE_KINDS ? site : 0]);
+                     lm_site_name(site));
         return lm_fail(e, LM_EBUG, "these scores were not declared");
     }
     if (layer < -1 || layer >= a->n_layer) {
@@ -55,7 +51,7 @@ static void judge(uint32_t site)
     const struct lm_pruner *ops = lm_kit_now()->plugin->ops;
     if (site >= LM_N_SITE_KINDS || !(ops->edits & LM_BIT(site)))
         lm_kit_blame("edits %s, which its `edits` does not declare",
-                     site_word[site < LM_N_SITE_KINDS ? site : 0]);
+                     lm_site_name(site));
 }
 
 static enum lm_status drop(struct lm_plan *p, struct lm_site s, struct lm_err *e)

@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "model/tokenizer.h"
 #include "pipeline/selftest_kit.h"
 
 enum { METRICS = 3, LAYERS = 4, MANY = 25 };
@@ -140,20 +141,6 @@ static void dress(struct lm_kit *k, int of)
 
 /* ---- checks ------------------------------------------------------------------------ */
 
-static bool utf8(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; ) {
-        int more = p[i] < 0x80 ? 0 : p[i] >= 0xc2 && p[i] < 0xe0 ? 1
-                 : (p[i] & 0xf0) == 0xe0 ? 2 : p[i] >= 0xf0 && p[i] < 0xf5 ? 3 : -1;
-        if (more < 0 || i + (size_t)more >= n + !more)
-            return false;
-        for (i++; more > 0; more--, i++)
-            if ((p[i] & 0xc0) != 0x80)
-                return false;
-    }
-    return true;
-}
-
 static bool ends(const char *s, const char *end)
 {
     size_t n = s ? strlen(s) : 0, m = strlen(end);
@@ -166,7 +153,7 @@ static enum lm_status judge(struct lm_kit *k, const char *text, size_t n)
     struct lm_json *root;
     if (!text || !n)
         return lm_broken(k, "report() of %s is empty", kind[which].what);
-    if (memchr(text, 0, n) || !utf8((const unsigned char *)text, n))
+    if (memchr(text, 0, n) || lm_utf8_invalid(text, n) >= 0)
         return lm_broken(k, "report() of %s is not UTF-8 text", kind[which].what);
     if (ends(file, ".json")) {
         struct lm_err why = { 0 };

@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 
 enum { MAX_REPAIRS = 64 };

@@ -13,6 +13,11 @@ struct lm_session;
 enum lm_status lm_load_model(const char *path, const char *use, struct lm_run *run,
                              struct lm_model **m, struct lm_err *e);
 
+/* Does a file that was just written load, with as many layers? */
+enum lm_status lm_read_back(const char *path, const char *use,
+                            const struct lm_model *wrote, struct lm_run *run,
+                            struct lm_err *e);
+
 /* A model on a backend, and evaluators for it: enough for `eval`. */
 struct lm_bench {
     struct lm_model *model;

@@ -11,12 +11,6 @@
 #include "base/mem.h"
 #include "plan/plan.h"
 
-/* Those of model files; a set of a plan takes memory and time by them. */
-enum {
-    MAX_LAYERS = 1000, MAX_HIDDEN = 65536, MAX_HEAD_DIM = 4096, MAX_HEADS = 4096,
-    MAX_VOCAB = 4 << 20, MAX_FF = 1 << 20
-};
-
 void lm_view_free(struct lm_study *s)
 {
     if (!s)
@@ -162,6 +156,7 @@ static enum lm_status load_metrics(struct lm_study *s, const char *p, struct lm_
     return s->n_objective ? LM_OK : damaged(e, "list of metrics");
 }
 
+/* A set of a plan takes memory and time by these sizes. */
 static enum lm_status load_arch(struct lm_study *s, const char *p, struct lm_err *e)
 {
     char line[256];
@@ -170,9 +165,9 @@ static enum lm_status load_arch(struct lm_study *s, const char *p, struct lm_err
     a->family = a->name = "";
     if (!next_line(&p, line, sizeof line) ||
         sscanf(line, "%d %d %d %d", &a->n_layer, &a->hidden, &a->head_dim, &a->vocab) != 4 ||
-        a->n_layer < 1 || a->n_layer > MAX_LAYERS || a->hidden < 1 ||
-        a->hidden > MAX_HIDDEN || a->head_dim < 1 || a->head_dim > MAX_HEAD_DIM ||
-        a->vocab < 1 || a->vocab > MAX_VOCAB)
+        a->n_layer < 1 || a->n_layer > LM_MAX_LAYERS || a->hidden < 1 ||
+        a->hidden > LM_MAX_HIDDEN || a->head_dim < 1 || a->head_dim > LM_MAX_HEAD_DIM ||
+        a->vocab < 1 || a->vocab > LM_MAX_VOCAB)
         return damaged(e, "architecture");
     s->shape = lm_alloc_array((size_t)a->n_layer, sizeof *s->shape, "study");
     if (!s->shape)
@@ -182,8 +177,8 @@ static enum lm_status load_arch(struct lm_study *s, const char *p, struct lm_err
         struct lm_layer_shape *l = &s->shape[i];
         if (!next_line(&p, line, sizeof line) ||
             sscanf(line, "%d %d %d", &l->n_head, &l->n_kv, &l->n_ff) != 3 ||
-            l->n_head < 0 || l->n_head > MAX_HEADS || l->n_kv < 0 || l->n_ff < 0 ||
-            l->n_ff > MAX_FF ||
+            l->n_head < 0 || l->n_head > LM_MAX_HEADS || l->n_kv < 0 || l->n_ff < 0 ||
+            l->n_ff > LM_MAX_FF ||
             (l->n_kv ? l->n_head % l->n_kv : l->n_head))
             return damaged(e, "architecture");
     }

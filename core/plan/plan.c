@@ -10,6 +10,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "space/space.h"
 
 static size_t words(int32_t n)
 {
@@ -141,15 +142,10 @@ static enum lm_status drop_member(struct lm_plan *p, struct lm_site s, struct lm
 /* A pruner's edits are those it declares: exports were checked against them. */
 static enum lm_status check_may(const struct lm_plan *p, uint32_t site, struct lm_err *e)
 {
-    static const char *const name[LM_N_SITE_KINDS] = {
-        [LM_SITE_LAYER] = "layers", [LM_SITE_ATTN] = "attention blocks",
-        [LM_SITE_MLP] = "MLP blocks", [LM_SITE_KV_GROUP] = "KV groups",
-        [LM_SITE_HEAD] = "heads", [LM_SITE_FFN_CHANNEL] = "FFN channels" };
-
     if (!p->may || (site < LM_N_SITE_KINDS && (p->may & LM_BIT(site))))
         return LM_OK;
     return lm_fail(e, LM_EBUG, "it edits %s, which its `edits` does not declare",
-                   site < LM_N_SITE_KINDS && name[site] ? name[site] : "unknown sites");
+                   lm_site_name(site));
 }
 
 enum lm_status lm_plan_drop(struct lm_plan *p, struct lm_site s, struct lm_err *e)

@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* genome.c -- values of the genes: how many there are, whether a genome is
- * sound, its fingerprint and its text.                                      */
+ * sound, and its fingerprint.                                               */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "base/hash.h"
-#include "base/mem.h"
 #include "space/space.h"
 
 int64_t lm_gene_count(const struct lm_gene *g)
@@ -162,15 +161,4 @@ uint64_t lm_genome_hash(const struct lm_space *s, const union lm_value *v)
             h = lm_hash_u64(w.bits, h);
         }
     return h;
-}
-
-void lm_genome_text(const struct lm_space *s, const union lm_value *v, struct lm_str *out)
-{
-    size_t n;
-    const struct lm_gene *const *g = lm_space_genes(s, &n);
-
-    for (size_t i = 0; i < n; i++) {
-        lm_str_add(out, "%s%s=", i ? " " : "", g[i]->name);
-        put_value(g[i], v + g[i]->slot, out);
-    }
 }

@@ -28,10 +28,16 @@ struct lm_space {
     struct order *orders;
 };
 
-static const char *const site_name[LM_N_SITE_KINDS] = {
-    "site", "model", "layer", "attention block", "MLP block", "KV group",
-    "query head", "FFN channel", "hidden channel", "matrix"
-};
+const char *lm_site_name(uint32_t site)
+{
+    static const char *const name[LM_N_SITE_KINDS] = { "unknown sites",
+        [LM_SITE_MODEL] = "the model", [LM_SITE_LAYER] = "layers",
+        [LM_SITE_ATTN] = "attention blocks", [LM_SITE_MLP] = "MLP blocks",
+        [LM_SITE_KV_GROUP] = "KV groups", [LM_SITE_HEAD] = "query heads",
+        [LM_SITE_FFN_CHANNEL] = "FFN channels", [LM_SITE_HIDDEN] = "hidden channels",
+        [LM_SITE_MATRIX] = "matrices" };
+    return name[site < LM_N_SITE_KINDS ? site : 0];
+}
 
 enum lm_status lm_space_open(lm_score_source *scores, void *ctx, struct lm_space **out,
                              struct lm_err *e)
@@ -267,9 +273,9 @@ enum lm_status lm_space_scores(struct lm_space *s, uint32_t site, int32_t layer,
                                const double **score, int64_t *n, struct lm_err *e)
 {
     if (!s->source)
-        return lm_fail(e, LM_ECONFIG, "importance of every %s is needed, but the "
-                       "pipeline names no scorer; add score = ( { use = \"wanda\"; } );",
-                       site_name[site < LM_N_SITE_KINDS ? site : 0]);
+        return lm_fail(e, LM_ECONFIG, "importance of %s is needed, but the pipeline names "
+                       "no scorer; add score = ( { use = \"wanda\"; } );",
+                       lm_site_name(site));
     return s->source(s->ctx, site, layer, score, n, e);
 }
 
@@ -293,9 +299,9 @@ static enum lm_status rank(struct order *o, const double *score, struct lm_err *
     for (int64_t i = 0; i < o->n; i++) {
         if (isnan(score[i])) {
             lm_release(r);
-            return lm_fail(e, LM_EFAILED, "layer %d: the score of %s %lld is not a "
+            return lm_fail(e, LM_EFAILED, "layer %d: score %lld of %s is not a "
                            "number; is the model or its calibration damaged?",
-                           o->layer, site_name[o->site], (long long)i);
+                           o->layer, (long long)i, lm_site_name(o->site));
         }
         r[i].score = score[i];
         r[i].index = (int32_t)i;

@@ -11,6 +11,9 @@
 #include "base/rng.h"
 #include "base/str.h"
 
+/* What members of a kind are called, of many: "KV groups"; never NULL. */
+const char *lm_site_name(uint32_t site);
+
 struct lm_space;
 /* Where add_gene gets importance from (lm_host.scores). */
 typedef enum lm_status lm_score_source(void *ctx, uint32_t site, int32_t layer,
@@ -40,6 +43,4 @@ enum lm_status lm_genome_check(const struct lm_space *s, const union lm_value *v
 uint64_t lm_genome_hash(const struct lm_space *s, const union lm_value *v);
 /* The shortest number that reads back as v. */
 void lm_real_text(double v, struct lm_str *out);
-/* "ffn[7]=960 attn[3]=1 kv[2]=0x5": CHOICE by name, SUBSET as a number. */
-void lm_genome_text(const struct lm_space *s, const union lm_value *v, struct lm_str *out);
 #endif

@@ -22,8 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_METRICS = 64 };              /* of one evaluator */
-
 /* A candidate's place in the walk of shared prefixes. */
 struct place { const struct lm_candidate *c; size_t index; };
 
@@ -55,9 +53,9 @@ static enum lm_status open_judge(struct lm_judge *j, struct lm_err *e)
         return lm_fail(e, LM_EBUG, "evaluator '%s' declares no metrics", j->id);
     j->n_metric = 0;
     while (lm_judge_metric(j, j->n_metric)->name)
-        if (++j->n_metric > MAX_METRICS)
+        if (++j->n_metric > LM_MAX_METRICS)
             return lm_fail(e, LM_EBUG, "evaluator '%s' declares more than %d metrics",
-                           j->id, MAX_METRICS);
+                           j->id, LM_MAX_METRICS);
     j->n_items = 0;
     memset(j->protocol, 0, sizeof j->protocol);
     if (j->ops->items(j->self, &j->n_items, e) != LM_OK
@@ -203,7 +201,7 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
 {
     const struct lm_judge *j = &b->v->args.judge[judge];
     struct lm_subject subject = { b->v, c, runner, j->ops->needs };
-    struct lm_sum sum[MAX_METRICS] = { { 0, 0 } };
+    struct lm_sum sum[LM_MAX_METRICS] = { { 0, 0 } };
     struct lm_err why = { 0 };
 
     enum lm_status st = j->ops->eval(j->self, &subject, item, sum, &why);

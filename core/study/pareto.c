@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pareto.c -- dominance, fronts, hypervolume, knee.
+/* pareto.c -- dominance, fronts, knee.
  *
  * Points are rows [m] of doubles, all minimised.  A point with a NaN is not
  * comparable: it never dominates, is never dominated and never on a front.
@@ -55,29 +55,6 @@ void lm_front(const double *point, size_t n, size_t m, bool *front)
         for (size_t j = 0; j < i && front[i]; j++)
             if (front[j] && lm_dominates(p, point + j * m, m))
                 front[j] = false;
-    }
-}
-
-/* Sum over the front, by rising f1, of (r1 - f1_i) (f2_{i-1} - f2_i), f2_0 = r2.
- * The next member of the front is the leftmost point below the last one.     */
-double lm_hypervolume2(const double *point, size_t n, const double reference[2])
-{
-    double volume = 0, floor2 = reference[1];
-
-    for (;;) {
-        const double *next = NULL;
-
-        for (size_t i = 0; i < n; i++) {
-            const double *p = point + 2 * i;
-            if (!(p[0] < reference[0] && p[1] < floor2))
-                continue;
-            if (!next || p[0] < next[0] || (p[0] == next[0] && p[1] < next[1]))
-                next = p;
-        }
-        if (!next)
-            return volume;
-        volume += (reference[0] - next[0]) * (floor2 - next[1]);
-        floor2 = next[1];
     }
 }
 

@@ -15,21 +15,30 @@ static int probe(void *self, const char *path)
     return n > 5 && !strcmp(path + n - 5, ".gguf") ? 100 : 10;
 }
 
+enum lm_status gguf_dtype_check(const struct fmt *f, uint32_t dtype, struct lm_err *e)
+{
+    const struct lm_codec *c = f->h->codec(dtype);
+    if (!dtype || (gguf_type_of(dtype) >= 0 && c && c->encode))
+        return LM_OK;
+    return f->h->fail(e, LM_EUNSUPPORTED, "format gguf does not write %s",
+                      c ? c->name : "this number format");
+}
+
 static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t dtype,
                              struct lm_limits *out, struct lm_err *e)
 {
     const struct fmt *f = self;
     const struct lm_codec *c = f->h->codec(dtype);
-    if (dtype && (gguf_type_of(dtype) < 0 || !c || !c->encode))
-        return f->h->fail(e, LM_EUNSUPPORTED, "format gguf does not write %s",
-                          c ? c->name : "this number format");
     struct lm_limits full = {
         .struct_size = sizeof full,
         .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN
                   | LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS,
         .multiple = c ? (int32_t)c->block : 1,
     };
-    enum lm_status s = parent ? gguf_suitable(f, parent, e) : LM_OK;
+    enum lm_status s = gguf_dtype_check(f, dtype, e);
+    if (s)
+        return s;
+    s = parent ? gguf_suitable(f, parent, e) : LM_OK;
     if (parent && gguf_needs_qwen3(f, parent))
         full.features = 0;
     lm_fill_struct(out, &full, sizeof full);

@@ -54,6 +54,8 @@ struct gguf_file {
 
 /* number of a ggml type in files; -1: none */
 int32_t gguf_type_of(uint32_t dtype);
+/* LM_EUNSUPPORTED unless it can be written; 0: each tensor's own can */
+enum lm_status gguf_dtype_check(const struct fmt *f, uint32_t dtype, struct lm_err *e);
 
 enum lm_status gguf_open(const struct fmt *f, const char *path, const void *data,
                          size_t n, struct gguf_file *g, struct lm_err *e);
@@ -66,6 +68,8 @@ bool gguf_real(const struct gguf_pair *p, double *out);
 bool gguf_string(const struct gguf_pair *p, struct gguf_slice *out);
 /* walks a string array: *at begins as p->value */
 struct gguf_slice gguf_next(const char **at);
+/* as much of it as a message shows, for "%.*s" */
+int gguf_brief(struct gguf_slice s);
 
 struct gguf_vocab {
     struct lm_vocabulary vocabulary;    /* n_token 0: none                    */
@@ -130,14 +134,23 @@ struct gguf_shape {
     uint32_t dtype;                     /* most telling one of the matrices   */
     bool neighbours;                    /* RoPE turns neighbours, not halves  */
 };
+/* Pairs being appended to b; a name that begins with a dot gets the family in
+ * front.  Elements of an array are put behind it with gguf_put_...()            */
+struct gguf_keys { struct fmt_buf *b; const char *family; uint64_t n; };
+void gguf_add_string(struct gguf_keys *k, const char *name, const char *s);
+void gguf_add_u32(struct gguf_keys *k, const char *name, int64_t v);
+void gguf_add_f32(struct gguf_keys *k, const char *name, double v);
+void gguf_add_f64(struct gguf_keys *k, const char *name, double v);
+void gguf_add_bool(struct gguf_keys *k, const char *name, bool v);
+void gguf_add_array(struct gguf_keys *k, const char *name, uint32_t element, uint64_t n);
 /* appends the pairs to b; returns how many */
 uint64_t gguf_meta(const struct fmt *f, const struct lm_model *m,
                    const struct lm_export *x, const struct gguf_shape *g,
                    struct fmt_buf *b);
-uint64_t gguf_own_write(const struct fmt *f, const struct lm_model *m,
-                        const struct lm_export *x, const struct gguf_shape *g,
-                        struct fmt_buf *b);
-uint64_t gguf_rope_write(const struct lm_arch *a, const char *family, struct fmt_buf *b);
+void gguf_own_write(const struct fmt *f, const struct lm_model *m,
+                    const struct lm_export *x, const struct gguf_shape *g,
+                    struct gguf_keys *k);
+void gguf_rope_write(const struct lm_arch *a, struct gguf_keys *k);
 void gguf_put_string(struct fmt_buf *b, const char *s, size_t n);
 void gguf_put_u32(struct fmt_buf *b, uint32_t v);
 void gguf_put_u64(struct fmt_buf *b, uint64_t v);

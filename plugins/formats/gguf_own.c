@@ -172,45 +172,19 @@ enum lm_status gguf_narrow(const struct gguf_file *g, struct lm_builder *b,
 
 /* ---- writing -------------------------------------------------------------------- */
 
-struct own {
-    const struct fmt *f;
-    const struct lm_model *m;
-    const struct gguf_shape *shape;
-    struct fmt_buf *b;
-    uint64_t n;                         /* keys so far                        */
-};
-
-static void key(struct own *o, const char *name, uint32_t type)
-{
-    gguf_put_string(o->b, name, strlen(name));
-    gguf_put_u32(o->b, type);
-    o->n++;
-}
-
-static void array(struct own *o, const char *name, uint32_t element, uint64_t n)
-{
-    key(o, name, GGUF_ARRAY);
-    gguf_put_u32(o->b, element);
-    gguf_put_u64(o->b, n);
-}
-
-static void text(struct own *o, const char *name, const char *s)
-{
-    key(o, name, GGUF_STRING);
-    gguf_put_string(o->b, s, strlen(s));
-}
-
 /* Passes over the vectors of a number format; b NULL: only counts them. */
-static uint64_t vectors(const struct own *o, uint32_t dtype, struct fmt_buf *b)
+static uint64_t vectors(const struct fmt *f, const struct lm_model *m,
+                        const struct gguf_shape *shape, uint32_t dtype,
+                        struct fmt_buf *b)
 {
     uint64_t n = 0;
-    for (int32_t l = -1; l < o->shape->n; l++)
+    for (int32_t l = -1; l < shape->n; l++)
         for (uint32_t r = LM_W_FINAL_NORM; r < LM_N_ROLES; r++) {
             char name[GGUF_NAME];
             const struct lm_tensor *t;
             if ((r == LM_W_FINAL_NORM) != (l < 0) || gguf_is_matrix(r))
                 continue;
-            t = o->f->h->tensor(o->m, r, l < 0 ? -1 : o->shape->layer[l].from);
+            t = f->h->tensor(m, r, l < 0 ? -1 : shape->layer[l].from);
             if (!t || t->dtype != dtype || !gguf_role_name(r, l, name, sizeof name))
                 continue;
             n++;
@@ -220,31 +194,27 @@ static uint64_t vectors(const struct own *o, uint32_t dtype, struct fmt_buf *b)
     return n;
 }
 
-uint64_t gguf_own_write(const struct fmt *f, const struct lm_model *m,
-                        const struct lm_export *x, const struct gguf_shape *shape,
-                        struct fmt_buf *b)
+void gguf_own_write(const struct fmt *f, const struct lm_model *m,
+                    const struct lm_export *x, const struct gguf_shape *shape,
+                    struct gguf_keys *k)
 {
     const struct lm_arch *a = f->h->arch(m);
-    struct own o = { f, m, shape, b, 0 };
     for (size_t i = 1; i < sizeof families / sizeof *families; i++)
         if (!strcmp(a->family, families[i]) && strcmp(a->family, shape->family))
-            text(&o, "lamina.family", a->family);
-    if (a->window && a->window < a->context) {
-        key(&o, "lamina.context_length", GGUF_U32);
-        gguf_put_u32(b, (uint32_t)a->context);
-    }
+            gguf_add_string(k, "lamina.family", a->family);
+    if (a->window && a->window < a->context)
+        gguf_add_u32(k, "lamina.context_length", a->context);
     if (a->n_eos_more)
-        array(&o, "lamina.eos_token_ids", GGUF_I32, a->n_eos_more);
+        gguf_add_array(k, "lamina.eos_token_ids", GGUF_I32, a->n_eos_more);
     for (uint32_t i = 0; i < a->n_eos_more; i++)
-        gguf_put_u32(b, (uint32_t)a->eos_more[i]);
+        gguf_put_u32(k->b, (uint32_t)a->eos_more[i]);
     if (a->generation && strlen(a->generation) <= MAX_GENERATION)
-        text(&o, "lamina.generation_config", a->generation);
+        gguf_add_string(k, "lamina.generation_config", a->generation);
     for (size_t i = 0; i < N_STORED && !x->dtype; i++) {
-        uint64_t n = vectors(&o, stored[i].dtype, NULL);
+        uint64_t n = vectors(f, m, shape, stored[i].dtype, NULL);
         if (!n)
             continue;
-        array(&o, stored[i].key, GGUF_STRING, n);
-        vectors(&o, stored[i].dtype, b);
+        gguf_add_array(k, stored[i].key, GGUF_STRING, n);
+        vectors(f, m, shape, stored[i].dtype, k->b);
     }
-    return o.n;
 }

@@ -100,7 +100,7 @@ static bool skip(struct cursor *c, uint64_t type, uint64_t count, int depth)
 }
 
 /* what of a text from the file goes into a message */
-static int brief(struct gguf_slice s)
+int gguf_brief(struct gguf_slice s)
 {
     return (int)(s.n < 80 ? s.n : 80);
 }
@@ -124,18 +124,18 @@ static enum lm_status parse_pair(const struct gguf_file *g, struct cursor *c, si
     size_t least = type_bytes(type == GGUF_ARRAY ? element : type);
     if (whole && (!type_bytes(type) || !least))
         return h->fail(e, LM_EINPUT, "%s: key '%.*s' has type %llu, which does not exist",
-                       g->path, brief(p->key), p->key.s,
+                       g->path, gguf_brief(p->key), p->key.s,
                        (unsigned long long)(type == GGUF_ARRAY ? element : type));
     if (whole && type == GGUF_ARRAY && p->count > c->left / least)
         return h->fail(e, LM_EINPUT, "%s: key '%.*s' has %llu elements, more than the "
-                       "file has room for", g->path, brief(p->key), p->key.s,
+                       "file has room for", g->path, gguf_brief(p->key), p->key.s,
                        (unsigned long long)p->count);
     p->type = (uint32_t)type;
     p->element = (uint32_t)element;
     p->value = c->p;
     if (!whole || !skip(c, type == GGUF_ARRAY ? element : type, p->count, 1))
         return h->fail(e, LM_EINPUT, "%s: the value of key '%.*s' is damaged, or the "
-                       "file is truncated", g->path, brief(p->key), p->key.s);
+                       "file is truncated", g->path, gguf_brief(p->key), p->key.s);
     p->bytes = (size_t)(c->p - p->value);
     return LM_OK;
 }
@@ -244,7 +244,7 @@ static enum lm_status parse_pairs(struct gguf_file *g, struct cursor *c, struct 
     for (size_t i = 1; i < n && !s; i++)
         if (!key_order(&key[i - 1], &key[i]))
             s = h->fail(e, LM_EINPUT, "%s: key '%.*s' is there twice", g->path,
-                        brief(key[i]), key[i].s);
+                        gguf_brief(key[i]), key[i].s);
     h->release(key);
     return s;
 }

@@ -244,72 +244,38 @@ enum lm_status gguf_rope_read(const struct gguf_file *g, const char *family,
 
 /* ---- writing -------------------------------------------------------------------- */
 
-struct keys { struct fmt_buf *b; const char *family; uint64_t n; };
-
-static void key(struct keys *k, const char *name, uint32_t type)
+static void scaling(struct gguf_keys *k, const char *type, double factor)
 {
-    char full[96];
-    snprintf(full, sizeof full, "%s%s", *name == '.' ? k->family : "", name);
-    gguf_put_string(k->b, full, strlen(full));
-    gguf_put_u32(k->b, type);
-    k->n++;
+    gguf_add_string(k, ".rope.scaling.type", type);
+    gguf_add_f32(k, ".rope.scaling.factor", factor);
 }
 
-static void f32(struct keys *k, const char *name, double v)
+void gguf_rope_write(const struct lm_arch *a, struct gguf_keys *k)
 {
-    float f = (float)v;
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    key(k, name, GGUF_F32);
-    gguf_put_u32(k->b, u);
-}
-
-static void f64(struct keys *k, const char *name, double v)
-{
-    uint64_t u;
-    memcpy(&u, &v, sizeof u);
-    key(k, name, GGUF_F64);
-    gguf_put_u64(k->b, u);
-}
-
-static void scaling(struct keys *k, const char *type, double factor)
-{
-    key(k, ".rope.scaling.type", GGUF_STRING);
-    gguf_put_string(k->b, type, strlen(type));
-    f32(k, ".rope.scaling.factor", factor);
-}
-
-uint64_t gguf_rope_write(const struct lm_arch *a, const char *family, struct fmt_buf *b)
-{
-    struct keys k = { b, family, 0 };
     const double l[] = { a->rope_low, a->rope_high, a->rope_context };
     const double y[] = { a->rope_fast, a->rope_slow, a->rope_context, a->rope_factor };
     bool divisors = gguf_divided(a);
     double attention = divisors ? a->rope_attention
                                 : a->rope_attention / magnitude(a->rope_factor);
-    key(&k, ".rope.dimension_count", GGUF_U32);
-    gguf_put_u32(b, (uint32_t)a->head_dim);
-    f32(&k, ".rope.freq_base", a->rope_theta);
+    gguf_add_u32(k, ".rope.dimension_count", a->head_dim);
+    gguf_add_f32(k, ".rope.freq_base", a->rope_theta);
     if (a->rope == LM_ROPE_LINEAR)
-        scaling(&k, "linear", a->rope_factor);
+        scaling(k, "linear", a->rope_factor);
     for (size_t i = 0; i < 3 && a->rope == LM_ROPE_LLAMA3; i++)
-        f64(&k, llama3_key[i], l[i]);
+        gguf_add_f64(k, llama3_key[i], l[i]);
     if (a->rope != LM_ROPE_YARN)
-        return k.n;
+        return;
     for (size_t i = 0; i < 4 && divisors; i++)
-        f64(&k, yarn_key[i], y[i]);
-    if (a->rope_exact) {
-        key(&k, exact_key, GGUF_BOOL);
-        fmt_put(b, "\1", 1);
-    }
+        gguf_add_f64(k, yarn_key[i], y[i]);
+    if (a->rope_exact)
+        gguf_add_bool(k, exact_key, true);
     if (!divisors) {
-        scaling(&k, "yarn", a->rope_factor);
-        key(&k, ".rope.scaling.original_context_length", GGUF_U32);
-        gguf_put_u32(b, (uint32_t)a->rope_context);
+        scaling(k, "yarn", a->rope_factor);
+        gguf_add_u32(k, ".rope.scaling.original_context_length",
+                     (int64_t)a->rope_context);
     }
     if (attention != 1) {
-        f32(&k, ".rope.scaling.attn_factor", attention);
-        f64(&k, attention_key, a->rope_attention);
+        gguf_add_f32(k, ".rope.scaling.attn_factor", attention);
+        gguf_add_f64(k, attention_key, a->rope_attention);
     }
-    return k.n;
 }

@@ -29,11 +29,6 @@ static const struct { const char *name; uint32_t pre; bool ignore, nfc; } known[
 };
 enum { N_KNOWN = sizeof known / sizeof *known };
 
-static int brief(struct gguf_slice s)
-{
-    return (int)(s.n < 40 ? s.n : 40);
-}
-
 static enum lm_status string_key(const struct gguf_file *g, const char *key,
                                  const char *def, struct gguf_slice *out,
                                  struct lm_err *e)
@@ -74,7 +69,7 @@ static enum lm_status pretokenizer(const struct gguf_file *g, struct gguf_vocab 
     }
     if (!s && !v->vocabulary.pre)
         s = g->f->h->fail(e, LM_EINPUT, "%s: pre-tokenizer '%.*s' is not supported, only "
-                          "%s", g->path, brief(pre), pre.s, names);
+                          "%s", g->path, gguf_brief(pre), pre.s, names);
     return s;
 }
 
@@ -312,7 +307,7 @@ enum lm_status gguf_vocab_open(const struct gguf_file *g, int32_t n_embed,
         s = pieces(g, n_embed, v, same(model, "t5"), e);
     else
         s = g->f->h->fail(e, LM_EINPUT, "%s: tokenizer model '%.*s' is not supported, "
-                          "only gpt2, llama and t5", g->path, brief(model), model.s);
+                          "only gpt2, llama and t5", g->path, gguf_brief(model), model.s);
     if (!s)
         s = chat(g, v, e);
     if (gguf_find(g, "lamina.tokenizer.ignore_merges"))

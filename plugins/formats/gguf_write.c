@@ -92,10 +92,9 @@ static enum lm_status suitable(const struct writing *w)
 {
     const struct lm_host *h = w->f->h;
     const char *source = h->source(w->m);
-    const struct lm_codec *c = h->codec(w->x->dtype);
-    if (w->x->dtype && (gguf_type_of(w->x->dtype) < 0 || !c || !c->encode))
-        return h->fail(w->e, LM_EUNSUPPORTED, "format gguf does not write %s",
-                       c ? c->name : "this number format");
+    enum lm_status s = gguf_dtype_check(w->f, w->x->dtype, w->e);
+    if (s)
+        return s;
     if (source && !strcmp(source, w->x->path))
         return h->fail(w->e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
                        "another file", w->x->path);

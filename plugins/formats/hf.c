@@ -116,13 +116,21 @@ static enum lm_status hf_read(void *self, const char *path, struct lm_builder *b
     return s;
 }
 
+enum lm_status hf_dtype_check(const struct fmt *f, uint32_t dtype, struct lm_err *e)
+{
+    if (!dtype || dtype == LM_F32 || dtype == LM_F16 || dtype == LM_BF16)
+        return LM_OK;
+    return f->h->fail(e, LM_EUNSUPPORTED,
+                      "format hf writes f32, f16 and bf16 only; take gguf");
+}
+
 static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t dtype,
                              struct lm_limits *out, struct lm_err *e)
 {
     const struct fmt *f = self;
-    if (dtype && dtype != LM_F32 && dtype != LM_F16 && dtype != LM_BF16)
-        return f->h->fail(e, LM_EUNSUPPORTED,
-                          "format hf writes f32, f16 and bf16 only; take gguf");
+    enum lm_status s = hf_dtype_check(f, dtype, e);
+    if (s)
+        return s;
     const struct hf_options *o = f->config;
     struct lm_limits full = {
         .struct_size = sizeof full, .multiple = 1,

@@ -23,6 +23,9 @@ enum {
     HF_MAX_GENERATION = 1 << 20
 };
 
+/* U+2581, which stands for a space in the vocabularies of SentencePiece */
+#define HF_LOW_LINE "\xe2\x96\x81"
+
 struct hf_options {
     bool pad;                           /* layers that differ become equal    */
 };
@@ -41,6 +44,13 @@ struct hf_cx {                          /* config.json while it is read       */
     const struct lm_json *root;
     struct lm_err *e;
 };
+/* a value of JSON */
+static inline const char *hf_bool(bool v)
+{
+    return v ? "true" : "false";
+}
+/* LM_EUNSUPPORTED unless it can be written; 0: each tensor's own can */
+enum lm_status hf_dtype_check(const struct fmt *f, uint32_t dtype, struct lm_err *e);
 /* a member; NULL: absent or null */
 const struct lm_json *hf_get(const struct hf_cx *c, const char *key);
 /* a number above 0 of an object; def <= 0: must be there */

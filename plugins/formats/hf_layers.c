@@ -137,7 +137,7 @@ void hf_layers_config(const struct hf_layers *l, const struct lm_arch *a, uint64
              "    \"AutoModelForCausalLM\": \"modeling_lamina.LaminaForCausalLM\"\n"
              "  },\n");
     fmt_add(b, "  \"family\": \"%s\",\n  \"qk_norm\": %s,\n  \"linear_biases\": [",
-            a->family, extra & LM_BIT(LM_W_Q_NORM) ? "true" : "false");
+            a->family, hf_bool(extra & LM_BIT(LM_W_Q_NORM)));
     for (size_t i = 0; i < N_LINEAR; i++)
         if (extra & LM_BIT(linear[i].role)) {
             fmt_add(b, "%s\"%s\"", comma, linear[i].name);

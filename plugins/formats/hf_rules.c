@@ -9,7 +9,6 @@
  * spaces of bytes, dropout) is refused by name rather than ignored.            */
 #include "hf.h"
 
-#define LOW_LINE "\xe2\x96\x81"         /* U+2581 */
 enum { MAX_DEPTH = 4 };
 
 static const struct { const char *regex; uint32_t pre; } patterns[] = {
@@ -74,11 +73,11 @@ static enum lm_status normalizer(struct rules *r, const struct lm_json *n, int d
         r->v->nfc = true;
         return LM_OK;
     }
-    if (type && !strcmp(type, "Prepend") && is(r, n, "prepend", LOW_LINE)) {
+    if (type && !strcmp(type, "Prepend") && is(r, n, "prepend", HF_LOW_LINE)) {
         r->v->prefix = LM_PREFIX_ALWAYS;
         return LM_OK;
     }
-    if (type && !strcmp(type, "Replace") && is(r, n, "content", LOW_LINE)
+    if (type && !strcmp(type, "Replace") && is(r, n, "content", HF_LOW_LINE)
         && is(r, r->f->h->json->get(n, "pattern"), "String", " ")) {
         r->escaped = true;
         return LM_OK;
@@ -95,7 +94,7 @@ static bool byte_level(const struct rules *r, const struct lm_json *n, bool rege
 static enum lm_status metaspace(struct rules *r, const struct lm_json *n)
 {
     const char *scheme = hf_text(r->f, n, "prepend_scheme");
-    if (!is(r, n, "replacement", LOW_LINE))
+    if (!is(r, n, "replacement", HF_LOW_LINE))
         return refuse(r, "pre_tokenizer", "Metaspace with another replacement");
     if (!scheme)
         scheme = hf_true(r->f, n, "add_prefix_space", true) ? "always" : "never";

@@ -30,7 +30,7 @@ static void added_tokens(struct fmt_buf *b, const struct lm_vocabulary *v)
         token_string(b, &v->token[i]);
         fmt_add(b, ", \"single_word\": false, \"lstrip\": false, \"rstrip\": false, "
                 "\"normalized\": false, \"special\": %s}",
-                v->token[i].kind == LM_TOKEN_SPECIAL ? "true" : "false");
+                hf_bool(v->token[i].kind == LM_TOKEN_SPECIAL));
         comma = ",\n";
     }
     fmt_text(b, "],\n");
@@ -67,16 +67,14 @@ static void splitting(struct fmt_buf *b, const struct lm_vocabulary *v)
              "\"trim_offsets\": true, \"use_regex\": true},\n");
 }
 
-#define LOW_LINE "\xe2\x96\x81"         /* U+2581, a space in these vocabularies */
-
 static void metaspace(struct fmt_buf *b, const struct lm_vocabulary *v)
 {
     static const char *const scheme[] = { [LM_PREFIX_NONE] = "never",
         [LM_PREFIX_ALWAYS] = "always", [LM_PREFIX_MISSING] = "always",
         [LM_PREFIX_FIRST] = "first" };
-    fmt_add(b, "{\"type\": \"Metaspace\", \"replacement\": \"" LOW_LINE "\", "
+    fmt_add(b, "{\"type\": \"Metaspace\", \"replacement\": \"" HF_LOW_LINE "\", "
             "\"prepend_scheme\": \"%s\", \"split\": %s}", scheme[v->prefix],
-            v->split_spaces ? "true" : "false");
+            hf_bool(v->split_spaces));
 }
 
 /* SentencePiece: Metaspace, but a normalizer where a space always goes in front */
@@ -88,9 +86,9 @@ static void spacing(struct fmt_buf *b, const struct lm_vocabulary *v)
     if (always && v->nfc)
         fmt_text(b, "{\"type\": \"NFC\"}, ");
     if (always)
-        fmt_text(b, "{\"type\": \"Prepend\", \"prepend\": \"" LOW_LINE "\"}, "
+        fmt_text(b, "{\"type\": \"Prepend\", \"prepend\": \"" HF_LOW_LINE "\"}, "
                  "{\"type\": \"Replace\", \"pattern\": {\"String\": \" \"}, "
-                 "\"content\": \"" LOW_LINE "\"}]},\n");
+                 "\"content\": \"" HF_LOW_LINE "\"}]},\n");
     else
         nfc_only(b, v);
     fmt_text(b, "  \"pre_tokenizer\": ");
@@ -99,7 +97,7 @@ static void spacing(struct fmt_buf *b, const struct lm_vocabulary *v)
     else
         metaspace(b, v);
     fmt_text(b, ",\n  \"decoder\": {\"type\": \"Sequence\", \"decoders\": ["
-             "{\"type\": \"Replace\", \"pattern\": {\"String\": \"" LOW_LINE "\"}, "
+             "{\"type\": \"Replace\", \"pattern\": {\"String\": \"" HF_LOW_LINE "\"}, "
              "\"content\": \" \"}, {\"type\": \"ByteFallback\"}, {\"type\": \"Fuse\"}");
     if (v->prefix)
         fmt_text(b, ", {\"type\": \"Strip\", \"content\": \" \", \"start\": 1, "
@@ -131,11 +129,6 @@ static void template(struct fmt_buf *b, const struct lm_vocabulary *v,
     fmt_add(b, ", \"ids\": [%d], \"tokens\": [", (int)a->bos);
     token_string(b, t);
     fmt_text(b, "]}}},\n");
-}
-
-static const char *yes(bool v)
-{
-    return v ? "true" : "false";
 }
 
 static bool has_bytes(const struct lm_vocabulary *v)
@@ -170,8 +163,8 @@ static void bpe(struct fmt_buf *b, const struct lm_vocabulary *v,
         fmt_text(b, "null");
     fmt_add(b, ", \"continuing_subword_prefix\": null, \"end_of_word_suffix\": null, "
             "\"fuse_unk\": %s, \"byte_fallback\": %s, \"ignore_merges\": %s,\n"
-            "    \"vocab\": {", yes(v->fuse_unk), yes(has_bytes(v)),
-            yes(v->ignore_merges));
+            "    \"vocab\": {", hf_bool(v->fuse_unk), hf_bool(has_bytes(v)),
+            hf_bool(v->ignore_merges));
     for (size_t i = 0; i < v->n_token; i++) {
         if (!v->token[i].length || v->token[i].kind == LM_TOKEN_UNUSED)
             continue;
@@ -197,7 +190,7 @@ static void unigram(struct fmt_buf *b, const struct lm_vocabulary *v)
         fmt_add(b, "%u", (unsigned)v->unk);
     else
         fmt_text(b, "null");
-    fmt_add(b, ", \"byte_fallback\": %s,\n    \"vocab\": [", yes(has_bytes(v)));
+    fmt_add(b, ", \"byte_fallback\": %s,\n    \"vocab\": [", hf_bool(has_bytes(v)));
     for (size_t i = 0; i < v->n_token; i++) {
         char made[32];
         snprintf(made, sizeof made, "[PAD%zu]", i);
@@ -322,7 +315,7 @@ static void config(struct fmt_buf *b, const struct lm_vocabulary *v,
     }
     fmt_add(b, "  \"add_bos_token\": %s,\n  \"add_prefix_space\": false,\n"
             "  \"clean_up_tokenization_spaces\": false,\n  \"model_max_length\": %d\n}\n",
-            a->add_bos ? "true" : "false", (int)a->context);
+            hf_bool(a->add_bos), (int)a->context);
 }
 
 enum lm_status hf_write_vocabulary(const struct fmt *f, const struct lm_model *m,

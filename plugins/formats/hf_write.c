@@ -55,8 +55,9 @@ static bool held(uint32_t dtype)
 static enum lm_status suitable(const struct writing *w, struct lm_err *e)
 {
     const struct lm_host *h = w->f->h;
-    if (w->x->dtype && !held(w->x->dtype))
-        return h->fail(e, LM_EUNSUPPORTED, "format hf writes f32, f16 and bf16 only");
+    enum lm_status s = hf_dtype_check(w->f, w->x->dtype, e);
+    if (s)
+        return s;
     if (!hf_rope_known(w->a))
         return h->fail(e, LM_EUNSUPPORTED, "format hf cannot write this RoPE scaling");
     const char *source = h->source(w->m);
@@ -342,20 +343,15 @@ static void eos_member(struct fmt_buf *b, const struct lm_arch *a)
     fmt_text(b, "],\n");
 }
 
-static const char *yes(bool v)
-{
-    return v ? "true" : "false";
-}
-
 /* what one family has and another has not */
 static void family_members(const struct writing *w, struct fmt_buf *b)
 {
     bool attention = w->extra & LM_BIT(LM_B_O);
     if (w->family == HF_LLAMA || w->family == HF_QWEN3)
-        fmt_add(b, "  \"attention_bias\": %s,\n", yes(attention));
+        fmt_add(b, "  \"attention_bias\": %s,\n", hf_bool(attention));
     if (w->family == HF_LLAMA)
         fmt_add(b, "  \"mlp_bias\": %s,\n  \"pretraining_tp\": 1,\n",
-                yes(w->extra & LM_BIT(LM_B_DOWN)));
+                hf_bool(w->extra & LM_BIT(LM_B_DOWN)));
     else if (w->family == HF_MISTRAL && w->a->window)
         fmt_add(b, "  \"sliding_window\": %d,\n", (int)w->a->window);
     else
@@ -389,7 +385,7 @@ static enum lm_status write_config(const struct writing *w, struct lm_err *e)
             l->all.n_ff, (int)l->n, l->all.n_head, l->all.n_kv, (int)a->head_dim);
     fmt_add(&b, "  \"vocab_size\": %d,\n  \"max_position_embeddings\": %d,\n"
             "  \"tie_word_embeddings\": %s,\n", (int)a->vocab, (int)context,
-            yes(a->tied));
+            hf_bool(a->tied));
     fmt_text(&b, "  \"initializer_range\": 0.02,\n  \"use_cache\": true,\n"
              "  \"rms_norm_eps\": ");
     fmt_json_real(&b, a->rms_eps);

@@ -4,7 +4,7 @@
  * exported files: what was planned and what was found in them.              */
 #include "exports.h"
 
-enum { CELL = 48, MAX_METRICS = 64 };
+enum { CELL = 48 };
 
 /* 215300000 "bytes" is "215.3 MB"; powers of 1000, four digits */
 static void format(char out[CELL], double v, const char *unit)
@@ -41,8 +41,8 @@ struct table {
     const struct lm_host *host;
     const struct lm_study *study;
     int64_t n_metric, best, first;      /* first: the first objective */
-    const char *name[MAX_METRICS], *unit[MAX_METRICS];
-    size_t  width[MAX_METRICS];
+    const char *name[LM_MAX_METRICS], *unit[LM_MAX_METRICS];
+    size_t  width[LM_MAX_METRICS];
     struct lm_trial *row;               /* [n_row]: dense (if known), then front */
     size_t  n_row;
     bool    has_dense;
@@ -117,8 +117,8 @@ static void read_metrics(struct table *t)
     bool found = false;
 
     t->n_metric = t->host->study_n_metrics(t->study);
-    if (t->n_metric > MAX_METRICS)
-        t->n_metric = MAX_METRICS;
+    if (t->n_metric > LM_MAX_METRICS)
+        t->n_metric = LM_MAX_METRICS;
     for (int64_t m = 0; m < t->n_metric; m++) {
         bool objective = false;
         const char *unit = NULL;
