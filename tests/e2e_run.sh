@@ -107,12 +107,13 @@ ok "no such pick" says 2 worst export r worst x.gguf
 ok "no such dtype" says 2 'q8_0' export r best x.gguf --dtype q5
 ok "a dtype that is only read" says 2 "'q4_k' can be read but not written" \
     export r best x.gguf --dtype q4_k
-before=$(cksum <7.gguf)
+cp 7.gguf there.gguf
+before=$(cksum <there.gguf)
 ok "a file that is there is not overwritten" says 2 'exists; --force replaces it' \
-    export r 0 7.gguf --dtype f32
-ok "it is as it was" same "$(cksum <7.gguf)" "$before"
-ok "--force replaces it" exits 0 export r 0 7.gguf --dtype f32 --force
-nok "it is another one then" same "$(cksum <7.gguf)" "$before"
+    export r 0 there.gguf --dtype f32
+ok "it is as it was" same "$(cksum <there.gguf)" "$before"
+ok "--force replaces it" exits 0 export r 0 there.gguf --dtype f32 --force
+nok "it is another one then" same "$(cksum <there.gguf)" "$before"
 mkdir holiday && touch holiday/photo
 ok "a folder that is no model stays" says 2 'no model that --force may replace' \
     export r 0 holiday --format hf --force
