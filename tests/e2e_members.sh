@@ -27,17 +27,17 @@ smaller()
         trials/2/metrics/kl.nats/value | awk '{ v[NR] = $1 }
         END { print (v[1] + 0 < v[2] + 0) ? v[3] : v[4] }'
 }
-cut()
+cut()               # cut SCORER [RUN]
 {
-    lamina run one.cfg --set run.out="$1" --set score="( { use = \"$1\"; } )"
+    lamina run one.cfg --set run.out="${2:-$1}" --set score="( { use = \"$1\"; } )"
     test "$rc" = 0 || { show >&2; return 1; }
-    smaller "$1"
+    smaller "${2:-$1}"
 }
 chance=$(cut random)
 for scorer in activation flap; do
     ok "$scorer is better than chance" less "$(cut $scorer)" "$(calc "0.8 * $chance")"
 done
-ok "chance is the same again" same "$chance" "$(cut random)"
+ok "chance is the same again" same "$chance" "$(cut random twice)"
 ok "another seed, other channels" exits 0 run one.cfg --set run.out=again \
     --set 'score=( { use = "random"; seed = 1; } )'
 other() { echo "$chance, $(smaller again)"; test "$(smaller again)" != "$chance"; }
@@ -100,7 +100,8 @@ ok "they have fewer query heads" less 2 "$n"
 # 96 + 96 + 256 + 256 + 32 + 96 floats for a row
 ok "memory of the dense model" same "$(report h trials/0/metrics/memory.bytes/value)" \
     "$(calc "$(report h trials/0/metrics/size.bytes/value) + 1024 * 768 + 64 * 4 * 832 + 4 * 768")"
-ok "report.csv has a line for each trial" same 13 "$(grep -c "$(printf '\r')" h/report.csv)"
+ok "report.csv has a line for each trial" same "$(grep -c "$(printf '\r')" h/report.csv)" \
+    "$(($(grep -c '^ {"id"' h/report.json) + 1))"
 ok "and names the metrics" grep -q '^id,status,.*,kl.nats,kl.nats error,' h/report.csv
 
 # even: a stock llama with fewer heads
@@ -123,12 +124,16 @@ ok "a format of equal layers is refused before the search" \
 ok "unless all layers go alike" exits 0 check plain.cfg \
     --set 'prune=( { use = "heads"; uniform = true; } )'
 # keys and values stay, so o_proj alone makes up for what went
-lost() { report "$1" trials/"$2"/metrics/kl.nats/value; }
+lost() { report "$1" "trials/$2/metrics/kl.nats/value"; }
 ok "without repair" exits 0 run heads.cfg --set run.out=bare \
     --set 'data.search={ path = "half.txt"; }' --set repair.use=none \
     --set 'prune=( { use = "heads"; uniform = true; } )'
+helped=0
 for i in 1 2; do
-    test "$(lost even $i)" = 0 || ok "trial $i: least squares behind fewer heads helps" \
+    test "$(report bare "trials/$i/plan" | wc -l)" -gt 1 || continue    # the model as it is
+    ok "trial $i: least squares behind fewer heads helps" \
         less "$(lost even $i)" "$(calc "0.9 * $(lost bare $i)")"
+    helped=$((helped + 1))
 done
+ok "in some trial" less 0 $helped
 finish
