@@ -194,7 +194,9 @@ struct lm_host {
                              const double **score, int64_t *n, struct lm_err *e);
     enum lm_status (*edit_drop)(struct lm_plan *p, struct lm_site s,
                                 struct lm_err *e);
-    /* keep exactly these (any order), or the k of highest score                */
+    /* keep exactly these (any order), or the k of highest score; of query heads
+     * (LM_SITE_HEAD) the k of each KV group, since all groups of a layer must
+     * keep as many                                                             */
     enum lm_status (*edit_keep)(struct lm_plan *p, uint32_t site, int32_t layer,
                                 const int32_t *index, int64_t n, struct lm_err *e);
     enum lm_status (*edit_keep_top)(struct lm_plan *p, uint32_t site,

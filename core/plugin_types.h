@@ -223,6 +223,10 @@ enum lm_stat {
     LM_STAT_SUMSQ,      /* [n] sum of x^2 over tokens                         */
     LM_STAT_GRAM,       /* [n][n] sum of x x^T over tokens                    */
     LM_STAT_COSINE,     /* [1] mean cosine of block input and output          */
+    LM_STAT_SUMABS,     /* [n] sum of |x| over tokens                         */
+    LM_STAT_ALIGN,      /* [3] HSIC of block input with output, of the input with
+                           itself, of the output with itself: linear kernels,
+                           unbiased, summed over pieces of sequences          */
     LM_N_STATS
 };
 
@@ -275,6 +279,11 @@ struct lm_cost {
     int64_t  macs;                      /* multiply-adds per token, linear
                                            layers and head, no attention      */
     int64_t  kv_bytes;                  /* per cached token, f16              */
+    int64_t  row_bytes;                 /* of activations for each token that is
+                                           computed at once, f32: residual
+                                           stream and registers of the widest
+                                           layer; attention's scores are not
+                                           held                               */
 };
 
 enum lm_phase { LM_PREFILL = 1, LM_DECODE };

@@ -245,6 +245,109 @@ START_TEST(repair_solves_the_normal_equations)
 }
 END_TEST
 
+/* Two of three groups of layer 0 and all of layer 3 keep one query head of two. */
+static struct lm_plan *beheaded(void)
+{
+    struct lm_plan *p = open_plan();
+
+    top(p, LM_SITE_KV_GROUP, 0, 2);
+    top(p, LM_SITE_HEAD, 0, 1);
+    top(p, LM_SITE_HEAD, 3, 1);
+    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    return p;
+}
+
+/* The better head of each of the n best groups of a layer, best group first. */
+static void heads_left(int32_t layer, int n, int32_t *group, int32_t *head)
+{
+    const double *s = NULL;
+    const int32_t *order;
+    int64_t count;
+
+    ck_assert_ok(lm_space_order(space, LM_SITE_KV_GROUP, layer, &order, &count, &e), e);
+    ck_assert_ok(give(NULL, LM_SITE_HEAD, layer, &s, &count, &e), e);
+    for (int i = 0; i < n; i++) {
+        group[i] = order[i];
+        head[i] = 2 * order[i] + (s[2 * order[i] + 1] > s[2 * order[i]]);
+    }
+}
+
+START_TEST(query_heads_go)
+{
+    struct lm_plan *p = beheaded();
+    struct lm_candidate c = open_one(p);
+    const struct lm_segment_spec *s;
+    int32_t group[GROUPS], head[GROUPS], row[COLUMNS];
+
+    for (int32_t layer = 0; layer < LAYERS; layer += 3) {
+        int n = layer ? 3 : 2;
+
+        s = find(&c.net, LM_SEG_ATTN, layer);
+        ck_assert(s->n_kv == n && s->n_head == n);
+        ck_assert(s->q.rows == 4 * n && s->k.rows == 4 * n && s->o.cols == 4 * n);
+        heads_left(layer, n, group, head);
+        expand(group, n, TOY_HEAD, row);
+        same_rows(&s->k, floats(LM_W_K, layer), row);
+        same_rows(&s->v, floats(LM_W_V, layer), row);
+        expand(head, n, TOY_HEAD, row);
+        same_rows(&s->q, floats(LM_W_Q, layer), row);
+        same_columns(&s->o, floats(LM_W_O, layer), COLUMNS, row);
+    }
+    lm_candidate_close(shop, &c);
+    repairing = true;
+    c = open_one(p);
+    for (int32_t layer = 0; layer < LAYERS; layer += 3) {
+        heads_left(layer, layer ? 3 : 2, group, head);
+        expand(head, layer ? 3 : 2, TOY_HEAD, row);
+        check_repaired(&find(&c.net, LM_SEG_ATTN, layer)->o, LM_W_O, LM_SITE_ATTN, layer,
+                       COLUMNS, row);
+    }
+    lm_candidate_close(shop, &c);
+    lm_plan_free(p);
+}
+END_TEST
+
+/* A head that o does not read is as good as gone. */
+START_TEST(cut_heads_are_unread_heads)
+{
+    static float o[TOY_HIDDEN * COLUMNS];
+    struct lm_plan *p = open_plan();
+    struct lm_candidate c;
+    struct lm_segment_spec s;
+    struct lm_segment *seg, *plain_seg;
+    struct lm_network dense;
+    int32_t group[GROUPS], head[GROUPS];
+    float a[LENGTH], b[LENGTH], all[LENGTH];
+
+    top(p, LM_SITE_HEAD, 3, 1);
+    c = open_one(p);
+    losses(engine, &c.net, a);
+    ck_assert_ok(lm_network_open(engine, model, &dense, &e), e);
+    losses(engine, &dense, all);
+    ck_assert_ok(lm_dense_spec(model, LM_SEG_ATTN, 3, &s, &e), e);
+    heads_left(3, GROUPS, group, head);
+    for (int i = 0; i < TOY_HIDDEN; i++)
+        for (int g = 0; g < GROUPS; g++)
+            memcpy(o + i * COLUMNS + head[g] * TOY_HEAD,
+                   s.o.w + i * s.o.stride + head[g] * TOY_HEAD, TOY_HEAD * sizeof *o);
+    s.o.w = o;
+    s.o.stride = COLUMNS;
+    s.key ^= 1;
+    ck_assert_ok(lm_segment_open(engine, &s, &seg, &e), e);
+    plain_seg = dense.seg[1 + 2 * 3];
+    ck_assert_int_eq(lm_segment_spec(plain_seg)->kind, LM_SEG_ATTN);
+    dense.seg[1 + 2 * 3] = seg;
+    losses(engine, &dense, b);
+    same_losses(a, b, 1e-5);
+    ck_assert(fabsf(all[5] - b[5]) > 1e-4f);
+    dense.seg[1 + 2 * 3] = plain_seg;
+    lm_segment_close(seg);
+    lm_network_close(&dense);
+    lm_candidate_close(shop, &c);
+    lm_plan_free(p);
+}
+END_TEST
+
 START_TEST(threads_do_not_matter)
 {
     struct lm_plan *p = mixed();
@@ -372,6 +475,71 @@ START_TEST(applied_models_compute_the_same)
 }
 END_TEST
 
+START_TEST(applied_models_have_the_heads_left)
+{
+    struct lm_plan *p = beheaded();
+    struct lm_candidate c;
+    struct lm_engine *g;
+    struct lm_network net;
+    struct lm_model *cut;
+    float x[LENGTH], y[LENGTH];
+
+    repairing = true;
+    with = &flap;
+    biases = LM_SHAPE_ATTN_BIAS;
+    c = open_one(p);
+    losses(engine, &c.net, x);
+    ck_assert_ok(lm_apply(shop, &c, &cut, &e), e);
+    const struct lm_layer_shape *s = lm_model_arch(cut)->layer;
+    ck_assert(s[0].n_kv == 2 && s[0].n_head == 2 && s[1].n_head == HEADS);
+    ck_assert(s[3].n_kv == 3 && s[3].n_head == 3);
+    ck_assert_ptr_nonnull(lm_model_tensor(cut, LM_B_O, 3));
+    lm_candidate_close(shop, &c);
+    ck_assert_ok(lm_engine_open(cut, backend.ops, backend.self, &g, &e), e);
+    ck_assert_ok(lm_network_open(g, cut, &net, &e), e);
+    losses(g, &net, y);
+    ck_assert_mem_eq(x, y, (LENGTH - 1) * sizeof *x);
+    lm_network_close(&net);
+    lm_engine_close(g);
+    lm_model_free(cut);
+    lm_plan_free(p);
+}
+END_TEST
+
+/* What a decoder holds is what cost counts, but for small change. */
+START_TEST(memory_is_as_counted)
+{
+    enum { CONTEXT = 3000, ROWS = 400 };
+    struct inst cpu;
+    struct lm_engine *g;
+    struct lm_network net;
+    struct lm_decoder *d;
+    struct lm_plan *p = open_plan();
+    struct lm_cost cost;
+    int32_t many[ROWS];
+    double counted, held;
+
+    inst_open(&cpu, "backends", "cpu", "", NULL, NULL);
+    ck_assert_ok(lm_engine_open(model, cpu.ops, cpu.self, &g, &e), e);
+    ck_assert_ok(lm_network_open(g, model, &net, &e), e);
+    for (int i = 0; i < ROWS; i++)
+        many[i] = ids[i % LENGTH];
+    size_t before = lm_mem_used();
+    ck_assert_ok(lm_decoder_open(g, &net, CONTEXT, 1, &d, &e), e);
+    ck_assert_ok(lm_decoder_feed(d, many, ROWS, NULL, NULL, &e), e);
+    held = (double)(lm_mem_used() - before);
+    lm_plan_cost(p, LM_F32, &cost);
+    counted = 2.0 * CONTEXT * (double)cost.kv_bytes + ROWS * (double)cost.row_bytes;
+    ck_assert_msg(held > counted && held < 1.3 * counted, "%g bytes, %g were counted",
+                  held, counted);
+    lm_decoder_close(d);
+    lm_plan_free(p);
+    lm_network_close(&net);
+    lm_engine_close(g);
+    inst_close(&cpu);
+}
+END_TEST
+
 START_TEST(untouched_matrices_keep_their_bytes)
 {
     struct toy packed = plain;
@@ -448,6 +616,9 @@ START_TEST(memory_may_run_out)
     biases = LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS;
     ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
     lm_plan_free(p);
+    p = beheaded();
+    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    lm_plan_free(p);
 }
 END_TEST
 
@@ -464,6 +635,10 @@ int main(void)
     tcase_add_test(t, cut_weights_are_the_dense_ones);
     tcase_add_test(t, nested_widths_are_views);
     tcase_add_test(t, repair_solves_the_normal_equations);
+    tcase_add_test(t, query_heads_go);
+    tcase_add_test(t, cut_heads_are_unread_heads);
+    tcase_add_test(t, applied_models_have_the_heads_left);
+    tcase_add_test(t, memory_is_as_counted);
     tcase_add_test(t, threads_do_not_matter);
     tcase_add_test(t, parts_are_shared_and_let_go);
     tcase_add_test(t, a_failure_stays_with_its_candidate);

@@ -34,13 +34,13 @@ static const struct toy plain = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GR
 static inline enum lm_status give(void *ctx, uint32_t site, int32_t layer,
                                   const double **score, int64_t *n, struct lm_err *err)
 {
-    static double s[LAYERS][2][FF];
-    int kind = site == LM_SITE_KV_GROUP;
+    static double s[LAYERS][3][FF];
+    int kind = site == LM_SITE_KV_GROUP ? 1 : site == LM_SITE_HEAD ? 2 : 0;
 
     (void)ctx;
-    if (site != LM_SITE_FFN_CHANNEL && site != LM_SITE_KV_GROUP)
+    if (site != LM_SITE_FFN_CHANNEL && !kind)
         return lm_fail(err, LM_EUNSUPPORTED, "no such score");
-    *n = kind ? GROUPS : FF;
+    *n = kind == 1 ? GROUPS : kind ? HEADS : FF;
     for (int i = 0; i < *n; i++) {
         uint64_t member = (uint64_t)(permuted && !kind ? permute[i] : i);
 

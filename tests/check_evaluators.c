@@ -8,7 +8,8 @@
 enum { N_IDS = 103, BOS = 9000 };
 static int32_t ids[N_IDS];
 static size_t n_ids;
-static struct lm_arch arch = { .struct_size = sizeof arch, .context = 64, .bos = BOS };
+static struct lm_arch arch = { .struct_size = sizeof arch, .context = 64, .vocab = 100,
+                               .bos = BOS };
 static struct lm_workload asked[8];
 static int n_asked;
 
@@ -53,7 +54,7 @@ static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_
 {
     (void)s, (void)e;
     const struct lm_cost full = { sizeof full, 134515008, 106203456, 269030016, 134479872,
-                             23040 };
+                             23040, 19968 };
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
@@ -277,6 +278,30 @@ START_TEST(counted)
 }
 END_TEST
 
+START_TEST(memory_is_weights_cache_and_work)
+{
+    const char *pair[] = { "context", "1000", "tokens", "10", "cache", "f32", NULL };
+    const char *none[] = { "context", "0", "tokens", "1", NULL };
+    struct opened o;
+    struct lm_err e = { 0 };
+    ck_assert_ok(start(&o, "memory", pair, &e), e);
+    ck_assert_int_eq(o.n, 1);
+    ck_assert_uint_eq(o.ops->needs, 0);
+    ck_assert_str_eq(o.ops->metric[0].name, "bytes");
+    ck_assert_double_eq(total(&o, 0).value, 269030016 + 2 * 23040000 + 199680 + 400);
+    ck_assert_double_eq(total(&o, 1).value, 2 * 23040000);
+    ck_assert_ptr_nonnull(strstr(o.protocol, "f32 cache of 1000 tokens, f32 activations "
+                                 "of 10 tokens"));
+    stop(&o);
+    ck_assert_ok(start(&o, "memory", none, &e), e);
+    ck_assert_double_eq(total(&o, 0).value, 269030016 + 19968 + 400);
+    stop(&o);
+    ck_assert_ok(start(&o, "memory", NULL, &e), e);
+    ck_assert_double_eq(total(&o, 0).value, 269030016 + 2048 * 23040 + 512 * 19968 + 400);
+    stop(&o);
+}
+END_TEST
+
 START_TEST(latency_workloads)
 {
     const char *pair[] = { "prefill", "32", "decode", "8@16", "threads", "2", "runs",
@@ -329,7 +354,8 @@ START_TEST(latency_refusals)
 }
 END_TEST
 
-static const char *const every[] = { "perplexity", "kl", "size", "macs", "latency" };
+static const char *const every[] = { "perplexity", "kl", "size", "macs", "latency",
+                                     "memory" };
 
 static enum lm_status use(void *ctx)
 {
@@ -367,7 +393,8 @@ int main(void)
     tcase_add_test(t, counted);
     tcase_add_test(t, latency_workloads);
     tcase_add_test(t, latency_refusals);
-    tcase_add_loop_test(t, memory_runs_out, 0, 5);
+    tcase_add_test(t, memory_is_weights_cache_and_work);
+    tcase_add_loop_test(t, memory_runs_out, 0, 6);
     suite_add_tcase(suite, t);
     return run_suites(&suite, 1);
 }

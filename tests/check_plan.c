@@ -16,13 +16,21 @@ static const struct lm_arch arch = {
 };
 static struct lm_err e;
 
-/* Scores: channel i of layer l has (i * 37 + l) % FF, group g has g. */
+/* Scores: channel i of layer l has (i * 37 + l) % FF, group g has g, query head h
+ * has 5 h % 9.                                                                 */
 static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double **score,
                            int64_t *n, struct lm_err *err)
 {
-    static double ffn[LAYERS][FF], kv[KV];
+    static double ffn[LAYERS][FF], kv[KV], head[9];
 
     (void)ctx;
+    for (int i = 0; i < 9; i++)
+        head[i] = 5 * i % 9;
+    if (site == LM_SITE_HEAD) {
+        *score = head;
+        *n = 9;
+        return LM_OK;
+    }
     if (site != LM_SITE_FFN_CHANNEL && site != LM_SITE_KV_GROUP)
         return lm_fail(err, LM_EUNSUPPORTED, "no such score");
     for (int i = 0; i < FF; i++)
@@ -61,7 +69,8 @@ static bool same_plan(const struct lm_plan *a, const struct lm_plan *b)
         const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
 
         if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
-            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn))
+            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->head, &y->head)
+            || !same_keep(&x->ffn, &y->ffn))
             return false;
     }
     for (size_t i = 0; i < a->n_setting; i++) {
@@ -229,6 +238,95 @@ START_TEST(hashes_tell_plans_apart)
 }
 END_TEST
 
+/* Canonical, as text without the first line and that of layer 2, which has no
+ * attention; frees the text of the call before.                              */
+static const char *settled(struct lm_plan *p)
+{
+    static char *t;
+
+    lm_release(t);
+    t = NULL;
+    if (!p)
+        return NULL;
+    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    t = text_of(p);
+    ck_assert_ptr_nonnull(strstr(t, "layer 2: attn=none\n"));
+    *strstr(t, "layer 2: attn=none\n") = '\0';
+    return strchr(t, '\n') + 1;
+}
+
+START_TEST(heads_go_from_every_group)
+{
+    static const char both[] = "layer 0: kv=2/3:0,2 heads=4/9:1-2,7-8\n";
+    const int32_t groups[] = { 2, 0 }, four[] = { 8, 1, 2, 7 };
+    const int32_t two_groups[] = { 0, 1, 2, 6, 7, 8 };
+    struct lm_plan *p = open_plan(), *q = open_plan(), *r = open_plan(), *s = open_plan();
+    struct lm_plan *back;
+    struct lm_layer_shape shape;
+
+    ck_assert_ok(lm_plan_keep_top(p, LM_SITE_HEAD, 0, 2, &e), e);
+    ck_assert_ok(lm_plan_keep_top(p, LM_SITE_HEAD, 1, 3, &e), e);       /* all */
+    ck_assert_ok(lm_plan_keep_top(p, LM_SITE_HEAD, 2, 1, &e), e);       /* has none */
+    ck_assert_str_eq(settled(p), "layer 0: heads=6/9:1-3,5,7-8\n");
+    shape = lm_plan_shape(p, 0);
+    ck_assert(shape.n_head == 6 && shape.n_kv == 3 && lm_plan_heads_each(p, 0) == 2);
+    ck_assert_uint_eq(lm_plan_features(p), LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN);
+    ck_assert_ok(lm_plan_keep(p, LM_SITE_KV_GROUP, 0, groups, 2, &e), e);
+    ck_assert_str_eq(settled(p), both);
+    shape = lm_plan_shape(p, 0);
+    ck_assert(shape.n_head == 4 && shape.n_kv == 2);
+
+    ck_assert_ok(lm_plan_keep(q, LM_SITE_KV_GROUP, 0, groups, 2, &e), e);
+    ck_assert_ok(lm_plan_keep_top(q, LM_SITE_HEAD, 0, 2, &e), e);
+    ck_assert_ok(lm_plan_keep(r, LM_SITE_HEAD, 0, four, 4, &e), e);     /* a group goes */
+    ck_assert_str_eq(settled(q), both);
+    ck_assert_str_eq(settled(r), both);
+    ck_assert(same_plan(p, q) && same_plan(p, r) && lm_plan_equal(p, r));
+    ck_assert_uint_eq(lm_plan_hash(p), lm_plan_hash(r));
+    ck_assert_ok(lm_plan_parse(&arch, "plan 1 layers=4\nlayer 0: kv=2/3:0,2 "
+                               "heads=4/9:1-2,7-8\n", &back, &e), e);
+    ck_assert(same_plan(p, back));
+    ck_assert_ok(lm_plan_keep_top(s, LM_SITE_HEAD, 0, 2, &e), e);
+    ck_assert_ok(lm_plan_canonical(s, &e), e);
+    ck_assert_uint_ne(lm_plan_hash(s), lm_plan_hash(p));
+    lm_plan_free(s);
+    s = open_plan();
+    ck_assert_ok(lm_plan_keep(s, LM_SITE_HEAD, 0, two_groups, 6, &e), e);
+    ck_assert_str_eq(settled(s), "layer 0: kv=2/3:0,2\n");  /* whole groups */
+    ck_assert_ok(lm_plan_keep_top(s, LM_SITE_HEAD, 0, 0, &e), e);
+    ck_assert_str_eq(settled(s), "layer 0: attn=none\n");
+    settled(NULL);
+    lm_plan_free(back);
+    lm_plan_free(p);
+    lm_plan_free(q);
+    lm_plan_free(r);
+    lm_plan_free(s);
+}
+END_TEST
+
+START_TEST(groups_keep_equally_many_heads)
+{
+    const int32_t three[] = { 0, 1, 3 };
+    struct lm_plan *p = open_plan(), *q = NULL;
+
+    ck_assert_ok(lm_plan_keep(p, LM_SITE_HEAD, 1, three, 3, &e), e);
+    ck_assert_int_eq(lm_plan_canonical(p, &e), LM_EINFEASIBLE);
+    ck_assert_ptr_nonnull(strstr(e.text, "layer 1"));
+    lm_plan_free(p);
+    p = open_plan();
+    ck_assert_ok(lm_plan_drop(p, (struct lm_site){ LM_SITE_HEAD, 1, 4 }, &e), e);
+    ck_assert_int_eq(lm_plan_canonical(p, &e), LM_EINFEASIBLE);
+    ck_assert_int_eq(lm_plan_drop(p, (struct lm_site){ LM_SITE_HEAD, 1, 9 }, &e),
+                     LM_EBUG);
+    ck_assert_int_eq(lm_plan_keep_top(p, LM_SITE_HEAD, 1, 4, &e), LM_EBUG);
+    ck_assert_int_eq(lm_plan_parse(&arch, "plan 1 layers=4\n"
+                                   "layer 0: heads=3/9:0-1,3\n", &q, &e),
+                     LM_EINFEASIBLE);
+    ck_assert_ptr_null(q);
+    lm_plan_free(p);
+}
+END_TEST
+
 START_TEST(bad_edits_are_refused)
 {
     struct lm_plan *p = open_plan(), *q;
@@ -236,7 +334,8 @@ START_TEST(bad_edits_are_refused)
 
     ck_assert_int_eq(lm_plan_keep(p, LM_SITE_FFN_CHANNEL, 0, off, 2, &e), LM_EBUG);
     ck_assert_int_eq(lm_plan_keep(p, LM_SITE_FFN_CHANNEL, LAYERS, off, 1, &e), LM_EBUG);
-    ck_assert_int_eq(lm_plan_keep(p, LM_SITE_HEAD, 0, off, 1, &e), LM_EUNSUPPORTED);
+    ck_assert_int_eq(lm_plan_keep(p, LM_SITE_HIDDEN, 0, off, 1, &e),
+                     LM_EUNSUPPORTED);
     ck_assert_int_eq(lm_plan_keep_top(p, LM_SITE_FFN_CHANNEL, 0, FF + 1, &e), LM_EBUG);
     ck_assert_int_eq(lm_plan_drop(p, (struct lm_site){ LM_SITE_KV_GROUP, 0, KV }, &e),
                      LM_EBUG);
@@ -340,6 +439,11 @@ START_TEST(bad_text_is_refused)
         "plan 1 layers=4\nlayer 1: kv=2/3:1-0\n", "plan 1 layers=4\nlayer 1: kv=1/3:1 \n",
         "plan 1 layers=4\nlayer 1: kv=99999999999999999999/3:1\n",
         "plan 1 layers=4\nlayer 1: ffn=1/200:1 ffn=1/200:1\n",
+        "plan 1 layers=4\nlayer 1: heads=0/9:\n",
+        "plan 1 layers=4\nlayer 1: heads=9/9:0-8\n",
+        "plan 1 layers=4\nlayer 1: heads=3/6:0,2,4\n",
+        "plan 1 layers=4\nlayer 2: heads=1/9:0\n",
+        "plan 1 layers=4\nlayer 1: heads=3/9:0,3,6 kv=1/3:0\n",
         "plan 1 layers=4\nset a real nan\n", "plan 1 layers=4\nset a real 1e999\n",
         "plan 1 layers=4\nset a int 1\nset a int 1\n", "plan 1 layers=4\nset a 3\n",
         "plan 1 layers=4\nset a int \n", "plan 1 layers=4\nset a int 1.5\n",
@@ -421,6 +525,8 @@ START_TEST(costs_are_counted)
     ck_assert_int_eq(c.bytes, 2 * (106168320 + 28311552) + 4 * 61 * 576);
     ck_assert_int_eq(c.macs, 106168320 + 28311552);
     ck_assert_int_eq(c.kv_bytes, 30 * 2 * 3 * 64 * 2);
+    /* hidden, norm; gate and up, wider than q and k; v; mixed */
+    ck_assert_int_eq(c.row_bytes, 4 * (576 + 576 + 1536 + 1536 + 192 + 576));
 
     ck_assert_ok(lm_plan_keep(p, LM_SITE_KV_GROUP, 4, keep, 2, &e), e);
     ck_assert_ok(lm_plan_keep(p, LM_SITE_FFN_CHANNEL, 5, channels, 1000, &e), e);
@@ -431,11 +537,25 @@ START_TEST(costs_are_counted)
     ck_assert_int_eq(c.params - d.params, 294912 + 536 * 1728 + 884736 + 576);
     ck_assert_int_eq(d.bytes, 4 * d.params);
     ck_assert_int_eq(c.kv_bytes - d.kv_bytes, 4 * (1 + 3) * 64);
+    ck_assert_int_eq(c.row_bytes, d.row_bytes);         /* of the widest layer */
     lm_plan_cost(p, LM_Q4_1, &d);
     /* rows of 1000 are no blocks of 32: that one matrix stays f16; the embedding
      * is q8_0 */
     ck_assert_int_eq(d.bytes, (d.body_params - 576000) / 32 * 20 + 28311552 / 32 * 34
                      + 2 * 576000 + 4 * (d.params - d.body_params - 28311552));
+    lm_plan_free(p);
+    ck_assert_ok(lm_plan_open(&a, NULL, &p, &e), e);
+    for (int32_t i = 0; i < 30; i++) {      /* two heads of three, 200 channels */
+        const int32_t heads[] = { 0, 2, 3, 4, 7, 8 };
+        ck_assert_ok(lm_plan_keep(p, LM_SITE_HEAD, i, heads, 6, &e), e);
+        ck_assert_ok(lm_plan_keep(p, LM_SITE_FFN_CHANNEL, i, channels, 200, &e), e);
+    }
+    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    lm_plan_cost(p, LM_F16, &d);
+    ck_assert_int_eq(c.body_params - d.body_params,
+                     30 * (2 * 192 * 576 + 3 * 1336 * 576));
+    ck_assert_int_eq(c.kv_bytes, d.kv_bytes);           /* keys and values stay */
+    ck_assert_int_eq(d.row_bytes, 4 * (576 + 576 + 384 + 200 + 192 + 384));
     lm_plan_free(p);
 }
 END_TEST
@@ -484,6 +604,8 @@ int main(void)
     tcase_add_test(t, the_best_are_kept);
     tcase_add_test(t, the_form_is_canonical);
     tcase_add_test(t, hashes_tell_plans_apart);
+    tcase_add_test(t, heads_go_from_every_group);
+    tcase_add_test(t, groups_keep_equally_many_heads);
     tcase_add_test(t, bad_edits_are_refused);
     tcase_add_test(t, text_is_short_and_exact);
     tcase_add_test(t, text_comes_back);

@@ -23,8 +23,14 @@ static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double
     for (int i = 0; i < 200; i++)
         rising[i] = i;
     *score = rising;
-    *n = site == LM_SITE_KV_GROUP ? lm_model_arch(model)->layer[layer].n_kv
-                                  : lm_model_arch(model)->layer[layer].n_ff;
+    const struct lm_layer_shape *s = &lm_model_arch(model)->layer[layer];
+    static double block[LAYERS] = { 4, 1, 3, 1, 2 };
+    if (site == LM_SITE_LAYER || site == LM_SITE_ATTN || site == LM_SITE_MLP) {
+        *score = &block[layer];
+        *n = 1;
+        return LM_OK;
+    }
+    *n = site == LM_SITE_KV_GROUP ? s->n_kv : site == LM_SITE_HEAD ? s->n_head : s->n_ff;
     return LM_OK;
 }
 
@@ -176,6 +182,57 @@ START_TEST(groups_are_searched)
 }
 END_TEST
 
+START_TEST(heads_go_by_score)
+{
+    begin("heads", "first=1", 3, 16);
+    ck_assert_uint_eq(genes(), LAYERS - 1);
+    ck_assert_str_eq(gene(0)->name, "heads[1]");
+    ck_assert(gene(0)->min == 1 && gene(0)->max == 2 && gene(0)->initial == 2);
+    ck_assert_uint_eq(gene(0)->site.kind, LM_SITE_HEAD);
+    expect("");
+    value_of("heads[2]")->integer = 1;
+    expect("layer 2: heads=3/6:1,3,5\n");
+    ck_assert_uint_eq(((const struct lm_pruner *)pruner.ops)->shapes(pruner.opt.config),
+                      LM_SHAPE_UNEVEN_HEADS);
+    end();
+    begin("heads", "uniform=true", 2, 16);
+    ck_assert_uint_eq(genes(), 1);
+    value_of("heads")->integer = 1;
+    expect("layer 0: heads=2/4:1,3\nlayer 1: heads=2/4:1,3\nlayer 2: heads=2/4:1,3\n"
+           "layer 3: heads=2/4:1,3\nlayer 4: heads=2/4:1,3\n");
+    ck_assert_uint_eq(((const struct lm_pruner *)pruner.ops)->shapes(pruner.opt.config),
+                      0);
+    end();
+    begin("heads", "min=2", 3, 16);
+    ck_assert_uint_eq(genes(), 0);
+    end();
+}
+END_TEST
+
+START_TEST(least_blocks_go_first)
+{
+    begin("depth", "first=0,last=0,min=2", 2, 16);
+    ck_assert_uint_eq(genes(), 1);
+    ck_assert(gene(0)->min == 2 && gene(0)->max == LAYERS && gene(0)->initial == LAYERS);
+    expect("");
+    value_of("depth")->integer = 4;
+    expect("layer 3: none\n");          /* of equals the later one */
+    value_of("depth")->integer = 2;
+    expect("layer 1: none\nlayer 3: none\nlayer 4: none\n");
+    end();
+    begin("depth", "unit=mlp", 2, 16);
+    value_of("depth")->integer = 1;     /* of the three in the middle */
+    expect("layer 1: mlp=none\nlayer 3: mlp=none\n");
+    ck_assert_uint_eq(((const struct lm_pruner *)pruner.ops)->shapes(pruner.opt.config),
+                      LM_SHAPE_NO_MLP);
+    end();
+    begin("depth", "unit=attn,min=3", 2, 16);
+    ck_assert_uint_eq(genes(), 0);
+    expect("");
+    end();
+}
+END_TEST
+
 START_TEST(widths_lie_on_steps)
 {
     begin("ffn", "step=32,min=40,first=1,last=2", 2, 160);
@@ -263,6 +320,7 @@ static enum lm_status whole_life(void *ctx)
     if (!st) {
         lm_genome_initial(s, genome);
         genome[1].integer = genome[1].integer == 96 ? 32 : 1;
+        genome[0].integer = lm_space_slots(s) == 1 ? 1 : genome[0].integer;
         st = ops->decode(pruner.self, genome, p, &e);
     }
     lm_plan_free(p);
@@ -273,11 +331,12 @@ static enum lm_status whole_life(void *ctx)
 
 START_TEST(memory_may_run_out)
 {
-    static const char *const names[] = { "layers", "blocks", "kv_groups", "ffn" };
+    static const char *const names[] = { "layers", "blocks", "kv_groups", "ffn", "heads",
+                                         "depth" };
     const struct toy t = { .n_layer = LAYERS, .n_head = 4, .n_kv = 2, .n_ff = 96 };
 
     model = toy_model(&t);
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 6; i++) {
         inst_load(&pruner, "pruners", names[i]);
         ck_assert_int_gt(fail_every_allocation(whole_life, model), 5);
         dlclose(pruner.dl);
@@ -295,6 +354,8 @@ int main(void)
     tcase_add_test(t, blocks_go);
     tcase_add_test(t, groups_go_by_score);
     tcase_add_test(t, groups_are_searched);
+    tcase_add_test(t, heads_go_by_score);
+    tcase_add_test(t, least_blocks_go_first);
     tcase_add_test(t, widths_lie_on_steps);
     tcase_add_test(t, widths_off_the_multiple);
     tcase_add_test(t, widths_from_a_list);

@@ -17,6 +17,7 @@ static const struct lm_arch arch = { .struct_size = sizeof arch, .n_layer = LAYE
 static double value[TRIALS][METRICS], error[TRIALS][METRICS];
 static const char evil[] =
     "a </script><script>alert(1)</script> & \"q\" 'x' \xff\x01 \xc3\xa9";
+static const char *plan = evil;
 
 /* Trial 0 is dense; every fifth is on the front; 7 could not be built. */
 static void make_study(void)
@@ -51,7 +52,7 @@ static enum lm_status trial(const struct lm_study *s, int64_t i, struct lm_trial
     const struct lm_trial full = { .struct_size = sizeof full, .id = i,
         .status = i == 7 ? LM_EINFEASIBLE : LM_OK, .feasible = i % 3 == 0 || i % 5 == 0,
         .front = i % 5 == 0, .fidelity = 1, .seconds = 0.5,
-        .reason = i == 7 ? evil : "", .plan = i ? evil : "", .value = value[i],
+        .reason = i == 7 ? evil : "", .plan = i ? plan : "", .value = value[i],
         .error = error[i], .layer = layer[i] };
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
@@ -138,6 +139,7 @@ static void setup(void)
     host.study_text = text;
     host.json = &lm_json_api;
     exports = two_exports;
+    plan = evil;
     make_study();
 }
 
@@ -241,6 +243,74 @@ START_TEST(json_holds_everything)
 }
 END_TEST
 
+/* Field f of a line by the letter of RFC 4180; returns where the next line begins.
+ * Fails unless the line has n fields and ends with CR LF.                      */
+static const char *csv_line(const char *p, int n, char field[][256])
+{
+    for (int f = 0; f < n; f++) {
+        bool quoted = *p == '"';
+        size_t k = 0;
+        if (quoted)
+            p++;
+        for (;; p++) {
+            if (quoted && *p == '"' && p[1] == '"')
+                p++;
+            else if (quoted ? *p == '"' : *p == ',' || *p == '\r')
+                break;
+            ck_assert_msg(*p && *p != '\n' && (quoted || *p != '"'), "at '%.20s'", p);
+            field[f][k++] = *p;
+            ck_assert_uint_lt(k, 256);
+        }
+        field[f][k] = 0;
+        p += quoted;
+        ck_assert_int_eq(*p, f + 1 < n ? ',' : '\r');
+        p++;
+    }
+    ck_assert_int_eq(*p, '\n');
+    return p + 1;
+}
+
+START_TEST(csv_is_a_line_for_each_trial)
+{
+    enum { FIELDS = 8 + 2 * METRICS };
+    static char f[FIELDS][256];
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+    ck_assert_ok(report(plug_open("reporters", "csv"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(strlen(out), n);
+    const char *p = csv_line(out, FIELDS, f);
+    ck_assert_str_eq(f[0], "id");
+    ck_assert_str_eq(f[7], "plan");
+    ck_assert_str_eq(f[8], "kl.nats");
+    ck_assert_str_eq(f[15], "latency.decode_ms error");
+    for (int i = 0; i < TRIALS; i++) {
+        p = csv_line(p, FIELDS, f);
+        ck_assert_int_eq(atoi(f[0]), i);
+        ck_assert_str_eq(f[1], i == 7 ? "infeasible" : "ok");
+        ck_assert_str_eq(f[3], i % 5 ? "false" : "true");
+        ck_assert_str_eq(f[5], "0.5");
+        if (i)
+            ck_assert_str_eq(f[7], "a </script><script>alert(1)</script> & \"q\" 'x' "
+                             "\xef\xbf\xbd  \xc3\xa9");
+        for (int m = 0; m < METRICS; m++) {
+            bool is = i != 7 && isfinite(value[i][m]);
+            ck_assert_int_eq(!*f[8 + 2 * m], !is);
+            if (is)                     /* to the last bit */
+                ck_assert_double_eq(strtod(f[8 + 2 * m], NULL), value[i][m]);
+        }
+    }
+    ck_assert_int_eq(*p, 0);
+    lm_release(out);
+    plan = "plan 1 layers=6\nlayer 3: kv=2/3:0,2\n";
+    ck_assert_ok(report(plug_open("reporters", "csv"), &s, &out, &n, &e), e);
+    csv_line(csv_line(csv_line(out, FIELDS, f), FIELDS, f), FIELDS, f);
+    ck_assert_str_eq(f[7], "plan 1 layers=6; layer 3: kv=2/3:0,2");
+    lm_release(out);
+}
+END_TEST
+
 START_TEST(html_is_safe_and_complete)
 {
     struct lm_study s = { TRIALS, 10, false };
@@ -293,7 +363,7 @@ START_TEST(html_data_is_json)
 }
 END_TEST
 
-static const char *const every[] = { "table", "json", "html" };
+static const char *const every[] = { "table", "json", "html", "csv" };
 
 START_TEST(nothing_to_report)
 {
@@ -336,10 +406,11 @@ int main(void)
     tcase_add_test(t, table_lines_up);
     tcase_add_loop_test(t, exports_are_told, 0, 3);
     tcase_add_test(t, json_holds_everything);
+    tcase_add_test(t, csv_is_a_line_for_each_trial);
     tcase_add_test(t, html_is_safe_and_complete);
     tcase_add_test(t, html_data_is_json);
-    tcase_add_loop_test(t, nothing_to_report, 0, 3);
-    tcase_add_loop_test(t, memory_runs_out, 0, 3);
+    tcase_add_loop_test(t, nothing_to_report, 0, 4);
+    tcase_add_loop_test(t, memory_runs_out, 0, 4);
     suite_add_tcase(suite, t);
     return run_suites(&suite, 1);
 }

@@ -5,12 +5,13 @@
 #include "inst.h"
 #include "toy.h"
 
-enum { LAYERS = 2, FF = 24, HEADS = 6, GROUPS = 3 };
+enum { LAYERS = 2, FF = 24, HEADS = 6, GROUPS = 3, TOKENS = 9 };
 #define COLUMNS (HEADS * TOY_HEAD)
 
 static struct lm_err e;
 static struct lm_model *model;
-static double squares[2][COLUMNS], grams[2][COLUMNS * COLUMNS], cosine;
+static double squares[2][COLUMNS], grams[2][COLUMNS * COLUMNS], cosine, align[3];
+static double inputs[2][TOKENS][COLUMNS], sums[2][COLUMNS], magnitudes[2][COLUMNS];
 static const struct toy shape = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
                                   .n_ff = FF };
 static const struct lm_stats *const some = (const struct lm_stats *)squares;
@@ -20,14 +21,21 @@ static enum lm_status give(const struct lm_stats *s, uint32_t stat, uint32_t sit
                            struct lm_err *err)
 {
     ck_assert(s == some);
-    if (stat == LM_STAT_SUMSQ && (site == LM_SITE_MLP || site == LM_SITE_ATTN)) {
-        *out = squares[site == LM_SITE_MLP];
+    if ((stat == LM_STAT_SUM || stat == LM_STAT_SUMSQ || stat == LM_STAT_SUMABS)
+        && (site == LM_SITE_MLP || site == LM_SITE_ATTN)) {
+        *out = (stat == LM_STAT_SUM ? sums : stat == LM_STAT_SUMSQ ? squares
+                : magnitudes)[site == LM_SITE_MLP];
         *n = site == LM_SITE_MLP ? FF : COLUMNS;
         return LM_OK;
     }
     if (stat == LM_STAT_GRAM) {
         *out = grams[site == LM_SITE_MLP];
         *n = site == LM_SITE_MLP ? FF * FF : COLUMNS * COLUMNS;
+        return LM_OK;
+    }
+    if (stat == LM_STAT_ALIGN) {
+        *out = align;
+        *n = 3;
         return LM_OK;
     }
     if (stat != LM_STAT_COSINE)
@@ -45,6 +53,7 @@ static void setup(void)
         squares[1][i] = 1 + i * i % 13;
     }
     inst_stat = give;
+    inst_tokens = TOKENS;
 }
 
 static void teardown(void)
@@ -214,6 +223,166 @@ START_TEST(surgeon_removes_the_cheapest_first)
 }
 END_TEST
 
+/* Statistics of inputs, of which every column has a mean of its own. */
+static void measure(void)
+{
+    struct lm_rng r = lm_rng(5, "inputs", 0);
+
+    memset(sums, 0, sizeof sums);
+    memset(squares, 0, sizeof squares);
+    memset(magnitudes, 0, sizeof magnitudes);
+    for (int b = 0; b < 2; b++)
+        for (int t = 0; t < TOKENS; t++)
+            for (int j = 0; j < (b ? FF : COLUMNS); j++) {
+                double x = (2 * lm_rng_unit(&r) - 1) * (1 + j % 7) + (j % 4 - 1.5);
+
+                inputs[b][t][j] = x;
+                sums[b][j] += x;
+                squares[b][j] += x * x;
+                magnitudes[b][j] += fabs(x);
+            }
+}
+
+/* Variance in two passes times the squared norm of the column. */
+static double fluctuation(int b, int32_t layer, int cols, int j)
+{
+    double mean = 0, square = 0;
+
+    for (int t = 0; t < TOKENS; t++)
+        mean += inputs[b][t][j] / TOKENS;
+    for (int t = 0; t < TOKENS; t++)
+        square += pow(inputs[b][t][j] - mean, 2);
+    return square / (TOKENS - 1) * column(b ? LM_W_DOWN : LM_W_O, layer, cols, j, 2);
+}
+
+static double activity(int b, int j, bool squared)
+{
+    double total = 0;
+
+    for (int t = 0; t < TOKENS; t++)
+        total += pow(fabs(inputs[b][t][j]), squared ? 2 : 1) / TOKENS;
+    return total;
+}
+
+/* way 0, 1: activation abs, square; 2, 3: flap as it is, standardized. */
+static void compare_inputs(const struct inst *g, uint32_t site, int n, int way)
+{
+    const struct lm_scorer *ops = g->ops;
+    int b = site == LM_SITE_FFN_CHANNEL, cols = b ? FF : COLUMNS, width = cols / n;
+    double got[COLUMNS], v[COLUMNS], mean = 0, square = 0;
+
+    for (int j = 0; j < cols; j++) {
+        v[j] = way < 2 ? activity(b, j, way == 1) : fluctuation(b, 1, cols, j);
+        mean += v[j] / cols;
+    }
+    for (int j = 0; j < cols; j++)
+        square += pow(v[j] - mean, 2) / (cols - 1);
+    ck_assert_ok(ops->score(g->self, site, 1, got, n, &e), e);
+    for (int i = 0; i < n; i++) {
+        double want = 0;
+
+        for (int j = i * width; j < (i + 1) * width; j++)
+            want += (way == 3 ? (v[j] - mean) / sqrt(square) : v[j]) / width;
+        ck_assert_msg(fabs(got[i] - want) < 1e-9 * (1 + fabs(want)), "way %d, site %d: "
+                      "%g, not %g", way, i, got[i], want);
+    }
+    ck_assert_int_eq(ops->score(g->self, site, 1, got, n - 1, &e), LM_EBUG);
+}
+
+START_TEST(activations_and_their_fluctuation)
+{
+    static const char *const options[] = { "measure=abs", "", "standardize=false", "" };
+    struct inst g;
+    double got[FF];
+
+    measure();
+    for (int way = 0; way < 4; way++) {
+        inst_open(&g, "scorers", way < 2 ? "activation" : "flap", options[way], model,
+                  some);
+        compare_inputs(&g, LM_SITE_FFN_CHANNEL, FF, way);
+        compare_inputs(&g, LM_SITE_HEAD, HEADS, way);
+        compare_inputs(&g, LM_SITE_KV_GROUP, GROUPS, way);
+        inst_close(&g);
+    }
+    inst_open(&g, "scorers", "flap", "standardize=false", model, some);
+    const struct lm_scorer *ops = g.ops;
+    for (int j = 0; j < FF; j++) {      /* constant, but for rounding */
+        sums[1][j] = TOKENS * 0.1 * (j + 1);
+        squares[1][j] = TOKENS * (0.1 * (j + 1)) * (0.1 * (j + 1)) * (1 - 1e-16);
+    }
+    ck_assert_ok(ops->score(g.self, LM_SITE_FFN_CHANNEL, 0, got, FF, &e), e);
+    for (int j = 0; j < FF; j++)
+        ck_assert(got[j] >= 0 && got[j] < 1e-12);
+    inst_tokens = 1;
+    ck_assert_int_eq(ops->score(g.self, LM_SITE_FFN_CHANNEL, 0, got, FF, &e), LM_ECONFIG);
+    inst_close(&g);
+}
+END_TEST
+
+START_TEST(standardized_scores_of_equals_are_0)
+{
+    struct inst g;
+    double got[GROUPS];
+
+    memset(sums, 0, sizeof sums);
+    memset(squares, 0, sizeof squares);         /* nothing fluctuates */
+    inst_open(&g, "scorers", "flap", "", model, some);
+    const struct lm_scorer *ops = g.ops;
+    ck_assert_ok(ops->score(g.self, LM_SITE_KV_GROUP, 0, got, GROUPS, &e), e);
+    for (int i = 0; i < GROUPS; i++)
+        ck_assert(got[i] == 0);
+    inst_close(&g);
+}
+END_TEST
+
+START_TEST(alignment_is_of_three_sums)
+{
+    static const double bad[][3] = { { 1, 0, 2 }, { 1, 2, -1 }, { NAN, 1, 1 },
+                                     { 1, INFINITY, 1 } };
+    struct inst g;
+    double got;
+
+    inst_open(&g, "scorers", "cka", "", model, some);
+    const struct lm_scorer *ops = g.ops;
+    ck_assert_uint_eq(ops->needs, LM_BIT(LM_STAT_ALIGN));
+    align[0] = 3;
+    align[1] = 2;
+    align[2] = 8;
+    ck_assert_ok(ops->score(g.self, LM_SITE_MLP, 1, &got, 1, &e), e);
+    ck_assert(got == 0.25);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memcpy(align, bad[i], sizeof align);
+        ck_assert_int_eq(ops->score(g.self, LM_SITE_LAYER, 0, &got, 1, &e), LM_EFAILED);
+    }
+    inst_close(&g);
+}
+END_TEST
+
+START_TEST(chance_is_uniform_and_repeats)
+{
+    static double got[4][5000];
+    struct inst g;
+    double mean = 0, square = 0;
+
+    for (int i = 0; i < 4; i++) {
+        inst_open(&g, "scorers", "random", i == 3 ? "seed=1" : "", model, NULL);
+        const struct lm_scorer *ops = g.ops;
+        ck_assert_uint_eq(ops->needs, 0);
+        ck_assert_ok(ops->score(g.self, LM_SITE_FFN_CHANNEL, i == 2, got[i], 5000, &e),
+                     e);
+        inst_close(&g);
+    }
+    ck_assert_mem_eq(got[0], got[1], sizeof got[0]);
+    for (int i = 0; i < 5000; i++) {
+        ck_assert(got[0][i] >= 0 && got[0][i] < 1);
+        ck_assert(got[0][i] != got[2][i] && got[0][i] != got[3][i]);
+        mean += got[0][i] / 5000;
+        square += got[0][i] * got[0][i] / 5000;
+    }
+    ck_assert(fabs(mean - 0.5) < 0.02 && fabs(square - 1.0 / 3) < 0.02);
+}
+END_TEST
+
 START_TEST(influence_is_one_less_cosine)
 {
     struct inst g;
@@ -234,10 +403,11 @@ END_TEST
 
 START_TEST(statistics_are_needed)
 {
-    static const char *const names[] = { "wanda", "block_influence" };
+    static const char *const names[] = { "wanda", "block_influence", "activation", "flap",
+                                         "cka" };
     struct inst g;
 
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 5; i++) {
         inst_load(&g, "scorers", names[i]);
         ck_assert_int_eq(inst_create(&g, "", model, NULL, &e), LM_ECONFIG);
         ck_assert_ptr_nonnull(strstr(e.text, "calibration"));
@@ -254,6 +424,7 @@ static enum lm_status whole_life(void *ctx)
     enum lm_status st = inst_create(g, "", model, some, &e);
 
     cosine = 0.5;
+    align[0] = align[1] = align[2] = 1;
     if (st)
         return st;
     if (ops->sites & LM_BIT(LM_SITE_LAYER))
@@ -267,10 +438,10 @@ static enum lm_status whole_life(void *ctx)
 START_TEST(memory_may_run_out)
 {
     static const char *const names[] = { "magnitude", "wanda", "block_influence",
-                                         "obs" };
+                                         "obs", "activation", "flap", "cka", "random" };
     struct inst g;
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 8; i++) {
         inst_load(&g, "scorers", names[i]);
         ck_assert_int_gt(fail_every_allocation(whole_life, &g), 0);
         dlclose(g.dl);
@@ -286,6 +457,10 @@ int main(void)
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, weights_and_activations);
     tcase_add_test(t, surgeon_removes_the_cheapest_first);
+    tcase_add_test(t, activations_and_their_fluctuation);
+    tcase_add_test(t, standardized_scores_of_equals_are_0);
+    tcase_add_test(t, alignment_is_of_three_sums);
+    tcase_add_test(t, chance_is_uniform_and_repeats);
     tcase_add_test(t, influence_is_one_less_cosine);
     tcase_add_test(t, statistics_are_needed);
     tcase_add_test(t, memory_may_run_out);

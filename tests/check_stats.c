@@ -3,12 +3,13 @@
  * over inputs that the test taps itself; the same bytes for any number of
  * threads; reuse, damage and replacement of the file; the sample's starts.      */
 #include "engine_kit.h"
+#include "model/align.h"
 #include "model/segment.h"
 #include "model/stats.h"
 
 enum { N_SEQ = 6, LENGTH = 13, TOKENS = N_SEQ * LENGTH };
 #define ALL (LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ) | LM_BIT(LM_STAT_GRAM) \
-             | LM_BIT(LM_STAT_COSINE))
+             | LM_BIT(LM_STAT_COSINE) | LM_BIT(LM_STAT_SUMABS) | LM_BIT(LM_STAT_ALIGN))
 #define SITES (LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP) | LM_BIT(LM_SITE_LAYER))
 
 static struct lm_err err;
@@ -47,7 +48,36 @@ static enum lm_status collect(uint64_t needs, uint64_t sites, struct lm_stats **
 }
 
 /* ---- an independent pass, sequence by sequence ------------------------------- */
-struct site { int64_t k; double *x; double cosine; };       /* x [TOKENS][k] */
+struct site { int64_t k; double *x; double cosine, align[3]; };     /* x [TOKENS][k] */
+
+/* HSIC by its definition: the mean over four different rows i, j, q, r of
+ * k_ij (l_ij + l_qr - 2 l_iq), with k_ij = a_i . a_j, l_ij = b_i . b_j.        */
+static double slow_hsic(const float *a, const float *b, int n, int64_t d)
+{
+    double k[20][20], l[20][20], total = 0;
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++) {
+            k[i][j] = l[i][j] = 0;
+            for (int64_t c = 0; c < d; c++) {
+                k[i][j] += (double)a[i * d + c] * (double)a[j * d + c];
+                l[i][j] += (double)b[i * d + c] * (double)b[j * d + c];
+            }
+        }
+    for (int i = 0; i < n; i++)
+        for (int j = 0; j < n; j++)
+            for (int q = 0; q < n; q++)
+                for (int r = 0; r < n; r++)
+                    if (i != j && i != q && i != r && j != q && j != r && q != r)
+                        total += k[i][j] * (l[i][j] + l[q][r] - 2 * l[i][q]);
+    return total / ((double)n * (n - 1) * (n - 2) * (n - 3));
+}
+
+static void add_align(const float *a, const float *b, int64_t hidden, double *out)
+{
+    out[0] += slow_hsic(a, b, LENGTH, hidden);
+    out[1] += slow_hsic(a, a, LENGTH, hidden);
+    out[2] += slow_hsic(b, b, LENGTH, hidden);
+}
 
 static double cosine(const float *a, const float *b, int64_t n)
 {
@@ -90,6 +120,7 @@ static void tap_segment(struct lm_segment *s, int seq, float *h, struct site *ou
         out->x[seq * LENGTH * out->k + i] = (double)in[i];
     for (int t = 0; t < LENGTH; t++)
         out->cosine += cosine(before + t * hidden, h + t * hidden, hidden) / TOKENS;
+    add_align(before, h, hidden, out->align);
     kit.ops->buffer_free(kit.self, b);
     kit.ops->buffer_free(kit.self, tap);
     kit.ops->kv_close(kit.self, kv);
@@ -100,7 +131,8 @@ static void tap_segment(struct lm_segment *s, int seq, float *h, struct site *ou
 }
 
 /* sites [layer][ATTN, MLP], and the cosine of whole layers. */
-static void slow_pass(struct site (*site)[2], double *layer_cosine)
+static void slow_pass(struct site (*site)[2], double *layer_cosine,
+                      double (*layer_align)[3])
 {
     const struct lm_arch *a = lm_model_arch(model);
     const float *table;
@@ -120,6 +152,7 @@ static void slow_pass(struct site (*site)[2], double *layer_cosine)
             for (int t = 0; t < LENGTH; t++)
                 layer_cosine[l] += cosine(before + t * a->hidden, h + t * a->hidden,
                                           a->hidden) / TOKENS;
+            add_align(before, h, a->hidden, layer_align[l]);
         }
     }
     lm_network_close(&net);
@@ -151,13 +184,19 @@ static void compare_site(const struct lm_stats *s, uint32_t kind, int layer,
     const double *sum = get(s, LM_STAT_SUM, kind, layer, k);
     const double *sumsq = get(s, LM_STAT_SUMSQ, kind, layer, k);
     const double *gram = get(s, LM_STAT_GRAM, kind, layer, k * k);
+    const double *sumabs = get(s, LM_STAT_SUMABS, kind, layer, k);
+    const double *align = get(s, LM_STAT_ALIGN, kind, layer, 3);
     near(get(s, LM_STAT_COSINE, kind, layer, 1)[0], w->cosine, 1, "cosine");
+    for (int i = 0; i < 3; i++)
+        near(align[i], w->align[i], sqrt(w->align[1] * w->align[2]), "alignment");
     for (int64_t i = 0; i < k; i++) {
-        double one = 0, two = 0;
+        double one = 0, two = 0, size = 0;
         for (int t = 0; t < TOKENS; t++) {
             one += w->x[t * k + i];
             two += w->x[t * k + i] * w->x[t * k + i];
+            size += fabs(w->x[t * k + i]);
         }
+        near(sumabs[i], size, size, "sum of magnitudes");
         near(sum[i], one, sqrt(two * TOKENS), "sum");
         near(sumsq[i], two, two, "sum of squares");
         for (int64_t j = 0; j < k; j++) {
@@ -174,14 +213,14 @@ START_TEST(statistics_are_right)
 {
     const struct lm_arch *a = lm_model_arch(model);
     struct site site[3][2] = { { { 0 } } };
-    double layer_cosine[3] = { 0 };
+    double layer_cosine[3] = { 0 }, layer_align[3][3] = { { 0 } };
     struct lm_stats *s = NULL;
     for (int l = 0; l < a->n_layer; l++)
         for (int b = 0; b < 2; b++) {
             site[l][b].k = b ? a->layer[l].n_ff : a->layer[l].n_head * a->head_dim;
             site[l][b].x = lm_alloc((size_t)(TOKENS * site[l][b].k) * 8, "test");
         }
-    slow_pass(site, layer_cosine);
+    slow_pass(site, layer_cosine, layer_align);
     ck_assert_ok(collect(ALL, SITES, &s), err);
     ck_assert_int_eq(lm_stats_tokens(s), TOKENS);
     for (int l = 0; l < a->n_layer; l++) {
@@ -189,6 +228,9 @@ START_TEST(statistics_are_right)
         compare_site(s, LM_SITE_MLP, l, &site[l][1]);
         near(get(s, LM_STAT_COSINE, LM_SITE_LAYER, l, 1)[0], layer_cosine[l], 1,
              "cosine");
+        for (int i = 0; i < 3; i++)
+            near(get(s, LM_STAT_ALIGN, LM_SITE_LAYER, l, 3)[i], layer_align[l][i],
+                 sqrt(layer_align[l][1] * layer_align[l][2]), "alignment");
         lm_release(site[l][0].x);
         lm_release(site[l][1].x);
     }
@@ -198,6 +240,65 @@ START_TEST(statistics_are_right)
                      LM_EBUG);
     ck_assert_int_eq(lm_stats_get(s, LM_STAT_SUM, LM_SITE_MLP, 3, &x, &n, &err), LM_EBUG);
     lm_stats_close(s);
+}
+END_TEST
+
+/* CKA of rows and of the same rows turned, scaled and shifted is 1; kernels of rows
+ * that have nothing to do with each other have one near 0.                     */
+START_TEST(alignment_is_invariant)
+{
+    enum { N = 200, D = 6 };
+    static float x[N][D], y[N][D], z[N][D], scratch[N * D], k[3][N * N];
+    struct lm_rng r = lm_rng(4, "rows", 0);
+    double h[3][3];
+    for (int i = 0; i < N; i++) {
+        for (int j = 0; j < D; j++) {
+            x[i][j] = (float)((2 * lm_rng_unit(&r) - 1) * (1 + j));
+            z[i][j] = (float)((2 * lm_rng_unit(&r) - 1) * (1 + j));
+        }
+        for (int j = 0; j < D; j += 2) {
+            y[i][j] = 3 * (0.6f * x[i][j] - 0.8f * x[i][j + 1]) + 1000;
+            y[i][j + 1] = 3 * (0.8f * x[i][j] + 0.6f * x[i][j + 1]) - 50;
+        }
+    }
+    lm_align_kernel(x[0], N, D, scratch, k[0]);
+    lm_align_kernel(y[0], N, D, scratch, k[1]);
+    lm_align_kernel(z[0], N, D, scratch, k[2]);
+    for (int a = 0; a < 3; a++)
+        for (int b = 0; b < 3; b++)
+            h[a][b] = lm_align_hsic(k[a], k[b], N);
+    ck_assert(fabs(h[0][1] / sqrt(h[0][0] * h[1][1]) - 1) < 1e-4);
+    ck_assert(fabs(h[0][2] / sqrt(h[0][0] * h[2][2])) < 0.05);
+    ck_assert(h[0][1] == h[1][0]);
+}
+END_TEST
+
+/* 515 tokens are one piece of 512, which sees no later token, and a rest too short
+ * to count.                                                                    */
+START_TEST(alignment_goes_by_pieces)
+{
+    enum { LONG = 515 };
+    struct lm_stats *s = NULL, *t = NULL;
+    int32_t *many = lm_alloc(LONG * sizeof *many, "test");
+    struct lm_rng r = lm_rng(6, "ids", 0);
+    for (int i = 0; i < LONG; i++)
+        many[i] = (int32_t)lm_rng_below(&r, 96);
+    ck_assert_ok(lm_stats_collect(engine, many, 1, LONG, LM_BIT(LM_STAT_ALIGN), SITES,
+                                  folder, &s, &err), err);
+    ck_assert_ok(lm_stats_collect(engine, many, 1, 512, LM_BIT(LM_STAT_ALIGN), SITES,
+                                  folder, &t, &err), err);
+    for (int i = 0; i < 3; i++)
+        near(get(s, LM_STAT_ALIGN, LM_SITE_LAYER, 2, 3)[i],
+             get(t, LM_STAT_ALIGN, LM_SITE_LAYER, 2, 3)[i],
+             10 * get(t, LM_STAT_ALIGN, LM_SITE_LAYER, 2, 3)[2], "alignment");
+    ck_assert(get(t, LM_STAT_ALIGN, LM_SITE_LAYER, 2, 3)[1] > 0);
+    lm_stats_close(s);
+    lm_stats_close(t);
+    ck_assert_ok(lm_stats_collect(engine, many, 5, 3, LM_BIT(LM_STAT_ALIGN), SITES,
+                                  folder, &s, &err), err);
+    ck_assert(get(s, LM_STAT_ALIGN, LM_SITE_MLP, 0, 3)[1] == 0);
+    lm_stats_close(s);
+    lm_release(many);
 }
 END_TEST
 
@@ -383,6 +484,8 @@ int main(void)
     tcase_set_timeout(c, 60);
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_test(c, statistics_are_right);
+    tcase_add_test(c, alignment_is_invariant);
+    tcase_add_test(c, alignment_goes_by_pieces);
     tcase_add_test(c, threads_change_nothing);
     tcase_add_test(c, files_are_reused_and_checked);
     tcase_add_test(c, keys_tell_apart);

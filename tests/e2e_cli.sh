@@ -35,10 +35,11 @@ for c in shrink run check eval generate tokenize export convert report selftest 
     new-plugin; do
     ok "$c has the options that its usage shows" documented $c
 done
-for p in random chain nsga2 lagrangian layers blocks kv_groups ffn magnitude wanda \
-    block_influence none least_squares perplexity kl size macs latency command cpu \
-    reference hf gguf table json html; do
-    ok "help $p" prints "^$p " help $p
+for p in search/random scorer/random chain nsga2 lagrangian layers blocks depth \
+    kv_groups heads ffn magnitude wanda activation flap cka block_influence none \
+    least_squares perplexity kl size macs memory latency command cpu reference hf gguf \
+    table json csv html; do
+    ok "help $p" prints "^${p#*/} " help $p
 done
 ok "help of what is not there" says 2 'wand' help wand
 ok "list" prints '^  least_squares' list

@@ -9,16 +9,17 @@ LAMINA_SRCDIR=${LAMINA_SRCDIR:-.}
 for p in $(cd "$LAMINA_BUILDDIR/plugins" && ls -d */*.la); do
     ok "${p%.la} keeps the contract" exits 0 selftest "$LAMINA_BUILDDIR/plugins/$p"
 done
-ok "a plugin by name" prints "^ok .*search 'random'" selftest random
+ok "a plugin by name" prints "^ok .*search 'chain'" selftest chain
 ok "a plugin by kind and name, with options" prints '^ok' selftest search/random:budget=9
-ok "several plugins" prints "^ok .*repair 'none'" selftest random repair/none
+ok "several plugins" prints "^ok .*repair 'none'" selftest wanda repair/none
+ok "a name that two kinds have" says 2 'search/random, scorer/random' selftest random
 ok "an option that holds a path" prints '^ok' selftest "perplexity:text=$PWD/x.txt"
 ok "options with lists; programs are not run" prints "^ok .*'command'" \
     selftest 'command:command=["a,b","{model}"],metrics=["m=/a/b"]'
 ok "an unknown plugin" says 2 "did you mean 'random'" selftest randon
 ok "a file that is not there" says 3 'no such file' selftest ./nothing.so
-ok "an option that it does not have" says 2 'budgett' selftest random:budgett=9
-ok "no seconds" says 2 'seconds' selftest random --seconds 0
+ok "an option that it does not have" says 2 'budgett' selftest search/random:budgett=9
+ok "no seconds" says 2 'seconds' selftest chain --seconds 0
 
 evil=$LAMINA_BUILDDIR/tests/evil/.libs
 if test ! -f "$evil/search_sins.so"; then
@@ -138,7 +139,7 @@ ok "reporter elsewhere" says_of reporter elsewhere \
     "sins/elsewhere.so: broken plugin: its report '../x.json' is no plain file name"
 two()
 {
-    lamina selftest random ./sins/mute.so
+    lamina selftest chain ./sins/mute.so
     show
     test "$rc" = 1 && grep -q "^FAIL .*mute" "$tmp/out" &&
         grep -q "1 of 2 plugins break" "$tmp/err"

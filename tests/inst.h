@@ -8,6 +8,7 @@
 #include "base/linalg.h"
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/rng.h"
 #include "config/opt.h"
 #include "model/codec.h"
 #include "model/stats.h"
@@ -20,6 +21,7 @@ typedef enum lm_status inst_stat_fn(const struct lm_stats *s, uint32_t stat,
                                     uint32_t site, int32_t layer, const double **out,
                                     int64_t *n, struct lm_err *e);
 static inst_stat_fn *inst_stat;
+static int64_t inst_tokens;             /* of inst_stat's statistics */
 static int inst_cholesky_failures;      /* so many calls fail first */
 
 static inline enum lm_status inst_stats(const struct lm_stats *s, uint32_t stat,
@@ -28,6 +30,17 @@ static inline enum lm_status inst_stats(const struct lm_stats *s, uint32_t stat,
 {
     return inst_stat ? inst_stat(s, stat, site, layer, out, n, e)
                      : lm_stats_get(s, stat, site, layer, out, n, e);
+}
+
+static inline int64_t inst_stat_tokens(const struct lm_stats *s)
+{
+    return inst_stat ? inst_tokens : lm_stats_tokens(s);
+}
+
+static inline uint64_t inst_seed(struct lm_run *r, const char *purpose, uint64_t index)
+{
+    (void)r;
+    return lm_seed(1, purpose, index);
 }
 
 static inline enum lm_status inst_cholesky(double *a, int64_t n, int64_t lda,
@@ -60,12 +73,12 @@ static inline const struct lm_host *inst_host(void)
         .struct_size = sizeof host, .abi_major = LM_ABI_MAJOR, .abi_minor = LM_ABI_MINOR,
         .version = "test", .alloc = lm_alloc, .resize = lm_resize, .release = lm_release,
         .fail = lm_fail, .canceled = inst_canceled, .parallel = inst_parallel,
-        .clock = lm_clock, .gemm = lm_gemm, .gemm64 = lm_gemm64, .gemv = lm_gemv,
+        .seed = inst_seed, .clock = lm_clock, .gemm = lm_gemm, .gemm64 = lm_gemm64, .gemv = lm_gemv,
         .cholesky = inst_cholesky, .cholesky_solve = lm_cholesky_solve,
         .codec = lm_codec, .arch = lm_model_arch, .tensor = lm_model_tensor,
         .rows = lm_model_rows, .vocabulary = lm_model_vocabulary,
         .source = lm_model_source, .model_hash = lm_model_hash, .stat = inst_stats,
-        .stat_tokens = lm_stats_tokens, .add_gene = lm_space_add,
+        .stat_tokens = inst_stat_tokens, .add_gene = lm_space_add,
         .scores = lm_space_scores, .edit_drop = lm_plan_drop, .edit_keep = lm_plan_keep,
         .edit_keep_top = lm_plan_keep_top
     };

@@ -80,6 +80,8 @@ shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
+shell_tests += %D%/e2e_members.sh
+%D%/e2e_members.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 shell_tests += %D%/modeling.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh

@@ -10,7 +10,11 @@
  * double.  Groups run in waves of as many benches as there are threads; behind
  * a wave its results are added, in double, in the order of the groups.  So the
  * statistics do not depend on the number of threads, and what is held besides
- * the file is one X and one Gram matrix for each thread.                     */
+ * the file is one X and one Gram matrix for each thread.
+ *
+ * For alignment a sequence is cut into pieces of at most ALIGN_TOKENS tokens, the
+ * sets whose rows are compared: three kernels [ALIGN_TOKENS][ALIGN_TOKENS] for
+ * each thread, whatever the hidden size.                                     */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -21,18 +25,21 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/str.h"
+#include "model/align.h"
 #include "model/segment.h"
 #include "model/stats_file.h"
 
-enum { GROUP_TOKENS = 4096, LEAST_GROUPS = 16, N_BLOCKS = 2 };
+enum { GROUP_TOKENS = 4096, LEAST_GROUPS = 16, N_BLOCKS = 2, ALIGN_TOKENS = 512,
+       N_ALIGN = 3, N_STATES = 3 };     /* states: before, between, behind blocks */
 
 static const uint32_t block_site[N_BLOCKS] = { LM_SITE_ATTN, LM_SITE_MLP };
 
 struct block_out {                      /* of one group and one block */
     float  *x;                          /* [tokens][k] */
     float  *gram;                       /* [k][k], lower triangle */
-    double *sum, *sumsq;                /* [k] */
+    double *sum, *sumsq, *sumabs;       /* [k] */
     double  cosine;                     /* sum over tokens */
+    double  align[N_ALIGN];             /* sums over pieces */
 };
 
 struct bench {                          /* one worker's place */
@@ -41,7 +48,9 @@ struct bench {                          /* one worker's place */
     struct lm_buffer *hidden, *tap;
     float *before, *middle;             /* [length][hidden] */
     struct block_out out[N_BLOCKS];
-    double cosine;                      /* of the layer, sum over tokens */
+    double cosine, align[N_ALIGN];      /* of the layer */
+    float *centred;                     /* [ALIGN_TOKENS][hidden] */
+    float *kernel[N_STATES];            /* [ALIGN_TOKENS][ALIGN_TOKENS] */
     enum lm_status status;
     struct lm_err err;
 };
@@ -71,7 +80,12 @@ static bool wants(const struct pass *p, uint32_t site, uint64_t stats)
 static bool taps(const struct pass *p, int b)
 {
     return wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)
-                                   | LM_BIT(LM_STAT_GRAM));
+                                   | LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUMABS));
+}
+
+static bool aligns(const struct pass *p)
+{
+    return p->sites && (p->needs & LM_BIT(LM_STAT_ALIGN));
 }
 
 /* ---- one group ------------------------------------------------------------------- */
@@ -100,6 +114,13 @@ static void add_columns(const float *x, int64_t rows, int64_t k, double *sum,
         }
 }
 
+static void add_magnitudes(const float *x, int64_t rows, int64_t k, double *sum)
+{
+    for (int64_t r = 0; r < rows; r++, x += k)
+        for (int64_t i = 0; i < k; i++)
+            sum[i] += fabs((double)x[i]);
+}
+
 /* One block over one sequence.  now: the residual stream before, then behind it;
  * row: where in X this sequence begins.                                       */
 static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *now,
@@ -113,7 +134,7 @@ static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *no
     if (!p->block[b])
         return LM_OK;
     bool cosine = wants(p, block_site[b], LM_BIT(LM_STAT_COSINE));
-    if (cosine)
+    if (cosine || aligns(p))
         memcpy(w->middle, now, (size_t)floats * sizeof *now);
     enum lm_status st = g->ops->run(g->backend, w->stream, p->exe[b], &args, NULL,
                                     &w->err);
@@ -125,6 +146,30 @@ static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *no
     if (!st && cosine)
         w->out[b].cosine += cosine_sum(w->middle, now, p->length, p->a->hidden);
     return st;
+}
+
+static void add_alignment(struct bench *w, int a, int b, int64_t n, double *out)
+{
+    const int pair[N_ALIGN][2] = { { a, b }, { a, a }, { b, b } };
+    for (int i = 0; i < N_ALIGN; i++)
+        out[i] += lm_align_hsic(w->kernel[pair[i][0]], w->kernel[pair[i][1]], n);
+}
+
+/* now: behind the layer.  middle is the input of its last block. */
+static void align_sequence(const struct pass *p, struct bench *w, const float *now)
+{
+    int64_t hidden = p->a->hidden;
+    const float *between = p->block[0] && p->block[1] ? w->middle
+                         : p->block[0] ? now : w->before;
+    const float *state[N_STATES] = { w->before, between, now };
+    for (int64_t at = 0, n; p->length - at >= LM_ALIGN_LEAST; at += n) {
+        n = p->length - at < ALIGN_TOKENS ? p->length - at : ALIGN_TOKENS;
+        for (int i = 0; i < N_STATES; i++)
+            lm_align_kernel(state[i] + at * hidden, n, hidden, w->centred, w->kernel[i]);
+        add_alignment(w, 0, 1, n, w->out[0].align);
+        add_alignment(w, 1, 2, n, w->out[1].align);
+        add_alignment(w, 0, 2, n, w->align);
+    }
 }
 
 static enum lm_status do_sequence(struct pass *p, struct bench *w, int64_t seq,
@@ -141,13 +186,15 @@ static enum lm_status do_sequence(struct pass *p, struct bench *w, int64_t seq,
         return st ? st : g->ops->read(g->backend, w->hidden, 0, now, floats, &w->err);
     }
     bool cosine = wants(p, LM_SITE_LAYER, LM_BIT(LM_STAT_COSINE));
-    if (cosine)
+    if (cosine || aligns(p))
         memcpy(w->before, now, (size_t)floats * sizeof *now);
     enum lm_status st = g->ops->write(g->backend, w->hidden, 0, now, floats, &w->err);
     for (int b = 0; b < N_BLOCKS && !st; b++)
         st = do_block(p, w, b, now, row);
     if (!st && cosine)
         w->cosine += cosine_sum(w->before, now, p->length, p->a->hidden);
+    if (!st && aligns(p))
+        align_sequence(p, w, now);
     return st;
 }
 
@@ -162,8 +209,11 @@ static void finish_group(struct pass *p, struct bench *w, int64_t tokens)
             lm_syrk(tokens, k, o->x, k, 0, o->gram, k);
         memset(o->sum, 0, (size_t)k * sizeof *o->sum);
         memset(o->sumsq, 0, (size_t)k * sizeof *o->sumsq);
+        memset(o->sumabs, 0, (size_t)k * sizeof *o->sumabs);
         if (wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)))
             add_columns(o->x, tokens, k, o->sum, o->sumsq);
+        if (wants(p, block_site[b], LM_BIT(LM_STAT_SUMABS)))
+            add_magnitudes(o->x, tokens, k, o->sumabs);
     }
 }
 
@@ -177,6 +227,9 @@ static void group_body(void *ctx, int64_t i, uint32_t worker)
         last = p->n_seq;
     w->status = LM_OK;
     w->cosine = w->out[0].cosine = w->out[1].cosine = 0;
+    memset(w->align, 0, sizeof w->align);
+    for (int b = 0; b < N_BLOCKS; b++)
+        memset(w->out[b].align, 0, sizeof w->out[b].align);
     for (int64_t s = first; s < last && !w->status; s++)
         w->status = lm_canceled() ? lm_fail(&w->err, LM_ECANCELED, "interrupted")
                                   : do_sequence(p, w, s, (s - first) * p->length);
@@ -235,9 +288,12 @@ static void add_group(const struct pass *p, const struct bench *w)
         add_vector(section(p, LM_STAT_SUM, block_site[b]), w->out[b].sum, k);
         add_vector(section(p, LM_STAT_SUMSQ, block_site[b]), w->out[b].sumsq, k);
         add_vector(section(p, LM_STAT_COSINE, block_site[b]), &mean, 1);
+        add_vector(section(p, LM_STAT_SUMABS, block_site[b]), w->out[b].sumabs, k);
+        add_vector(section(p, LM_STAT_ALIGN, block_site[b]), w->out[b].align, N_ALIGN);
     }
     double mean = w->cosine / tokens;
     add_vector(section(p, LM_STAT_COSINE, LM_SITE_LAYER), &mean, 1);
+    add_vector(section(p, LM_STAT_ALIGN, LM_SITE_LAYER), w->align, N_ALIGN);
 }
 
 static int64_t widest(const struct pass *p)
@@ -351,6 +407,10 @@ static enum lm_status bench_open(struct pass *p, struct bench *w, struct lm_err 
     int64_t tokens = p->group * p->length, tap = 1;
     bool ok = (w->before = numbers(p->length, p->a->hidden, sizeof(float)))
            && (w->middle = numbers(p->length, p->a->hidden, sizeof(float)));
+    int64_t piece = !aligns(p) ? 0 : p->length < ALIGN_TOKENS ? p->length : ALIGN_TOKENS;
+    ok = ok && (w->centred = numbers(piece, p->a->hidden, sizeof(float)));
+    for (int i = 0; i < N_STATES && ok; i++)
+        ok = (w->kernel[i] = numbers(piece, piece, sizeof(float)));
     for (int b = 0; b < N_BLOCKS && ok; b++) {
         struct block_out *o = &w->out[b];
         int64_t k = taps(p, b) ? most_width(p, b) : 0;
@@ -358,7 +418,8 @@ static enum lm_status bench_open(struct pass *p, struct bench *w, struct lm_err 
         ok = (o->x = numbers(tokens, k, sizeof(float)))
           && (o->gram = numbers(gram, gram, sizeof(float)))
           && (o->sum = numbers(1, k, sizeof(double)))
-          && (o->sumsq = numbers(1, k, sizeof(double)));
+          && (o->sumsq = numbers(1, k, sizeof(double)))
+          && (o->sumabs = numbers(1, k, sizeof(double)));
         tap = k > tap ? k : tap;
     }
     if (!ok)
@@ -388,7 +449,11 @@ static void bench_close(const struct pass *p, struct bench *w)
         lm_release(w->out[b].gram);
         lm_release(w->out[b].sum);
         lm_release(w->out[b].sumsq);
+        lm_release(w->out[b].sumabs);
     }
+    for (int i = 0; i < N_STATES; i++)
+        lm_release(w->kernel[i]);
+    lm_release(w->centred);
     lm_release(w->before);
     lm_release(w->middle);
 }

@@ -23,6 +23,8 @@ static uint64_t section_size(const struct lm_arch *a, uint32_t stat, uint32_t si
     uint64_t k = (uint64_t)lm_stats_width(a, site, layer);
     if (stat == LM_STAT_COSINE)
         return site == LM_SITE_LAYER || k > 0;
+    if (stat == LM_STAT_ALIGN)
+        return site == LM_SITE_LAYER || k > 0 ? 3 : 0;
     return stat == LM_STAT_GRAM ? k * k : k;
 }
 

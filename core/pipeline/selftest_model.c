@@ -96,7 +96,8 @@ enum lm_status lm_kit_model(struct lm_model **m, struct lm_err *e)
 /* ---- statistics -------------------------------------------------------------------- */
 
 struct facts {                          /* of one layer; all have the same */
-    double *sum[2], *sumsq[2], *gram[2], cosine[LAYERS];    /* [0]: attention */
+    double *sum[2], *sumsq[2], *gram[2], *sumabs[2];        /* [0]: attention */
+    double cosine[LAYERS], align[LAYERS][3];
     int64_t n[2];
 };
 
@@ -132,15 +133,18 @@ static enum lm_status stat(const struct lm_stats *stats, uint32_t stat, uint32_t
     }
     if (layer < 0 || layer >= LAYERS ||
         (site != LM_SITE_ATTN && site != LM_SITE_MLP &&
-         (site != LM_SITE_LAYER || stat != LM_STAT_COSINE))) {
+         (site != LM_SITE_LAYER || (stat != LM_STAT_COSINE && stat != LM_STAT_ALIGN)))) {
         lm_kit_blame("asks for statistics of site kind %u in layer %d, which there are "
                      "not",
                      site, (int)layer);
         return lm_fail(e, LM_EBUG, "there are no such statistics");
     }
-    *n = stat == LM_STAT_COSINE ? 1 : stat == LM_STAT_GRAM ? s->n[b] * s->n[b] : s->n[b];
-    *out = stat == LM_STAT_COSINE ? &s->cosine[layer] : stat == LM_STAT_GRAM ? s->gram[b]
-         : stat == LM_STAT_SUM ? s->sum[b] : s->sumsq[b];
+    *n = stat == LM_STAT_COSINE ? 1 : stat == LM_STAT_ALIGN ? 3
+       : stat == LM_STAT_GRAM ? s->n[b] * s->n[b] : s->n[b];
+    *out = stat == LM_STAT_COSINE ? &s->cosine[layer]
+         : stat == LM_STAT_ALIGN ? s->align[layer] : stat == LM_STAT_GRAM ? s->gram[b]
+         : stat == LM_STAT_SUM ? s->sum[b] : stat == LM_STAT_SUMABS ? s->sumabs[b]
+         : s->sumsq[b];
     return LM_OK;
 }
 
@@ -164,14 +168,21 @@ enum lm_status lm_kit_stats(struct lm_kit *k)
         s->sum[b] = lm_alloc_array((size_t)n, sizeof(double), "selftest");
         s->sumsq[b] = lm_alloc_array((size_t)n, sizeof(double), "selftest");
         s->gram[b] = lm_alloc_array((size_t)(n * n), sizeof(double), "selftest");
-        if (!(ok = s->sum[b] && s->sumsq[b] && s->gram[b]))
+        s->sumabs[b] = lm_alloc_array((size_t)n, sizeof(double), "selftest");
+        if (!(ok = s->sum[b] && s->sumsq[b] && s->gram[b] && s->sumabs[b]))
             break;
         lm_kit_gram(&r, TOKENS, n, x, s->gram[b], s->sum[b]);
         for (int64_t j = 0; j < n; j++)
             s->sumsq[b][j] = s->gram[b][j * n + j];
+        for (int64_t i = 0; i < TOKENS * n; i++)
+            s->sumabs[b][i % n] += fabs(x[i]);
     }
-    for (int i = 0; ok && i < LAYERS; i++)
+    for (int i = 0; ok && i < LAYERS; i++) {
         s->cosine[i] = 0.99 - 0.02 * i;
+        s->align[i][0] = 5 + i;
+        s->align[i][1] = 6;
+        s->align[i][2] = 8 + 2 * i;
+    }
     lm_release(x);
     return ok ? LM_OK : lm_fail_memory(k->e, TOKENS * WIDTH * sizeof *x, "statistics");
 }
@@ -183,6 +194,7 @@ void lm_kit_stats_free(struct lm_kit *k)
         lm_release(s->sum[b]);
         lm_release(s->sumsq[b]);
         lm_release(s->gram[b]);
+        lm_release(s->sumabs[b]);
     }
     lm_release(s);
 }

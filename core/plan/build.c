@@ -5,9 +5,10 @@
  * FFN channel c is row c of gate and up and column c of down.  KV group g is
  * head_dim rows of k and v, the rows of q of its n_head / n_kv query heads, and
  * the same columns of o (Hugging Face order: query head i reads group
- * i / (n_head / n_kv)).  Repair sees the consumer's columns and the statistics
- * of its input in the order of the rack; it is prepared once for all widths
- * that are missing.  A bias that it makes is added to the dense one.        */
+ * i / (n_head / n_kv)).  A group that loses query heads keeps those rows of q and
+ * columns of o that belong to the others.  Repair sees the consumer's columns and
+ * the statistics of its input in the order of the rack; it is prepared once for
+ * all widths that are missing.  A bias that it makes is added to the dense one. */
 #include <string.h>
 
 #include "base/mem.h"
@@ -32,13 +33,29 @@ static const struct lm_mat *producer(const struct lm_segment_spec *s, int i)
     return i == 0 ? &s->q : i == 1 ? &s->k : &s->v;
 }
 
+/* Rows of a query head where producer i is cut by heads; 0: by whole groups. */
+static int32_t head_rows(const struct lm_rack *k, const struct lm_segment_spec *s, int i)
+{
+    return i == 0 && k->each ? (int32_t)(s->q.rows / s->n_head) : 0;
+}
+
+/* Rows of producer i for each member. */
+static int32_t rows_each(const struct lm_rack *k, const struct lm_segment_spec *s, int i)
+{
+    int32_t d = head_rows(k, s, i);
+
+    return d ? k->each * d : (int32_t)(producer(s, i)->rows / k->n);
+}
+
+/* d: as head_rows(). */
 static void gather_rows(const struct lm_rack *k, const struct lm_mat *m, int32_t each,
-                        float *w, float *bias)
+                        int32_t d, float *w, float *bias)
 {
     for (int32_t i = 0; i < k->rows; i++)
         for (int32_t j = 0; j < each; j++) {
             int64_t to = (int64_t)i * each + j;
-            int64_t from = (int64_t)k->member[i] * each + j;
+            int64_t from = d ? (int64_t)k->head[i * k->each + j / d] * d + j % d
+                             : (int64_t)k->member[i] * each + j;
 
             memcpy(w + to * m->cols, m->w + from * m->stride,
                    (size_t)m->cols * sizeof *w);
@@ -56,14 +73,14 @@ static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec 
         const struct lm_mat *m = producer(s, i);
 
         if (m)
-            total += (size_t)(m->rows / k->n) * (size_t)k->rows
+            total += (size_t)rows_each(k, s, i) * (size_t)k->rows
                 * ((size_t)m->cols + (m->bias ? 1 : 0));
     }
     if (!(k->memory = lm_alloc_array(total, sizeof(float), "rack")))
         return lm_fail_memory(e, total * sizeof(float), "reordered weights");
     for (int i = 0; i < 3; i++) {
         const struct lm_mat *m = producer(s, i);
-        int32_t each = m ? (int32_t)(m->rows / k->n) : 0;
+        int32_t each = m ? rows_each(k, s, i) : 0;
         size_t rows = (size_t)each * (size_t)k->rows;
         float *bias;
 
@@ -74,7 +91,7 @@ static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec 
         bias = m->bias ? k->memory + at : NULL;
         k->bias[i] = bias;
         at += bias ? rows : 0;
-        gather_rows(k, m, each, (float *)(uintptr_t)k->w[i], bias);
+        gather_rows(k, m, each, head_rows(k, s, i), (float *)(uintptr_t)k->w[i], bias);
     }
     k->bytes = total * sizeof(float);
     return LM_OK;
@@ -83,6 +100,40 @@ static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec 
 static const struct lm_mat *consumer(const struct lm_segment_spec *s)
 {
     return s->kind == LM_SEG_MLP ? &s->down : &s->o;
+}
+
+static int32_t put_columns(struct site *t, int32_t member, int32_t width, int32_t at)
+{
+    for (int32_t j = 0; j < width; j++)
+        t->column[at++] = member * width + j;
+    return at;
+}
+
+static bool keeps_head(const struct lm_rack *k, int32_t head)
+{
+    for (int32_t i = 0; i < k->rows * k->each; i++)
+        if (k->head[i] == head)
+            return true;
+    return false;
+}
+
+static void order_columns(struct site *t)
+{
+    const struct lm_rack *k = t->rack;
+    int32_t at = 0, d;
+
+    t->width = (int32_t)(t->columns / k->n);
+    for (int32_t i = 0; !k->each && i < k->n; i++)
+        at = put_columns(t, k->member[i], t->width, at);
+    if (!k->each)
+        return;
+    d = head_rows(k, &t->dense, 0);
+    t->width = k->each * d;
+    for (int32_t i = 0; i < k->rows * k->each; i++)
+        at = put_columns(t, k->head[i], d, at);
+    for (int32_t i = 0; i < t->dense.n_head; i++)
+        if (!keeps_head(k, i))
+            at = put_columns(t, i, d, at);
 }
 
 /* The block's dense weights, and the order of the consumer's columns. */
@@ -94,13 +145,10 @@ static enum lm_status open_site(struct site *t, struct lm_err *e)
     if (st)
         return st;
     t->columns = consumer(&t->dense)->cols;
-    t->width = (int32_t)(t->columns / k->n);
     t->column = lm_alloc_array((size_t)t->columns, sizeof *t->column, "site");
     if (!t->column)
         return lm_fail_memory(e, (size_t)t->columns * sizeof *t->column, "an order");
-    for (int32_t i = 0; i < k->n; i++)
-        for (int32_t j = 0; j < t->width; j++)
-            t->column[i * t->width + j] = k->member[i] * t->width + j;
+    order_columns(t);
     return k->memory ? LM_OK : fill_rack(k, &t->dense, e);
 }
 
@@ -180,9 +228,9 @@ static enum lm_status gather_material(const struct site *t, uint64_t needs,
 
 /* ---- segments ---------------------------------------------------------------------- */
 
-static void view(struct lm_mat *m, const struct lm_rack *k, int i, int32_t kept)
+static void view(struct lm_mat *m, const struct lm_rack *k, int i, int64_t rows)
 {
-    m->rows = m->rows / k->n * kept;
+    m->rows = rows;
     m->w = k->w[i];
     m->stride = m->cols;
     m->bias = k->bias[i];
@@ -201,11 +249,13 @@ static enum lm_status open_segment(const struct site *t, struct lm_part *p,
         view(&s.gate, k, 0, p->kept);
         view(&s.up, k, 1, p->kept);
     } else {
-        s.n_head = s.n_head / k->n * p->kept;
+        int64_t kv = s.k.rows / k->n * p->kept;
+
+        s.n_head = (k->each ? k->each : s.n_head / k->n) * p->kept;
         s.n_kv = p->kept;
-        view(&s.q, k, 0, p->kept);
-        view(&s.k, k, 1, p->kept);
-        view(&s.v, k, 2, p->kept);
+        view(&s.q, k, 0, (int64_t)p->kept * t->width);
+        view(&s.k, k, 1, kv);
+        view(&s.v, k, 2, kv);
     }
     c->w = p->consumer;
     c->bias = p->bias ? p->bias : c->bias;

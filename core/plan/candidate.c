@@ -169,14 +169,17 @@ static uint64_t block_key(const struct lm_workshop *w, enum lm_segment_kind kind
                        lm_hash_u64(w->model, what));
 }
 
-/* Takes over member. */
+/* Takes over member [n], behind which are the heads [rows * each]. */
 static struct lm_rack *find_rack(struct lm_workshop *w, enum lm_segment_kind kind,
-                                 int32_t layer, int32_t n, int32_t rows, int32_t *member)
+                                 int32_t layer, int32_t n, int32_t rows, int32_t each,
+                                 int32_t *member)
 {
     uint64_t key = lm_hash(member, (size_t)rows * sizeof *member,
                            block_key(w, kind, layer, 0x7261636b));      /* "rack" */
     struct lm_rack *k;
 
+    if (each)
+        key = lm_hash(member + n, (size_t)rows * (size_t)each * sizeof *member, key);
     for (k = w->racks; k; k = k->next)
         if (k->key == key)
             break;
@@ -184,7 +187,8 @@ static struct lm_rack *find_rack(struct lm_workshop *w, enum lm_segment_kind kin
         lm_release(member);
     } else {
         *k = (struct lm_rack){ .next = w->racks, .key = key, .kind = kind,
-                               .layer = layer, .n = n, .rows = rows, .member = member };
+                               .layer = layer, .n = n, .rows = rows, .member = member,
+                               .each = each, .head = each ? member + n : NULL };
         w->racks = k;
     }
     if (k)
@@ -256,6 +260,24 @@ static enum lm_status add_job(struct batch *b, struct lm_part **p,
     return LM_OK;
 }
 
+/* Query heads that stay, group by group in the order of `member`; returns how many
+ * of each group, 0 where all do.                                             */
+static int32_t list_heads(const struct lm_plan *p, enum lm_segment_kind kind,
+                          int32_t layer, const int32_t *member, int32_t *head)
+{
+    const struct lm_layer_plan *l = &p->layer[layer];
+    int32_t rep, at = 0;
+
+    if (kind != LM_SEG_ATTN || !l->head.bits)
+        return 0;
+    rep = l->head.n / l->kv.n;
+    for (int32_t i = 0; i < l->kv.kept; i++)
+        for (int32_t j = 0; j < rep; j++)
+            if (lm_keep_has(&l->head, member[i] * rep + j))
+                head[at++] = member[i] * rep + j;
+    return lm_plan_heads_each(p, layer);
+}
+
 /* The part for a block that keeps less than everything. */
 static enum lm_status want_cut(struct batch *b, const struct lm_plan *plan,
                                enum lm_segment_kind kind, int32_t layer,
@@ -264,27 +286,34 @@ static enum lm_status want_cut(struct batch *b, const struct lm_plan *plan,
 {
     struct lm_workshop *w = b->w;
     const struct lm_keep *keep = keep_of(plan, kind, layer);
-    int32_t *member = lm_alloc_array((size_t)keep->n, sizeof *member, "order");
+    int32_t heads = kind == LM_SEG_ATTN ? plan->layer[layer].head.n : 0;
+    size_t n = (size_t)keep->n + (size_t)heads;
+    int32_t *member = lm_alloc_array(n, sizeof *member, "order");
     struct lm_rack *rack;
     enum lm_status st;
-    int32_t rows;
+    int32_t rows, each;
     uint64_t key;
 
     if (!member)
-        return lm_fail_memory(e, (size_t)keep->n * sizeof *member, "an order");
+        return lm_fail_memory(e, n * sizeof *member, "an order");
     if ((st = order_members(w, kind, layer, keep, member, &rows, e))) {
         lm_release(member);
         return st;
     }
+    each = list_heads(plan, kind, layer, member, member + keep->n);
+    rows = each ? keep->kept : rows;
     key = block_key(w, kind, layer, r->ops ? lm_hash_u64(w->stats, r->key) : 0);
     key = lm_hash(member, (size_t)keep->kept * sizeof *member, key);
+    if (each)
+        key = lm_hash(member + keep->n, (size_t)rows * (size_t)each * sizeof *member,
+                      key);
     if ((*out = find_part(w, key))) {
         lm_release(member);
         (*out)->rack->used = ++w->clock;
         w->reused++;
         return LM_OK;
     }
-    rack = find_rack(w, kind, layer, keep->n, rows, member);
+    rack = find_rack(w, kind, layer, keep->n, rows, each, member);
     if (!rack || !(*out = add_part(w, key, kind, layer, keep->kept, rack)))
         return lm_fail_memory(e, sizeof **out, "a candidate");
     return add_job(b, out, r, e);
@@ -310,7 +339,8 @@ static enum lm_status want(struct batch *b, struct lm_candidate *c,
                            const struct lm_repair_choice *r, struct lm_err *e)
 {
     bool block = kind == LM_SEG_ATTN || kind == LM_SEG_MLP;
-    bool cut = block && keep_of(c->plan, kind, layer)->bits;
+    bool cut = block && (keep_of(c->plan, kind, layer)->bits
+                         || (kind == LM_SEG_ATTN && c->plan->layer[layer].head.bits));
     struct lm_part *p = NULL;
     enum lm_status st = cut ? want_cut(b, c->plan, kind, layer, r, &p, e)
                             : want_dense(b, kind, layer, &p, e);

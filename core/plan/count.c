@@ -5,6 +5,15 @@
 #include "model/codec.h"
 #include "plan/plan.h"
 
+int32_t lm_plan_heads_each(const struct lm_plan *p, int32_t layer)
+{
+    const struct lm_layer_plan *l = &p->layer[layer];
+
+    if (l->drop_attn || l->kv.n == 0 || l->kv.kept == 0)
+        return 0;
+    return l->head.bits ? l->head.kept / l->kv.kept : l->head.n / l->kv.n;
+}
+
 struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer)
 {
     const struct lm_layer_shape *s = &p->arch->layer[layer];
@@ -13,7 +22,7 @@ struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer)
 
     if (!l->drop_attn && s->n_kv > 0) {
         out.n_kv = l->kv.kept;
-        out.n_head = l->kv.kept * (s->n_head / s->n_kv);
+        out.n_head = l->kv.kept * lm_plan_heads_each(p, layer);
     }
     if (!l->drop_mlp)
         out.n_ff = l->ffn.kept;
@@ -88,6 +97,24 @@ static void add_layer(struct lm_cost *c, const struct lm_arch *a,
     c->macs += body;
 }
 
+static void widen(struct lm_layer_shape *most, const struct lm_layer_shape *s)
+{
+    most->n_head = s->n_head > most->n_head ? s->n_head : most->n_head;
+    most->n_kv = s->n_kv > most->n_kv ? s->n_kv : most->n_kv;
+    most->n_ff = s->n_ff > most->n_ff ? s->n_ff : most->n_ff;
+}
+
+/* Residual stream, norm, q or gate, k or up, v, mix: the registers of a program
+ * (model/program.c), each as wide as its widest user.                        */
+static int64_t row_bytes(const struct lm_arch *a, const struct lm_layer_shape *most)
+{
+    int64_t q = (int64_t)most->n_head * a->head_dim, ff = most->n_ff;
+    int64_t kv = (int64_t)most->n_kv * a->head_dim;
+
+    return (int64_t)sizeof(float)
+        * (2 * (int64_t)a->hidden + (q > ff ? q : ff) + (kv > ff ? kv : ff) + kv + q);
+}
+
 /* Embedding and head suffer most from 4 bits; formats write them in 8. */
 static uint32_t table_dtype(uint32_t dtype)
 {
@@ -98,11 +125,14 @@ void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
                    uint32_t dtype, struct lm_cost *out)
 {
     struct lm_cost c = { .struct_size = sizeof c };
-
+    struct lm_layer_shape most = { 0 };
     uint32_t table = table_dtype(dtype);
 
-    for (int32_t i = 0; i < a->n_layer; i++)
+    for (int32_t i = 0; i < a->n_layer; i++) {
         add_layer(&c, a, &layer[i], dtype);
+        widen(&most, &layer[i]);
+    }
+    c.row_bytes = row_bytes(a, &most);
     add_matrix(&c, table, a->vocab, a->hidden);
     if (!a->tied)
         add_matrix(&c, table, a->vocab, a->hidden);
@@ -115,6 +145,7 @@ void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
 {
     struct lm_cost c = { .struct_size = sizeof c };
     struct lm_arch rest = *p->arch;
+    struct lm_layer_shape most = { 0 };
 
     rest.n_layer = 0;
     lm_shape_cost(&rest, NULL, dtype, &c);
@@ -122,6 +153,8 @@ void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
         struct lm_layer_shape s = lm_plan_shape(p, i);
 
         add_layer(&c, p->arch, &s, dtype);
+        widen(&most, &s);
     }
+    c.row_bytes = row_bytes(p->arch, &most);
     *out = c;
 }

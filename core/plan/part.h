@@ -3,7 +3,8 @@
  *
  * A rack holds the producers of a site (rows of gate and up, or of q, k and v
  * by group) in one order of its members, so that a kept set which comes first
- * in that order is a view.  A part is a segment with what it alone owns: the
+ * in that order is a view.  Where groups lose query heads the rack is of the kept
+ * groups and heads alone.  A part is a segment with what it alone owns: the
  * consumer (down or o) for its kept set.  Parts hold racks, candidates parts.
  *
  * Both are made empty on the main thread, filled by one worker (a rack and its
@@ -20,6 +21,8 @@ struct lm_rack {
     int32_t  layer;
     int32_t  n, rows;                   /* members; how many have their rows here */
     int32_t *member;                    /* [n], kept first */
+    int32_t  each;                      /* query heads kept of each group; 0: all */
+    const int32_t *head;                /* [rows * each] by member, behind member */
     float   *memory;                    /* NULL until filled */
     size_t   bytes;
     bool     counted;                   /* bytes are in the workshop's sum */

@@ -67,6 +67,7 @@ enum lm_status lm_plan_open(const struct lm_arch *dense, struct lm_space *space,
         struct lm_layer_plan *l = &p->layer[i];
 
         l->kv.n = l->kv.kept = s->n_kv;
+        l->head.n = l->head.kept = s->n_head;
         l->ffn.n = l->ffn.kept = s->n_ff;
         l->drop_attn = s->n_kv == 0;
         l->drop_mlp = s->n_ff == 0;
@@ -81,6 +82,7 @@ void lm_plan_free(struct lm_plan *p)
         return;
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         lm_release(p->layer[i].kv.bits);
+        lm_release(p->layer[i].head.bits);
         lm_release(p->layer[i].ffn.bits);
     }
     for (size_t i = 0; i < p->n_setting; i++)
@@ -110,11 +112,14 @@ static enum lm_status find_keep(struct lm_plan *p, uint32_t site, int32_t layer,
         return LM_EBUG;
     if (site == LM_SITE_KV_GROUP)
         *out = &l->kv;
+    else if (site == LM_SITE_HEAD)
+        *out = &l->head;
     else if (site == LM_SITE_FFN_CHANNEL)
         *out = &l->ffn;
     else
-        return lm_fail(e, LM_EUNSUPPORTED, "layer %d: a plan holds kept KV groups and "
-                       "FFN channels; sites of kind %u are not among them", layer, site);
+        return lm_fail(e, LM_EUNSUPPORTED, "layer %d: a plan holds kept KV groups, query "
+                       "heads and FFN channels; sites of kind %u are not among them",
+                       layer, site);
     return LM_OK;
 }
 
@@ -195,21 +200,46 @@ enum lm_status lm_plan_keep(struct lm_plan *p, uint32_t site, int32_t layer,
     return st;
 }
 
+/* Keeps the first `kept` heads of each group in the order of all heads. */
+static enum lm_status keep_each(struct lm_plan *p, int32_t layer, const int32_t *order,
+                                int64_t kept, struct lm_err *e)
+{
+    const struct lm_layer_shape *s = &p->arch->layer[layer];
+    size_t n = (size_t)s->n_kv + (size_t)s->n_head;
+    int32_t *taken = lm_alloc_array(n, sizeof *taken, "plan"), *index;
+    enum lm_status st;
+    int64_t count = 0;
+
+    if (!taken)
+        return lm_fail_memory(e, n * sizeof *taken, "a plan");
+    index = taken + s->n_kv;
+    for (int32_t i = 0; i < s->n_head; i++)
+        if (taken[order[i] / (s->n_head / s->n_kv)]++ < kept)
+            index[count++] = order[i];
+    st = lm_plan_keep(p, LM_SITE_HEAD, layer, index, count, e);
+    lm_release(taken);
+    return st;
+}
+
 enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
                                 int64_t kept, struct lm_err *e)
 {
     struct lm_keep *k = NULL;
     const int32_t *order;
     int64_t n;
+    int32_t most;
     enum lm_status st = check_may(p, site, e);
 
     if (!st)
         st = find_keep(p, site, layer, &k, e);
-    if (st || kept == k->n)
+    if (st || !k->n)
         return st;
-    if (kept < 0 || kept > k->n)
+    most = site == LM_SITE_HEAD ? k->n / p->layer[layer].kv.n : k->n;
+    if (kept == most)
+        return LM_OK;
+    if (kept < 0 || kept > most)
         return lm_fail(e, LM_EBUG, "layer %d: an edit keeps the best %lld of %d",
-                       layer, (long long)kept, k->n);
+                       layer, (long long)kept, most);
     if (kept == 0)                      /* needs no scores */
         return lm_plan_keep(p, site, layer, NULL, 0, e);
     if (!p->space)
@@ -220,7 +250,8 @@ enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
     if (n != k->n)
         return lm_fail(e, LM_EBUG, "layer %d: %lld scores for %d members", layer,
                        (long long)n, k->n);
-    return lm_plan_keep(p, site, layer, order, kept, e);
+    return site == LM_SITE_HEAD ? keep_each(p, layer, order, kept, e)
+                                : lm_plan_keep(p, site, layer, order, kept, e);
 }
 
 /* ---- settings ---------------------------------------------------------------- */
@@ -274,6 +305,41 @@ enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
 
 /* ---- the canonical form -------------------------------------------------------- */
 
+/* Heads and groups agree: neither has a member of which the other has nothing. */
+static enum lm_status settle_heads(struct lm_layer_plan *l, int32_t layer,
+                                   struct lm_err *e)
+{
+    int32_t rep = l->kv.n ? l->head.n / l->kv.n : 0, each = 0;
+    uint64_t *group;
+    enum lm_status st;
+
+    if (!l->head.bits)
+        return LM_OK;
+    if (!(group = lm_alloc_array(words(l->kv.n), sizeof *group, "plan")))
+        return lm_fail_memory(e, words(l->kv.n) * sizeof *group, "a plan");
+    for (int32_t i = 0; i < l->head.n; i++)
+        if (!lm_keep_has(&l->kv, i / rep))
+            l->head.bits[i / 64] &= ~(UINT64_C(1) << (i % 64));
+        else if (lm_keep_has(&l->head, i))
+            group[i / rep / 64] |= UINT64_C(1) << (i / rep % 64);
+    st = meet(&l->kv, group, e);
+    lm_release(group);
+    l->head.kept = 0;
+    for (int32_t i = 0, own = 0; !st && i < l->head.n; i++) {
+        own = (i % rep ? own : 0) + lm_keep_has(&l->head, i);
+        if ((i + 1) % rep || !own)
+            continue;
+        each = each ? each : own;
+        l->head.kept += own;
+        if (own != each)
+            st = lm_fail(e, LM_EINFEASIBLE, "layer %d: one KV group would keep %d query "
+                         "heads and another %d", layer, each, own);
+    }
+    if (!st && each == rep)
+        forget(&l->head);
+    return st;
+}
+
 static void settle(struct lm_keep *k, bool *drop)
 {
     if (k->kept == 0)
@@ -288,8 +354,13 @@ enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e)
 
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         struct lm_layer_plan *l = &p->layer[i];
+        enum lm_status st = l->drop_attn ? LM_OK : settle_heads(l, i, e);
 
+        if (st)
+            return st;
         settle(&l->kv, &l->drop_attn);
+        if (l->drop_attn)
+            forget(&l->head);
         settle(&l->ffn, &l->drop_mlp);
         any = any || !l->drop_attn || !l->drop_mlp;
     }
@@ -311,6 +382,8 @@ uint64_t lm_plan_hash(const struct lm_plan *p)
 
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         h = hash_keep(&p->layer[i].kv, p->layer[i].drop_attn, h);
+        if (p->layer[i].head.bits)      /* else as before there were such edits */
+            h = hash_keep(&p->layer[i].head, false, h);
         h = hash_keep(&p->layer[i].ffn, p->layer[i].drop_mlp, h);
     }
     for (size_t i = 0; i < p->n_setting; i++) {
@@ -336,7 +409,8 @@ bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b)
         const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
 
         if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
-            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn))
+            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->head, &y->head)
+            || !same_keep(&x->ffn, &y->ffn))
             return false;
     }
     for (size_t i = 0; i < a->n_setting; i++) {

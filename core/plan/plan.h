@@ -5,13 +5,16 @@
  * be printed, hashed, stored and applied again to the same dense model.
  * Canonical: a set that keeps everything is stored as "all", one that keeps
  * nothing drops its block, members of dropped blocks are not listed, blocks
- * that the dense model lacks count as dropped, settings go by name.
+ * that the dense model lacks count as dropped, settings go by name.  Query heads
+ * of groups that go are not listed; a group without query heads goes; all groups
+ * that stay keep as many, as every runtime wants it.
  *
  * The text names only layers that are edited:
  *
  *   plan 1 layers=30
  *   layer 3: none
  *   layer 7: kv=2/3:0,2 ffn=960/1536:0-511,640-1087
+ *   layer 8: kv=2/3:0,2 heads=4/9:1-2,6,8
  *   layer 9: attn=none ffn=2/8:x81
  *   set repair.lambda real 0.001
  *
@@ -30,6 +33,8 @@ struct lm_keep {                        /* kept members of 0..n-1 */
 struct lm_layer_plan {
     bool drop_attn, drop_mlp;
     struct lm_keep kv;                  /* KV groups (with their query heads) */
+    struct lm_keep head;                /* query heads; bits NULL: all that the
+                                           kept groups have */
     struct lm_keep ffn;                 /* FFN channels */
 };
 struct lm_setting { char *name; union lm_value value; uint32_t kind; };
@@ -50,12 +55,14 @@ void lm_plan_free(struct lm_plan *p);
 enum lm_status lm_plan_drop(struct lm_plan *p, struct lm_site s, struct lm_err *e);
 enum lm_status lm_plan_keep(struct lm_plan *p, uint32_t site, int32_t layer,
                             const int32_t *index, int64_t n, struct lm_err *e);
+/* LM_SITE_HEAD: the best k of each KV group. */
 enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
                                 int64_t k, struct lm_err *e);
 enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
                            union lm_value v, struct lm_err *e);
 /* To be called once all edits are in. */
-/* LM_EINFEASIBLE when no block is left. */
+/* LM_EINFEASIBLE when no block is left, or KV groups of a layer would keep
+ * different numbers of query heads.                                         */
 enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e);
 uint64_t lm_plan_hash(const struct lm_plan *p);
 void lm_plan_text(const struct lm_plan *p, struct lm_str *out);
@@ -68,6 +75,8 @@ bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b);
 bool lm_plan_names(const char *name);
 /* Value of a setting, or NULL. */
 const struct lm_setting *lm_plan_setting(const struct lm_plan *p, const char *name);
+/* Query heads that each kept KV group of a layer keeps; 0: no attention. */
+int32_t lm_plan_heads_each(const struct lm_plan *p, int32_t layer);
 /* Shape of a layer under the plan. */
 struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer);
 /* LM_SHAPE_* features the plan's shape has; layers without any block vanish

@@ -63,7 +63,7 @@ static void put_layer(const struct lm_plan *p, int32_t i, struct lm_str *out)
 {
     const struct lm_layer_plan *l = &p->layer[i];
 
-    if (!l->drop_attn && !l->drop_mlp && !l->kv.bits && !l->ffn.bits)
+    if (!l->drop_attn && !l->drop_mlp && !l->kv.bits && !l->head.bits && !l->ffn.bits)
         return;
     lm_str_add(out, "layer %d:", i);
     if (l->drop_attn && l->drop_mlp) {
@@ -74,6 +74,8 @@ static void put_layer(const struct lm_plan *p, int32_t i, struct lm_str *out)
         lm_str_add(out, " attn=none");
     else if (l->kv.bits)
         put_keep("kv", &l->kv, out);
+    if (l->head.bits)
+        put_keep("heads", &l->head, out);
     if (l->drop_mlp)
         lm_str_add(out, " mlp=none");
     else if (l->ffn.bits)
@@ -215,6 +217,8 @@ static enum lm_status read_items(struct reader *r, struct lm_layer_plan *l)
             l->drop_attn = true;
         else if (take(r, " kv="))
             st = read_keep(r, &l->kv);
+        if (!st && take(r, " heads="))
+            st = read_keep(r, &l->head);
         if (!st && take(r, " mlp=none"))
             l->drop_mlp = true;
         else if (!st && take(r, " ffn="))

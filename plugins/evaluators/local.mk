@@ -25,3 +25,7 @@ plugins_evaluators_latency_la_LDFLAGS = $(PLUGIN_LINK)
 evaluators_LTLIBRARIES += %D%/command.la
 plugins_evaluators_command_la_SOURCES = %D%/command.c
 plugins_evaluators_command_la_LDFLAGS = $(PLUGIN_LINK)
+
+evaluators_LTLIBRARIES += %D%/memory.la
+plugins_evaluators_memory_la_SOURCES = %D%/memory.c
+plugins_evaluators_memory_la_LDFLAGS = $(PLUGIN_LINK)

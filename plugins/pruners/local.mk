@@ -17,3 +17,11 @@ plugins_pruners_kv_groups_la_LDFLAGS = $(PLUGIN_LINK)
 pruners_LTLIBRARIES += %D%/ffn.la
 plugins_pruners_ffn_la_SOURCES = %D%/ffn.c
 plugins_pruners_ffn_la_LDFLAGS = $(PLUGIN_LINK)
+
+pruners_LTLIBRARIES += %D%/heads.la
+plugins_pruners_heads_la_SOURCES = %D%/heads.c
+plugins_pruners_heads_la_LDFLAGS = $(PLUGIN_LINK)
+
+pruners_LTLIBRARIES += %D%/depth.la
+plugins_pruners_depth_la_SOURCES = %D%/depth.c
+plugins_pruners_depth_la_LDFLAGS = $(PLUGIN_LINK)

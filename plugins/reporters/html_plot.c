@@ -178,7 +178,8 @@ static void heat_cell(struct text *p, const struct view *v, const struct lm_tria
                       int32_t layer, bool attn, double x, double y, double w)
 {
     const struct lm_layer_shape *now = &t->layer[layer], *full = &v->arch->layer[layer];
-    int32_t kept = attn ? now->n_kv : now->n_ff, of = attn ? full->n_kv : full->n_ff;
+    int32_t kept = attn ? now->n_head : now->n_ff;
+    int32_t of = attn ? full->n_head : full->n_ff;
     double share = of > 0 ? (double)kept / of : 0;
 
     if (of == 0)
@@ -194,8 +195,8 @@ static void heat_cell(struct text *p, const struct view *v, const struct lm_tria
     if (kept == 0)
         text_add(p, "no %s block", attn ? "attention" : "MLP");
     else if (attn)
-        text_add(p, "%d of %d KV groups, %d of %d heads", (int)kept, (int)of,
-                 (int)now->n_head, (int)full->n_head);
+        text_add(p, "%d of %d KV groups, %d of %d heads", (int)now->n_kv,
+                 (int)full->n_kv, (int)kept, (int)of);
     else
         text_add(p, "FFN width %d of %d (%.0f %%)", (int)kept, (int)of, 100 * share);
     text_raw(p, "</title></rect>");
