@@ -295,6 +295,7 @@ enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e)
 
         settle(&l->kv, &l->drop_attn);
         settle(&l->ffn, &l->drop_mlp);
+        lm_plan_settle_formats(l);
         any = any || !l->drop_attn || !l->drop_mlp;
     }
     return any ? LM_OK
@@ -316,6 +317,7 @@ uint64_t lm_plan_hash(const struct lm_plan *p)
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         h = hash_keep(&p->layer[i].kv, p->layer[i].drop_attn, h);
         h = hash_keep(&p->layer[i].ffn, p->layer[i].drop_mlp, h);
+        h = lm_plan_hash_formats(p, i, h);
     }
     for (size_t i = 0; i < p->n_setting; i++) {
         h = lm_hash_str(p->setting[i].name, h);
@@ -340,7 +342,8 @@ bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b)
         const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
 
         if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
-            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn))
+            || !same_keep(&x->kv, &y->kv) || !same_keep(&x->ffn, &y->ffn)
+            || !lm_plan_same_formats(a, b, i))
             return false;
     }
     for (size_t i = 0; i < a->n_setting; i++) {

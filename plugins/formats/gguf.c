@@ -26,12 +26,13 @@ static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t
     struct lm_limits full = {
         .struct_size = sizeof full,
         .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN
-                  | LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS,
+                  | LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS
+                  | LM_SHAPE_FORMATS,
         .multiple = c ? (int32_t)c->block : 1,
     };
     enum lm_status s = parent ? gguf_suitable(f, parent, e) : LM_OK;
     if (parent && gguf_needs_qwen3(f, parent))
-        full.features = 0;
+        full.features = LM_SHAPE_FORMATS;
     lm_fill_struct(out, &full, sizeof full);
     return s;
 }

@@ -127,7 +127,7 @@ struct gguf_shape {
     int32_t n;
     bool uneven;
     const char *family;                 /* architecture in the file           */
-    uint32_t dtype;                     /* most telling one of the matrices   */
+    uint32_t dtype;                     /* of most weights of the layers      */
     bool neighbours;                    /* RoPE turns neighbours, not halves  */
 };
 /* appends the pairs to b; returns how many */

@@ -289,7 +289,7 @@ uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
     string(&m, "general.architecture", m.family);
     string(&m, "general.type", "model");
     string(&m, "general.name", a->name && *a->name ? a->name : "model");
-    u32(&m, "general.file_type", file_type[x->dtype ? x->dtype : g->dtype]);
+    u32(&m, "general.file_type", file_type[g->dtype]);
     u32(&m, "general.alignment", GGUF_ALIGNMENT);
     u32(&m, "general.quantization_version", 2);
     if (x->card && *x->card)
