@@ -34,7 +34,7 @@ uint64_t lm_quantize_needs(const struct lm_pipeline *p)
     return needs;
 }
 
-/* ---- before the search ------------------------------------------------------------- */
+/* ---- before the search ---------------------------------------------------------- */
 
 /* One quantizer and one export. */
 static enum lm_status negotiate_one(struct lm_pipeline *p, size_t i,
@@ -69,8 +69,8 @@ enum lm_status lm_quantize_negotiate(struct lm_pipeline *p, const struct lm_mode
             return lm_conf_fail(e, q->at, "quantize[%zu] (%s) makes a number format that "
                                 "is none of blocks", i, q->plugin->module.name);
         if (m && hidden % (int32_t)c->block)
-            return lm_conf_fail(e, q->at, "quantize[%zu] (%s) makes %s, but the hidden size "
-                                "%d of the model is no multiple of %u", i,
+            return lm_conf_fail(e, q->at, "quantize[%zu] (%s) makes %s, but the hidden "
+                                "size %d of the model is no multiple of %u", i,
                                 q->plugin->module.name, c->name, hidden, c->block);
         snprintf(what, sizeof what, "quantize[%zu] (%s)", i, q->plugin->module.name);
         s = lm_negotiate_features(p, LM_SHAPE_FORMATS, what, e);
@@ -92,9 +92,9 @@ enum lm_status lm_quantize_widths(const struct lm_pipeline *p, const struct lm_p
         for (int32_t k = 0; k < plan->arch->n_layer; k++) {
             int32_t n_ff = lm_plan_shape(plan, k).n_ff;
             if (n_ff % multiple && n_ff != plan->arch->layer[k].n_ff)
-                return lm_conf_fail(e, p->quantize[i].at, "quantize[%zu] (%s): %s needs FFN "
-                                    "widths in multiples of %d, but gene %s can make %d; "
-                                    "set `step` and `multiple` of the ffn pruner", i,
+                return lm_conf_fail(e, p->quantize[i].at, "quantize[%zu] (%s): %s needs "
+                                    "FFN widths in multiples of %d, but gene %s can make "
+                                    "%d; set `step` and `multiple` of the ffn pruner", i,
                                     p->quantize[i].plugin->module.name, c->name, multiple,
                                     gene, n_ff);
         }
@@ -102,7 +102,7 @@ enum lm_status lm_quantize_widths(const struct lm_pipeline *p, const struct lm_p
     return LM_OK;
 }
 
-/* ---- instances --------------------------------------------------------------------- */
+/* ---- instances ------------------------------------------------------------------ */
 
 enum lm_status lm_quantize_create(struct lm_session *s, struct lm_err *e)
 {
@@ -138,7 +138,7 @@ enum lm_status lm_quantize_source(void *ctx, const char *name,
                    "`quantize` makes", name);
 }
 
-/* ---- genes --------------------------------------------------------------------------- */
+/* ---- genes ---------------------------------------------------------------------- */
 
 /* Calls visit() for each gene in order: its layer (-1: all) and matrix (-1: all). */
 static enum lm_status each(struct lm_session *s,
@@ -222,7 +222,7 @@ enum lm_status lm_quantize_decode(struct lm_session *s, const union lm_value *v,
     return each(s, set_format, &d, e);
 }
 
-/* ---- exports ------------------------------------------------------------------------- */
+/* ---- exports -------------------------------------------------------------------- */
 
 enum lm_status lm_quantize_export(const struct lm_plan *plan, const char *format,
                                   uint64_t features, uint32_t dtype, uint32_t **own,

@@ -60,7 +60,8 @@ static enum lm_status prepare(struct lm_kit *k, struct bench *b)
     b->ops = k->plugin->ops;
     b->codec = lm_codec(b->ops->dtype(k->stage.opt.config));
     if (!b->codec || !b->codec->encode || b->codec->block < 2)
-        return lm_broken(k, "dtype() is no number format of blocks that the host can write");
+        return lm_broken(k, "dtype() is no number format of blocks that the host can "
+                         "write");
     if (b->ops->needs && b->ops->needs(k->stage.opt.config) & ~LM_BIT(LM_STAT_SUMSQ))
         return lm_broken(k, "needs() names statistics that quantizers are not given");
     b->bytes = ROWS * (size_t)lm_row_bytes(b->codec->dtype, COLUMNS);

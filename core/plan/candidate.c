@@ -5,7 +5,8 @@
  * A batch of candidates goes in three steps.  On the main thread every block
  * of every plan is looked up by content key; missing parts become jobs, sorted
  * by rack.  Racks are then filled and their parts built in parallel (build.c),
- * after them the quantized parts, which need them (quantize.c).  Last, candidates are put together, and those with a failed part are let go.
+ * behind them the quantized parts, which are made from these (quantize.c).
+ * Last, candidates are put together, and those with a failed part are let go.
  *
  * A key is a hash of all that a part's weights and bias follow from: model,
  * block, kept members in their order, repair with its options, statistics.  */

@@ -154,7 +154,8 @@ uint64_t lm_plan_hash_formats(const struct lm_plan *p, int32_t layer, uint64_t h
         const struct lm_plan_format *f = lm_plan_format_of(p, layer, i);
 
         if (f)
-            h = lm_hash_str(f->name, lm_hash_u64((uint64_t)f->dtype << 8 | (unsigned)i, h));
+            h = lm_hash_str(f->name,
+                            lm_hash_u64((uint64_t)f->dtype << 8 | (unsigned)i, h));
     }
     return h;
 }

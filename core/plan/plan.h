@@ -98,7 +98,8 @@ const char *lm_matrix_name(int i);
 /* For plan.c and plan_text.c. */
 void lm_plan_settle_formats(struct lm_layer_plan *l);
 uint64_t lm_plan_hash_formats(const struct lm_plan *p, int32_t layer, uint64_t h);
-bool lm_plan_same_formats(const struct lm_plan *a, const struct lm_plan *b, int32_t layer);
+bool lm_plan_same_formats(const struct lm_plan *a, const struct lm_plan *b,
+                          int32_t layer);
 bool lm_plan_has_formats(const struct lm_layer_plan *l);
 void lm_plan_put_formats(const struct lm_plan *p, int32_t layer, struct lm_str *out);
 enum lm_status lm_plan_read_formats(struct lm_plan *p, int32_t layer, const char **at,
@@ -109,10 +110,10 @@ struct lm_layer_shape lm_plan_shape(const struct lm_plan *p, int32_t layer);
  * and have none.                                                            */
 uint64_t lm_plan_features(const struct lm_plan *p);
 /* Counted, not built (count.c).  dtype: that of matrices in the export that have
- * none of their own; vectors count as f32.  body_params are those of the layers' matrices, so without
- * norms; params are all matrices and norms.  Layers without any block are not
- * there.  Biases and norms of q and k, which the architecture does not tell of,
- * are not counted; lm_candidate_cost() does that.                           */
+ * none of their own; vectors count as f32.  body_params are those of the layers'
+ * matrices, so without norms; params are all matrices and norms.  Layers without
+ * any block are not there.  Biases and norms of q and k, which the architecture does
+ * not tell of, are not counted; lm_candidate_cost() does that.              */
 void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
                    uint32_t dtype, struct lm_cost *out);
 void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out);

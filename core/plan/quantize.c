@@ -34,7 +34,7 @@ struct lm_mat *lm_block_mat(struct lm_segment_spec *s, int i)
     return s->kind == LM_SEG_MLP ? mlp[i] : attn[i];
 }
 
-/* ---- what a plan wants ------------------------------------------------------------- */
+/* ---- what a plan wants ---------------------------------------------------------- */
 
 static enum lm_status choose_one(const struct lm_workshop_args *a,
                                  const struct lm_plan *plan, int32_t layer, int i,
@@ -84,7 +84,7 @@ enum lm_status lm_quant_choose(const struct lm_workshop_args *a,
     return st;
 }
 
-/* ---- bytes --------------------------------------------------------------------------- */
+/* ---- bytes ---------------------------------------------------------------------- */
 
 /* Sums of squares of the inputs of o or down, in the order of its columns. */
 static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
@@ -156,7 +156,7 @@ enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_
     return st;
 }
 
-/* ---- the segment --------------------------------------------------------------------- */
+/* ---- the segment ---------------------------------------------------------------- */
 
 static enum lm_status decode(const struct lm_workshop_args *a, const struct lm_part *p,
                              int i, const struct lm_mat *m, float *to, struct lm_err *e)

@@ -36,7 +36,7 @@ struct group {
 
 struct choice { float d, m, loss; };
 
-/* ---- one scale --------------------------------------------------------------------- */
+/* ---- one scale ------------------------------------------------------------------ */
 
 static int level(const struct config *c, const struct choice *k, float inverse, float x)
 {
@@ -117,7 +117,7 @@ static void refine(const struct config *c, const struct group *b, struct choice 
     }
 }
 
-/* ---- a group ------------------------------------------------------------------------- */
+/* ---- a group -------------------------------------------------------------------- */
 
 static bool search_symmetric(const struct config *c, const struct group *b,
                              struct choice *best)
@@ -194,7 +194,7 @@ static enum lm_status encode_group(const struct config *c, struct group *b,
     return LM_OK;
 }
 
-/* ---- a matrix ------------------------------------------------------------------------ */
+/* ---- a matrix ------------------------------------------------------------------- */
 
 /* Weights of the columns; 1 where nothing is known. */
 static float *column_weights(const struct quant *p, const struct lm_quant_site *s)
