@@ -99,8 +99,10 @@ END_TEST
 
 START_TEST(a_row_shares_its_scale)
 {
-    const struct lm_codec *c = encode("int8", "scale=row", NULL);
+    const struct lm_codec *c;
 
+    fill(0);
+    c = encode("int8", "scale=row", NULL);
     for (int r = 0; r < ROWS; r++)
         for (int i = 0; i < COLS / BLOCK; i++)
             ck_assert_mem_eq(bytes + (size_t)(r * COLS / BLOCK + i) * c->bytes,
@@ -180,6 +182,7 @@ START_TEST(groups_share_scales)
     static const char *const option[] = { "group=64", "group=128",
         "group=64,symmetric=false", "group=128,symmetric=false" };
 
+    fill(0);
     for (int o = 0; o < 4; o++) {
         const struct lm_codec *c = encode("int4", option[o], NULL);
         int blocks = o % 2 ? 4 : 2, head = o < 2 ? 2 : 4, row = COLS / BLOCK, other = 0;
@@ -293,7 +296,8 @@ START_TEST(formats_have_a_text)
     ck_assert(!lm_plan_equal(p, none));
     ck_assert_uint_ne(lm_plan_hash(p), lm_plan_hash(none));
     set(p, LM_W_K, 1, "int8", LM_Q8_0);
-    reads(p, "plan 1 layers=3\nlayer 1: k=int8/q8_0 down=int4/q4_0\n");
+    reads(p, "plan 1 layers=3\nlayer 1: k=int8/q8_0 down=int4/q4_0\n"
+             "layer 2: attn=none\n");
     for (int i = 0; i < LM_N_MATRICES; i++)
         set(p, lm_matrix_role(i), 1, "int8", LM_Q8_0);
     set(p, LM_W_GATE, 2, "b-2.x_", LM_Q4_1);

@@ -85,8 +85,8 @@ b repair past_end 'apply() writes beyond the 640 numbers it was asked for'
 b repair bias_past_end 'bias() writes beyond the 16 numbers it was asked for'
 b quantizer past_end 'encode() writes beyond the 1632 bytes it was asked for'
 b quantizer not_finite 'encode() gives a value that is not finite (even weights)'
-b quantizer lossy 'encode() loses 1 of the squared weights, more than 0.000122, which 8 bits \
-allow (even weights)'
+b quantizer lossy 'encode() loses 1 of the squared weights, more than 0.000122, '\
+'which 8 bits allow (even weights)'
 b quantizer no_zeros 'encode() does not keep zeros'
 b quantizer no_blocks 'dtype() is no number format of blocks that the host can write'
 b quantizer other_needs 'needs() names statistics that quantizers are not given'
