@@ -374,7 +374,7 @@ START_TEST(memory_may_run_out)
                               "layer 1: attn=none down=int8/q8_0\n"
                               "layer 2: none\nlayer 3: none\n");
 
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(whole_life, p), 30);
     lm_plan_free(p);
 }
 END_TEST
