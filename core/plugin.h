@@ -72,7 +72,7 @@ enum lm_kind {
 /* Revision of each kind's table; 0: no plugin of that kind can exist yet. */
 enum {
     LM_SEARCH_REV = 1, LM_PRUNER_REV = 1, LM_SCORER_REV = 1, LM_REPAIR_REV = 1,
-    LM_QUANTIZER_REV = 0, LM_TUNER_REV = 0, LM_EVALUATOR_REV = 1,
+    LM_QUANTIZER_REV = 1, LM_TUNER_REV = 0, LM_EVALUATOR_REV = 1,
     LM_BACKEND_REV = 1, LM_FORMAT_REV = 2, LM_REPORTER_REV = 1
 };
 
@@ -177,6 +177,37 @@ struct lm_repair {
                            const float *w, float *out, struct lm_err *e);
 };
 
+/* A matrix of a candidate, cut and repaired, on its way to a number format. */
+struct lm_quant_site {
+    uint32_t struct_size;
+    uint32_t role;                      /* LM_W_Q ... LM_W_O, LM_W_GATE ... _DOWN */
+    int32_t  layer;                     /* of the dense model                   */
+    int64_t  rows, cols, stride;        /* stride: floats from row to row       */
+    const float  *w;                    /* finite                               */
+    const double *sumsq;                /* [cols] sum of x^2 of each input over
+                                           the calibration tokens: the diagonal
+                                           of the Gram matrix; NULL unless needed
+                                           and known, which it is for LM_W_O and
+                                           LM_W_DOWN                            */
+    int64_t  tokens;                    /* behind sumsq                         */
+};
+
+struct lm_quantizer {
+    uint32_t struct_size, reserved;
+    /* The number format of what it makes under these options: one that the host
+     * has a codec for, of blocks.                                        [any] */
+    uint32_t (*dtype)(const void *config);
+    /* out: rows * cols / block * bytes of that format, row behind row; cols is a
+     * multiple of its block.  What a candidate is judged by, what is exported
+     * and what other programs read are these bytes, decoded by the format's
+     * rule: a scale counts as it is stored.  A pure function of its inputs; a
+     * matrix that it made once comes out the same.                       [any] */
+    enum lm_status (*encode)(void *self, const struct lm_quant_site *site, void *out,
+                             struct lm_err *e);
+    /* LM_BIT(LM_STAT_SUMSQ), or 0, under these options.  Optional: none. [any] */
+    uint64_t (*needs)(const void *config);
+};
+
 enum { LM_NEEDS_RUN = 1, LM_NEEDS_DENSE = 2, LM_NEEDS_QUIET = 4, LM_NEEDS_COMMANDS = 8 };
 
 struct lm_evaluator {
@@ -259,7 +290,9 @@ enum {
     LM_SHAPE_UNEVEN_FF = 1, LM_SHAPE_UNEVEN_HEADS = 2, LM_SHAPE_NO_ATTN = 4,
     LM_SHAPE_NO_MLP = 8,
     LM_SHAPE_ATTN_BIAS = 16,            /* of o_proj                            */
-    LM_SHAPE_MLP_BIAS = 32              /* of down_proj                         */
+    LM_SHAPE_MLP_BIAS = 32,             /* of down_proj                         */
+    LM_SHAPE_FORMATS = 64               /* matrices in number formats of their own,
+                                           see lm_export.own                    */
 };
 struct lm_limits {                      /* what a format can write              */
     uint32_t struct_size;
@@ -278,6 +311,11 @@ struct lm_export {
     uint32_t    dtype;
     const char *card;                   /* model card: parent, hash, plan       */
     const struct lm_model *parent;
+    /* For formats that declare LM_SHAPE_FORMATS: [layers of the model written]
+     * [LM_N_ROLES]; a matrix whose entry is not 0 has this number format and
+     * keeps it, bit for bit, whatever `dtype` says.  NULL: no such matrix.  Other
+     * formats write the values as `dtype`.                                     */
+    const uint32_t *own;
 };
 
 struct lm_format {

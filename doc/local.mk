@@ -5,7 +5,7 @@ dist_man_MANS = %D%/lamina-plugin.7
 EXTRA_DIST += scripts/make-docs
 made = %D%/made
 plugin_modules = $(search_LTLIBRARIES) $(pruners_LTLIBRARIES) $(scorers_LTLIBRARIES) \
-    $(repair_LTLIBRARIES) $(evaluators_LTLIBRARIES) $(backends_LTLIBRARIES) \
+    $(repair_LTLIBRARIES) $(quant_LTLIBRARIES) $(evaluators_LTLIBRARIES) $(backends_LTLIBRARIES) \
     $(formats_LTLIBRARIES) $(reporters_LTLIBRARIES)
 
 if !CROSS

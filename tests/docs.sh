@@ -138,7 +138,7 @@ described()         # in the section whose title names the group, in a table
         END { exit !found }' "$doc/pipeline-format.md"
 }
 ok "pipeline-format.md describes each key" every group_keys described
-for group in score prune repair evaluate final search backend report lamina; do
+for group in score prune repair quantize evaluate final search backend report lamina; do
     ok "and the stage $group" grep -q "^| \`$group\` |" "$doc/pipeline-format.md"
 done
 awk '/^```cfg/ { on = 1; n++; next } /^```/ { on = 0 }

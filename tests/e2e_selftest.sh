@@ -94,6 +94,15 @@ b repair bias_changes \
 'is, by 99 (more tokens than columns)'
 b repair past_end 'apply() writes beyond the 640 numbers it was asked for'
 b repair bias_past_end 'bias() writes beyond the 16 numbers it was asked for'
+b quantizer past_end 'encode() writes beyond the 1632 bytes it was asked for'
+b quantizer not_finite 'encode() gives a value that is not finite (even weights)'
+b quantizer lossy 'encode() loses 1 of the squared weights, more than 0.000122, '\
+'which 8 bits allow (even weights)'
+b quantizer no_zeros 'encode() does not keep zeros'
+b quantizer no_blocks 'dtype() is no number format of blocks that the host can write'
+b quantizer other_needs 'needs() names statistics that quantizers are not given'
+b quantizer moody 'encode() gives other bytes for the same matrix'
+b quantizer writes_back 'encode() changes the matrix it is given'
 b evaluator no_items 'items() says there are 0 items'
 b evaluator two_lines 'protocol() does not write one line of text'
 b evaluator no_number "eval() of item 0 gives inf with weight 1 for 'share'"
@@ -133,6 +142,8 @@ for sin in worse bias_worse; do
         "^lamina: repair '$sin' .*: apply\\(\\) to 39 of 40 columns is worse than no "\
 "repair"
 done
+ok "quantizer drifts" says_of quantizer drifts \
+    "^lamina: quantizer 'drifts' .*: encode\\(\\) of what it made before gives other weights"
 ok "evaluator same_metric" says_of evaluator same_metric \
     "sins/same_metric.so: broken plugin: two metrics are called 'share'"
 ok "reporter elsewhere" says_of reporter elsewhere \

@@ -43,6 +43,9 @@ tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
 tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
 tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
+check_PROGRAMS += %D%/check_quant
+tests_check_quant_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h %D%/check_quant.h \
+    %D%/check_quant.c %D%/check_candidate_quant.c
 
 check_PROGRAMS += %D%/check_formats
 tests_check_formats_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
@@ -82,6 +85,7 @@ shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
 shell_tests += %D%/e2e_members.sh
 %D%/e2e_members.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
+shell_tests += %D%/e2e_quant.sh
 shell_tests += %D%/modeling.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh
@@ -108,7 +112,7 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la
 tests_plugins_plain_la_SOURCES = %D%/plugins/plain.c
 tests_plugins_plain_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-%D%/e2e_bias.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
+%D%/e2e_bias.log %D%/e2e_quant.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
 include tests/fuzz/local.mk

@@ -17,8 +17,8 @@ static void pipeline_help(struct lm_str *out)
         lm_str_add(out, "\n%s: %s\n", g->name, g->summary);
         lm_options_list(g, out);
     }
-    lm_str_add(out, "\nscore, prune, evaluate, final, report (lists), repair, search, "
-               "backend: plugins,\n  { use = \"NAME\"; id = \"ANOTHER_NAME\"; OPTION = "
+    lm_str_add(out, "\nscore, prune, quantize, evaluate, final, report (lists), repair, "
+               "search, backend:\n  plugins, { use = \"NAME\"; id = \"ANOTHER_NAME\"; OPTION = "
                "VALUE; }; see `lamina list` and\n  `lamina help NAME`.\n");
 }
 

@@ -34,8 +34,8 @@ static struct hint of_value(const struct lm_flag *f)
 static struct hint of_command(const char *name)
 {
     static const struct { const char *name; struct hint hint; } known[] = {
-        { "list", { WORDS, "search pruner scorer repair evaluator backend format "
-                           "reporter" } },
+        { "list", { WORDS, "search pruner scorer repair quantizer evaluator backend "
+                           "format reporter" } },
         { "new-plugin", { WORDS, "search pruner scorer repair evaluator reporter" } },
         { "help", { TOPICS, "" } }, { "selftest", { PLUGIN_FILES, "" } }, { "cache", { WORDS, "list clear" } },
         { "doctor", { NOTHING, NULL } } };

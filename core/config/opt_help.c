@@ -12,7 +12,7 @@ static const struct { const char *word, *usage; } kind[LM_N_KINDS] = {
     [LM_PRUNER]    = { "pruner", "prune = ( { use = \"%s\"; } );" },
     [LM_SCORER]    = { "scorer", "score = { use = \"%s\"; };" },
     [LM_REPAIR]    = { "repair", "repair = { use = \"%s\"; };" },
-    [LM_QUANTIZER] = { "quantizer", "quantize = { use = \"%s\"; };" },
+    [LM_QUANTIZER] = { "quantizer", "quantize = ( { use = \"%s\"; } );" },
     [LM_TUNER]     = { "tuner", "tune = { use = \"%s\"; };" },
     [LM_EVALUATOR] = { "evaluator", "evaluate = ( { use = \"%s\"; } );" },
     [LM_BACKEND]   = { "backend", "backend = { use = \"%s\"; };" },

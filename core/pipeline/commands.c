@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/process.h"
 #include "model/codec.h"
+#include "pipeline/quantize.h"
 #include "pipeline/session.h"
 
 enum { KEEP_OUT = 64 << 10, KEEP_ERR = 64 << 10 };      /* bytes in a log */
@@ -115,8 +116,8 @@ static enum lm_status work_folder(const struct lm_run *r, char *out, size_t size
 }
 
 static enum lm_status write_model(struct lm_bench *b, const struct lm_candidate *c,
-                                  struct lm_stage *format, uint32_t dtype,
-                                  const char *path, struct lm_err *e)
+                                  struct lm_stage *format, uint64_t features,
+                                  uint32_t dtype, const char *path, struct lm_err *e)
 {
     const struct lm_format *ops = format->plugin->ops;
     struct lm_model *m = NULL;
@@ -127,10 +128,15 @@ static enum lm_status write_model(struct lm_bench *b, const struct lm_candidate 
     lm_str_add(&card, "```\n");
     enum lm_status st = card.failed ? lm_fail_memory(e, card.n, "a model card")
                                     : lm_apply(b->workshop, c, &m, e);
+    uint32_t *own = NULL;
+    if (!st)
+        st = lm_quantize_export(c->plan, format->plugin->module.name, features, dtype, &own,
+                                e);
     struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,
-                           .card = card.s, .parent = b->model };
+                           .card = card.s, .parent = b->model, .own = own };
     if (!st)
         st = ops->write(format->self, m, &x, e);
+    lm_release(own);
     lm_model_free(m);
     lm_str_free(&card);
     return st;
@@ -156,7 +162,7 @@ enum lm_status lm_commands_write(void *ctx, const struct lm_candidate *c,
                          (long)getpid(), lm_plan_hash(c->plan), lm_codec(dtype)->name,
                          ops->suffix ? ops->suffix : "");
         st = n < 0 || (size_t)n >= size ? lm_fail(e, LM_EIO, "%s: path too long", folder)
-            : write_model(b, c, &stage, dtype, out, e);
+            : write_model(b, c, &stage, limits.features, dtype, out, e);
     }
     if (stage.plugin)
         lm_stage_close(&stage);

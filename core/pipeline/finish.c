@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "pipeline/host.h"
 #include "pipeline/negotiate.h"
+#include "pipeline/quantize.h"
 
 enum { MAX_FINALISTS = 96 };
 
@@ -212,15 +213,20 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
                      lm_feature_name(missing), (long long)trial,
                      strcmp(format->plugin->module.name, "gguf") ? "use --format gguf"
                                                                  : "choose another trial");
+    uint32_t *own = NULL;
     if (!st)
         st = lm_apply(s->bench.workshop, &c, &m, e);
+    if (!st)
+        st = lm_quantize_export(plan, format->plugin->module.name, limits.features, dtype,
+                                &own, e);
     struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,
-                           .card = text.s, .parent = s->bench.model };
+                           .card = text.s, .parent = s->bench.model, .own = own };
     if (!st && (st = ops->write(format->self, m, &x, e)))
         lm_stage_fail(format, e);
     if (!st && verify)
         st = lm_read_back(path, format->plugin->module.name, m, s->pipeline->run, e);
     lm_model_free(m);
+    lm_release(own);
     lm_str_free(&text);
     lm_candidate_close(s->bench.workshop, &c);
     lm_plan_free(plan);

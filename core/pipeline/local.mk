@@ -5,9 +5,9 @@ liblamina_core_la_SOURCES += %D%/run.c %D%/run.h %D%/host.c %D%/host.h \
 	%D%/view.c %D%/view_load.c %D%/view.h %D%/search.c %D%/search.h \
 	%D%/finish.c %D%/exported.c %D%/generate.c %D%/finish.h %D%/job.c %D%/estimate.c \
 	%D%/shrink.c %D%/job.h %D%/convert.c %D%/convert.h \
-	%D%/commands.c %D%/commands.h
+	%D%/commands.c %D%/commands.h %D%/quantize.c %D%/quantize.h
 liblamina_core_la_SOURCES += %D%/selftest.c %D%/selftest.h %D%/selftest_kit.h \
 	%D%/selftest_options.c %D%/selftest_options.h %D%/selftest_model.c \
 	%D%/selftest_search.c %D%/selftest_pruner.c %D%/selftest_scorer.c \
 	%D%/selftest_repair.c %D%/selftest_evaluator.c %D%/selftest_reporter.c \
-	%D%/selftest_format.c %D%/selftest_backend.c
+	%D%/selftest_format.c %D%/selftest_backend.c %D%/selftest_quant.c

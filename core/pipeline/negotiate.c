@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/str.h"
+#include "pipeline/quantize.h"
 #include "plan/plan.h"
 #include "space/space.h"
 
@@ -79,7 +80,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
 {
     const struct lm_repair *repair = p->repair.plugin->ops;
     uint64_t edits = 0;
-    *stats = repair->needs;
+    uint64_t weighed = lm_quantize_needs(p);
+    *stats = repair->needs | weighed;
     for (size_t i = 0; i < p->n_score; i++)
         *stats |= ((const struct lm_scorer *)p->score[i].plugin->ops)->needs;
     for (size_t i = 0; i < p->n_prune; i++) {
@@ -93,6 +95,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
         *sites |= LM_BIT(LM_SITE_ATTN);
     if (edits & (LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_MLP)))
         *sites |= LM_BIT(LM_SITE_MLP);
+    if (weighed)
+        *sites |= LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP);
     if (edits & LM_BIT(LM_SITE_LAYER))
         *sites |= LM_BIT(LM_SITE_LAYER);
 }
@@ -110,8 +114,8 @@ static enum lm_status check_scores(struct lm_pipeline *p, struct lm_err *e)
     }
     uint64_t stats, sites;
     lm_pipeline_needs(p, &stats, &sites);
-    if (stats && p->n_prune && !p->has_calibration)
-        return lm_conf_fail(e, p->conf, "scores or repair need calibration text; write "
+    if (stats && sites && !p->has_calibration)
+        return lm_conf_fail(e, p->conf, "scores, repair or quantizers need calibration text; write "
                             "data: { calibration: { path = \"FILE\"; }; };");
     return LM_OK;
 }
@@ -134,7 +138,8 @@ const char *lm_feature_name(uint64_t features)
 {
     static const char *const name[] = { "layers of different FFN width",
         "layers of different head counts", "layers without attention",
-        "layers without MLP", "biases of o_proj", "biases of down_proj" };
+        "layers without MLP", "biases of o_proj", "biases of down_proj",
+        "matrices in number formats of their own" };
     for (size_t k = 0; k < sizeof name / sizeof *name; k++)
         if (features & (UINT64_C(1) << k))
             return name[k];
@@ -153,7 +158,8 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
                                 "that %s", x->stage.plugin->module.name,
                                 lm_feature_name(missing), x->asked ? " of this model" : "",
                                 what, missing & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS) ?
-                                "make none" : "keep layers equal");
+                                "make none" : missing & LM_SHAPE_FORMATS ?
+                                "leave them out" : "keep layers equal");
     }
     for (size_t i = 0; i < p->n_offer; i++) {
         uint64_t missing = features & ~p->offer[i].limits.features;
@@ -214,7 +220,9 @@ enum lm_status lm_negotiate_model(struct lm_pipeline *p, const struct lm_model *
         return s;
     s = lm_negotiate_features(p, lm_plan_features(plan), "the model itself", e);
     lm_plan_free(plan);
-    return s ? s : check_features(p, e);
+    if (!s)
+        s = check_features(p, e);
+    return s ? s : lm_quantize_negotiate(p, m, e);
 }
 
 enum lm_status lm_negotiate_space(struct lm_pipeline *p, const struct lm_space *s,
@@ -224,8 +232,8 @@ enum lm_status lm_negotiate_space(struct lm_pipeline *p, const struct lm_space *
     size_t n;
     const struct lm_gene *const *g = lm_space_genes(s, &n);
     if (!n)
-        return lm_conf_fail(e, p->conf, "nothing to search: no pruner of `prune` declares a "
-                            "gene for this model");
+        return lm_conf_fail(e, p->conf, "nothing to search: no pruner of `prune` and no "
+                            "member of `quantize` has a gene for this model");
     for (size_t i = 0; i < n; i++)
         if (!(ops->genes & LM_BIT(g[i]->kind)))
             return lm_conf_fail(e, p->search.at, "search '%s' cannot handle %s genes; '%s' "
@@ -253,13 +261,16 @@ enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e)
     if (n_metric > LM_MAX_METRICS)
         return lm_conf_fail(e, p->conf, "`evaluate` and `final` measure %d metrics; %d are "
                             "the most", n_metric, LM_MAX_METRICS);
-    if (!p->n_prune)
-        return lm_conf_fail(e, p->conf, "`prune` is missing: there is nothing to search");
+    if (!p->n_prune && !p->n_quantize)
+        return lm_conf_fail(e, p->conf, "`prune` (or `quantize`) is missing: there is "
+                            "nothing to search");
     for (size_t i = 0; i < p->n_final; i++)
         for (size_t j = 0; j < p->n_evaluate; j++)
             if (!strcmp(p->final[i].id, p->evaluate[j].id))
                 return lm_conf_fail(e, p->final[i].at, "the name '%s' is used in `evaluate` "
                                     "too; give this one an `id`", p->final[i].id);
     enum lm_status s = check_features(p, e);
+    if (!s)
+        s = lm_quantize_negotiate(p, NULL, e);
     return s ? s : check_scores(p, e);
 }

@@ -11,6 +11,7 @@
 #include "model/codec.h"
 #include "pipeline/commands.h"
 #include "pipeline/negotiate.h"
+#include "plan/plan.h"
 
 const char *const lm_pick_names[] = { "best", "knee", "smallest", NULL };
 /* those that can be written, which enum lm_dtype has first */
@@ -94,6 +95,14 @@ static const struct lm_opt export_schema[] = {
     LM_OPT_END
 };
 
+static const char *const per_names[] = { "model", "role", "layer", "matrix", NULL };
+static const struct lm_opt quantize_schema[] = {
+    LM_PICK(struct lm_quantize_options, per, "layer", per_names, 0,
+            "what has a number format of its own, and with it a gene; the same in all "
+            "members"),
+    LM_OPT_END
+};
+
 #define GROUP(NAME, WORD, T, S) { .name = WORD, .opt = NAME##_schema, .summary = S, \
     .opt_size = sizeof(struct lm_opt), .config_size = sizeof(T) }
 static const struct lm_module
@@ -102,6 +111,8 @@ static const struct lm_module
                         "what is made smaller; use = \"FORMAT\" where its format is not plain"),
     data_group = GROUP(data, "data", struct lm_text_options,
                        "texts: a named group each; `calibration` is what scorers and repair see"),
+    quantize_group = GROUP(quantize, "quantize", struct lm_quantize_options,
+                           "a list; besides the options of the quantizer that `use` names"),
     sample_group = GROUP(sample, "sample", struct lm_sample_options,
                          "a text that the dense and the best model continue, for the report"),
     goal_group = GROUP(goal, "objectives, constraints", struct lm_goal_options,
@@ -112,13 +123,13 @@ static const struct lm_module
 const struct lm_module *lm_pipeline_group(size_t i)
 {
     static const struct lm_module *const all[] = { &run_group, &model_group, &data_group,
-        &goal_group, &export_group, &sample_group };
+        &quantize_group, &goal_group, &export_group, &sample_group };
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
 static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
-    "repair", "backend", "evaluate", "final", "objectives", "constraints", "search",
-    "export", "report", "sample" };
+    "repair", "quantize", "backend", "evaluate", "final", "objectives", "constraints",
+    "search", "export", "report", "sample" };
 
 static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
 {
@@ -236,6 +247,63 @@ static enum lm_status open_list(struct lm_pipeline *p, const char *key, enum lm_
     return LM_OK;
 }
 
+/* The children of a group that a schema of the core is for. */
+static void only(const struct lm_conf *at, const char *const *key, struct lm_conf *part,
+                 struct lm_conf **child)
+{
+    *part = *at;
+    part->child = child;
+    part->n = 0;
+    for (; *key; key++)
+        if (lm_conf_get(at, *key))
+            child[part->n++] = (struct lm_conf *)lm_conf_get(at, *key);
+}
+
+static enum lm_status open_quantizer(struct lm_pipeline *p, const struct lm_conf *at,
+                                     size_t i, struct lm_err *e)
+{
+    static const char *const skip[] = { "per", NULL };
+    struct lm_stage *q = &p->quantize[i];
+    struct lm_options opt = { 0 };
+    struct lm_conf *own[1], part;
+    char where[64];
+    snprintf(where, sizeof where, "quantize[%zu]", i);
+    enum lm_status s = lm_stage_open(q, LM_QUANTIZER, at, NULL, skip, where, p->run, e);
+    if (s || (s = unique(p->quantize, i, q, e)))
+        return s;
+    if (q->opt.n_tuned)
+        return lm_conf_fail(e, q->opt.tuned[0].at, "%s: '%s' cannot be searched here; name "
+                            "the quantizer twice, with an `id`", where,
+                            q->opt.tuned[0].opt->name);
+    if (!lm_format_names(q->id) || !strcmp(q->id, "none"))
+        return lm_conf_fail(e, at, "%s: '%s' cannot be the id of a quantizer; use a-z, 0-9, "
+                            "_, - and ., at most %d characters, not 'none'", where, q->id,
+                            LM_FORMAT_NAME - 1);
+    only(at, skip, &part, own);
+    if ((s = fill(&quantize_group, &part, where, &opt, e)))
+        return s;
+    enum lm_per per = (enum lm_per)((const struct lm_quantize_options *)opt.config)->per;
+    lm_options_free(&opt);
+    if (i && per != p->per)
+        return lm_conf_fail(e, at, "%s: per is \"%s\", but \"%s\" in quantize[0]; give all "
+                            "members the same", where, per_names[per], per_names[p->per]);
+    p->per = per;
+    return LM_OK;
+}
+
+static enum lm_status open_quantize(struct lm_pipeline *p, struct lm_err *e)
+{
+    const struct lm_conf *node = lm_conf_get(p->conf, "quantize");
+    enum lm_status s = LM_OK;
+    for (size_t i = 0; !s && i < lm_conf_items(node); i++) {
+        if (i == LM_MAX_STAGES)
+            return lm_conf_fail(e, node, "quantize: more than %d members", LM_MAX_STAGES);
+        p->n_quantize = i + 1;
+        s = open_quantizer(p, lm_conf_item(node, i), i, e);
+    }
+    return s;
+}
+
 void lm_export_name(const struct lm_export_stage *x, char out[256])
 {
     const struct lm_format *f = x->stage.plugin->ops;
@@ -275,12 +343,8 @@ static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
                                          p->run, e);
         if (s)
             return s;
-        struct lm_conf *own[3], part = *at;
-        part.child = own;
-        part.n = 0;
-        for (int k = 0; skip[k]; k++)
-            if (lm_conf_get(at, skip[k]))
-                own[part.n++] = (struct lm_conf *)lm_conf_get(at, skip[k]);
+        struct lm_conf *own[3], part;
+        only(at, skip, &part, own);
         if ((s = fill(&export_group, &part, "export", &x->opt, e)))
             return s;
         x->o = x->opt.config;
@@ -349,6 +413,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
         (s = open_list(p, "score", LM_SCORER, p->score, &p->n_score, e)) ||
         (s = open_list(p, "prune", LM_PRUNER, p->prune, &p->n_prune, e)) ||
         (s = open_single(p, LM_REPAIR, "repair", "none", &p->repair, e)) ||
+        (s = open_quantize(p, e)) ||
         (s = open_single(p, LM_BACKEND, "backend", "cpu", &p->backend, e)) ||
         (s = open_list(p, "evaluate", LM_EVALUATOR, p->evaluate, &p->n_evaluate, e)) ||
         (s = open_list(p, "final", LM_EVALUATOR, p->final, &p->n_final, e)) ||
@@ -386,7 +451,8 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e)
 {
     const struct { const struct lm_stage *v; size_t n; const char *key; } list[] = {
         { p->score, p->n_score, NULL }, { p->prune, p->n_prune, NULL },
-        { &p->repair, 1, "repair" }, { &p->backend, 1, "backend" },
+        { &p->repair, 1, "repair" }, { p->quantize, p->n_quantize, NULL },
+        { &p->backend, 1, "backend" },
         { p->evaluate, p->n_evaluate, NULL }, { p->final, p->n_final, NULL },
         { &p->search, 1, NULL }, { p->report, p->n_report, NULL } };
     enum lm_status s = complete_group(p, "run", &run_group, e);
@@ -400,6 +466,9 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e)
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         for (size_t k = 0; !s && k < list[i].n; k++)
             s = complete(p, &list[i].v[k], list[i].key, e);
+    for (size_t i = 0; !s && i < p->n_quantize; i++)
+        s = lm_options_complete(&quantize_group, false,
+                                (struct lm_conf *)p->quantize[i].at, e);
     for (size_t i = 0; !s && i < p->n_export; i++) {
         if (!(s = complete(p, &p->export[i].stage, NULL, e)))
             s = lm_options_complete(&export_group, false,
@@ -468,6 +537,7 @@ void lm_pipeline_close(struct lm_pipeline *p)
     close_list(p->report, p->n_report);
     close_list(p->final, p->n_final);
     close_list(p->evaluate, p->n_evaluate);
+    close_list(p->quantize, p->n_quantize);
     close_list(p->prune, p->n_prune);
     close_list(p->score, p->n_score);
     lm_stage_close(&p->search);

@@ -14,6 +14,8 @@ struct lm_run_options {                 /* group `run` */
 };
 struct lm_model_options { const char *path; };
 struct lm_sample_options { const char *prompt; int64_t tokens; };
+struct lm_quantize_options { int64_t per; };    /* enum lm_per */
+enum lm_per { LM_PER_MODEL, LM_PER_ROLE, LM_PER_LAYER, LM_PER_MATRIX };
 struct lm_goal_options {                /* objectives and constraints */
     const char *metric;
     struct lm_reals max, min, share;    /* one value or none; share: of the dense value */
@@ -42,6 +44,7 @@ struct lm_export_stage {
     struct lm_options opt;
     const struct lm_export_options *o;
     struct lm_limits limits;            /* of a plain llama, or ... */
+    int32_t multiple;                   /* of widths, for what quantizers make */
     bool asked;                         /* ... of the model */
 };
 
@@ -70,6 +73,9 @@ struct lm_pipeline {
     struct lm_stage report[LM_MAX_STAGES];
     struct lm_export_stage export[LM_MAX_STAGES];
     size_t n_score, n_prune, n_evaluate, n_final, n_report, n_export;
+    struct lm_stage quantize[LM_MAX_STAGES];
+    size_t n_quantize;
+    enum lm_per per;                    /* what has a number format of its own */
     struct lm_stage repair, backend, search;
     struct lm_goal objective[LM_MAX_STAGES], constraint[LM_MAX_STAGES];
     size_t n_objective, n_constraint;

@@ -279,6 +279,7 @@ static const struct lm_kit_check *checks_of(uint32_t kind)
     case LM_PRUNER:    return lm_selftest_pruner;
     case LM_SCORER:    return lm_selftest_scorer;
     case LM_REPAIR:    return lm_selftest_repair;
+    case LM_QUANTIZER: return lm_selftest_quant;
     case LM_EVALUATOR: return lm_selftest_evaluator;
     case LM_BACKEND:   return lm_selftest_backend;
     case LM_FORMAT:    return lm_selftest_format;

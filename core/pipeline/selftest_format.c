@@ -173,6 +173,47 @@ static enum lm_status check_round_trip(struct lm_kit *k)
     return s;
 }
 
+/* Two matrices keep their f32 while the rest is written in f16. */
+static enum lm_status own_formats(struct lm_kit *k, void *self, const char *path)
+{
+    const struct lm_format *ops = k->plugin->ops;
+    static uint32_t own[64 * LM_N_ROLES];       /* the model has fewer layers */
+    static const uint32_t role[] = { LM_W_Q, LM_W_DOWN };
+    struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = LM_F16,
+                           .card = "", .own = own };
+    struct lm_model *m = NULL;
+    for (uint32_t i = 0; i < 2; i++)
+        own[(i + 1) * LM_N_ROLES + role[i]] = LM_F32;
+    enum lm_status s = ops->write(self, k->model, &x, k->e);
+    if (s)
+        return lm_kit_failed(k, "write() with number formats of their own", s);
+    if ((s = read_model(k, self, path, &m)))
+        return lm_kit_failed(k, "read() of what write() wrote", s);
+    for (uint32_t i = 0; !s && i < 2; i++)
+        s = compare_tensor(k, m, role[i], (int32_t)i + 1, LM_F32);
+    if (!s && (lm_model_tensor(m, LM_W_Q, 2)->dtype != LM_F16 ||
+               lm_model_tensor(m, LM_W_Q, 1)->dtype != LM_F32))
+        s = lm_broken(k, "write() gives matrices that `own` does not name another number "
+                      "format than `dtype`");
+    lm_model_free(m);
+    return s;
+}
+
+static enum lm_status check_own(struct lm_kit *k)
+{
+    const struct lm_format *ops = k->plugin->ops;
+    struct lm_limits l = { .struct_size = sizeof l };
+    char path[4096];
+    void *self;
+    enum lm_status s = lm_kit_create(k, &self);
+    place(k, path, sizeof path);
+    if (!s && (ops->dtypes & LM_BIT(LM_F16)) && (ops->dtypes & LM_BIT(LM_F32)) &&
+        !ops->limits(self, k->model, LM_F16, &l, k->e) && (l.features & LM_SHAPE_FORMATS))
+        s = clear(k, path, own_formats(k, self, path));
+    lm_kit_destroy(k, self);
+    return s;
+}
+
 /* ---- damage ------------------------------------------------------------------------ */
 
 /* The largest file of what was written, cut off at CUTS places. */
@@ -283,6 +324,7 @@ static enum lm_status check_memory(struct lm_kit *k)
 const struct lm_kit_check lm_selftest_format[] = {
     { "limits() and probe()", check_limits, false },
     { "writing and reading", check_round_trip, false },
+    { "number formats of their own", check_own, false },
     { "damaged files", check_damage, false },
     { "work without memory", check_memory, false },
     { NULL, NULL, false }

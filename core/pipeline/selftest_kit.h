@@ -38,7 +38,8 @@ struct lm_kit_check {
 /* Each ends with what == NULL. */
 extern const struct lm_kit_check lm_selftest_search[], lm_selftest_pruner[],
     lm_selftest_scorer[], lm_selftest_repair[], lm_selftest_evaluator[],
-    lm_selftest_backend[], lm_selftest_format[], lm_selftest_reporter[];
+    lm_selftest_backend[], lm_selftest_format[], lm_selftest_reporter[],
+    lm_selftest_quant[];
 
 /* The rule that is broken, as LM_EFAILED in k->e. */
 enum lm_status lm_broken(struct lm_kit *k, const char *fmt, ...) LM_PRINTF(2, 3);

@@ -12,6 +12,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "pipeline/negotiate.h"
+#include "pipeline/quantize.h"
 
 enum { MAX_REPAIRS = 64 };
 
@@ -212,6 +213,8 @@ static enum lm_status make_space(struct lm_session *s, struct lm_err *e)
     }
     if (!st)
         st = add_tuned(s, e);
+    if (!st)
+        st = lm_quantize_genes(s, e);
     return st ? st : lm_negotiate_space(p, s->bench.space, e);
 }
 
@@ -350,6 +353,8 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
                 *e = why;
             else
                 st = check_widths(s->pipeline, plan, gene[g]->name, e);
+            if (!st && plan)
+                st = lm_quantize_widths(s->pipeline, plan, gene[g]->name, e);
             lm_plan_free(plan);
         }
     }
@@ -368,13 +373,16 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
     for (size_t i = 0; i < p->n_score; i++)
         if ((st = lm_stage_create(&p->score[i], b->model, b->stats, e)))
             return st;
+    if ((st = lm_quantize_create(s, e)))
+        return st;
     if ((st = score_all(s, e)) || (st = make_space(s, e)) || (st = check_levels(s, e)))
         return st;
     lm_workshop_close(b->workshop);
     b->workshop = NULL;
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model, .stats = b->stats,
         .space = b->space, .repair = repair_for, .repair_ctx = s,
-        .memory = (size_t)p->options->memory };
+        .memory = (size_t)p->options->memory, .quant = lm_quantize_source,
+        .quant_ctx = s };
     if ((st = lm_workshop_open(&a, &b->workshop, e)))
         return st;
     return lm_judges_open(b, p->evaluate, p->n_evaluate, lm_pipeline_dtype(p),
@@ -409,6 +417,7 @@ void lm_session_close(struct lm_session *s)
     for (size_t i = 0; s->repairs && i < s->repairs->n; i++)
         lm_stage_close(&s->repairs->at[i].stage);
     lm_release(s->repairs);
+    lm_quantize_destroy(s);
     for (size_t i = 0; i < s->pipeline->n_prune; i++)
         lm_stage_destroy(&s->pipeline->prune[i]);
     for (size_t i = 0; i < s->pipeline->n_score; i++)
@@ -458,6 +467,8 @@ enum lm_status lm_session_decode(struct lm_session *s, const union lm_value *v,
         st = decode_tuned(s, v, plan, e);
     if (!st)
         st = lm_plan_canonical(plan, e);
+    if (!st)
+        st = lm_quantize_decode(s, v, plan, e);
     if (st) {
         lm_plan_free(plan);
         return st;

@@ -51,6 +51,7 @@ struct lm_session {
     struct lm_scores *scores;           /* by site and layer, made on demand */
     size_t first_slot[LM_MAX_STAGES];   /* of each pruner's genes */
     size_t tuned_slot;                  /* first slot of the repair's genes */
+    size_t format_slot;                 /* first slot of number formats */
     struct lm_repairs *repairs;         /* instances by setting */
 };
 /* Everything up to the space and the evaluators of `evaluate`. */

@@ -12,6 +12,7 @@
 #include "plan/part.h"
 
 struct copier {
+    const struct lm_workshop_args *args;
     const struct lm_model *from;
     struct lm_builder *to;
     struct lm_err *e;
@@ -71,56 +72,62 @@ static enum lm_status copy_floats(struct copier *c, uint32_t role, int32_t to,
 
 /* ---- blocks -------------------------------------------------------------------- */
 
-static const uint32_t attn_role[] = {
-    LM_W_ATTN_NORM, LM_W_Q_NORM, LM_W_K_NORM,               /* never cut */
-    LM_W_Q, LM_W_K, LM_W_V, LM_W_O, LM_B_Q, LM_B_K, LM_B_V, LM_B_O
+static const uint32_t attn_whole[] = { LM_W_ATTN_NORM, LM_W_Q_NORM, LM_W_K_NORM };
+static const uint32_t mlp_whole[] = { LM_W_MLP_NORM };          /* never cut */
+struct piece { uint32_t weight, bias; };
+static const struct piece attn_piece[] = {
+    { LM_W_Q, LM_B_Q }, { LM_W_K, LM_B_K }, { LM_W_V, LM_B_V }, { LM_W_O, LM_B_O }
 };
-static const uint32_t mlp_role[] = {
-    LM_W_MLP_NORM,                                          /* never cut */
-    LM_W_GATE, LM_W_UP, LM_W_DOWN, LM_B_GATE, LM_B_UP, LM_B_DOWN
+static const struct piece mlp_piece[] = {
+    { LM_W_GATE, LM_B_GATE }, { LM_W_UP, LM_B_UP }, { LM_W_DOWN, LM_B_DOWN }
 };
-enum { ATTN_WHOLE = 3, MLP_WHOLE = 1 };
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-struct piece { uint32_t weight, bias; const struct lm_mat *m; };
-
-static enum lm_status copy_cut(struct copier *c, const struct lm_segment_spec *s,
-                               int32_t to)
+/* Matrix i of a quantized part: the bytes that it was decoded from. */
+static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, int i,
+                                   uint32_t role, int32_t to)
 {
-    const struct piece attn[] = {
-        { LM_W_Q, LM_B_Q, &s->q }, { LM_W_K, LM_B_K, &s->k },
-        { LM_W_V, LM_B_V, &s->v }, { LM_W_O, LM_B_O, &s->o }
-    };
-    const struct piece mlp[] = {
-        { LM_W_GATE, LM_B_GATE, &s->gate }, { LM_W_UP, LM_B_UP, &s->up },
-        { LM_W_DOWN, LM_B_DOWN, &s->down }
-    };
-    const struct piece *p = s->kind == LM_SEG_MLP ? mlp : attn;
-    size_t n = s->kind == LM_SEG_MLP ? COUNT(mlp) : COUNT(attn);
-    enum lm_status st = LM_OK;
+    struct lm_segment_spec s = *lm_segment_spec(p->seg);
+    const struct lm_mat *m = lm_block_mat(&s, i);
+    struct lm_tensor t = { .rows = m->rows, .cols = m->cols,
+                           .dtype = p->quant[i].dtype };
+    size_t n;
+    void *data;
+    enum lm_status st = lm_part_encode(c->args, p, i, &data, &n, c->e);
 
-    for (size_t i = 0; !st && i < n; i++) {
-        const struct lm_mat *m = p[i].m;
-
-        st = copy_floats(c, p[i].weight, to, m->w, m->rows, m->cols, m->stride);
-        if (!st)
-            st = copy_floats(c, p[i].bias, to, m->bias, 1, m->rows, m->rows);
-    }
-    return st;
+    t.data = data;
+    return st ? st : hand_over(c, role, to, &t, data);
 }
 
+/* A quantized part has all but its own matrices from its base. */
 static enum lm_status copy_block(struct copier *c, const struct lm_part *p, int32_t to)
 {
-    const struct lm_segment_spec *s = lm_segment_spec(p->seg);
-    const uint32_t *role = s->kind == LM_SEG_MLP ? mlp_role : attn_role;
-    size_t all = s->kind == LM_SEG_MLP ? COUNT(mlp_role) : COUNT(attn_role);
-    size_t whole = s->kind == LM_SEG_MLP ? MLP_WHOLE : ATTN_WHOLE;
+    const struct lm_part *from = p->base ? p->base : p;
+    struct lm_segment_spec s = *lm_segment_spec(from->seg);
+    bool mlp = s.kind == LM_SEG_MLP;
+    const uint32_t *whole = mlp ? mlp_whole : attn_whole;
+    const struct piece *piece = mlp ? mlp_piece : attn_piece;
+    int n = mlp ? COUNT(mlp_piece) : COUNT(attn_piece);
     enum lm_status st = LM_OK;
 
-    for (size_t i = 0; !st && i < (p->rack ? whole : all); i++)
-        st = copy_own(c, role[i], s->layer, to);
-    return st || !p->rack ? st : copy_cut(c, s, to);
+    for (size_t i = 0; !st && i < (mlp ? COUNT(mlp_whole) : COUNT(attn_whole)); i++)
+        st = copy_own(c, whole[i], s.layer, to);
+    for (int i = 0; !st && i < n; i++) {
+        const struct lm_mat *m = lm_block_mat(&s, i);
+
+        if (p->base && p->quant[i].ops)
+            st = copy_encoded(c, p, i, piece[i].weight, to);
+        else if (from->rack)
+            st = copy_floats(c, piece[i].weight, to, m->w, m->rows, m->cols, m->stride);
+        else
+            st = copy_own(c, piece[i].weight, s.layer, to);
+        if (!st && from->rack)
+            st = copy_floats(c, piece[i].bias, to, m->bias, 1, m->rows, m->rows);
+        else if (!st)
+            st = copy_own(c, piece[i].bias, s.layer, to);
+    }
+    return st;
 }
 
 /* ---- the model ----------------------------------------------------------------- */
@@ -175,7 +182,8 @@ static enum lm_status copy_all(struct copier *c, const struct lm_candidate *cand
 enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *cand,
                         struct lm_model **out, struct lm_err *e)
 {
-    struct copier c = { .from = lm_workshop_model(w), .e = e };
+    const struct lm_workshop_args *args = lm_workshop_args_of(w);
+    struct copier c = { .args = args, .from = args->model, .e = e };
     size_t n = cand->net.n, layers = (size_t)lm_model_arch(c.from)->n_layer;
     int32_t *to = lm_alloc_array(n + 1, sizeof *to, "applied model");
     struct lm_layer_shape *shape = lm_alloc_array(layers + 1, sizeof *shape,

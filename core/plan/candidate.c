@@ -4,7 +4,8 @@
  *
  * A batch of candidates goes in three steps.  On the main thread every block
  * of every plan is looked up by content key; missing parts become jobs, sorted
- * by rack.  Racks are then filled and their parts built in parallel (build.c).
+ * by rack.  Racks are then filled and their parts built in parallel (build.c),
+ * behind them the quantized parts, which are made from these (quantize.c).
  * Last, candidates are put together, and those with a failed part are let go.
  *
  * A key is a hash of all that a part's weights and bias follow from: model,
@@ -68,6 +69,8 @@ static void free_part(struct lm_workshop *w, struct lm_part *p)
         lm_segment_close(p->seg);
     if (p->rack)
         p->rack->refs--;
+    if (p->base)
+        p->base->refs--;
     w->bytes -= p->bytes;
     w->parts--;
     lm_release(p->consumer);
@@ -86,9 +89,9 @@ void lm_workshop_close(struct lm_workshop *w)
     lm_release(w);
 }
 
-const struct lm_model *lm_workshop_model(const struct lm_workshop *w)
+const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w)
 {
-    return w->args.model;
+    return &w->args;
 }
 
 void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out)
@@ -107,7 +110,8 @@ static void shrink(struct lm_workshop *w)
 
         for (size_t i = 0; i < BUCKETS; i++)
             for (struct lm_part *p = w->bucket[i]; p; p = p->next)
-                if (!p->refs && p->rack && (!part || p->used < part->used))
+                if (!p->refs && (p->rack || p->base)
+                    && (!part || p->used < part->used))
                     part = p;
         for (struct lm_rack *k = w->racks; k; k = k->next)
             if (!k->refs && (!rack || k->used < rack->used))
@@ -334,6 +338,34 @@ static enum lm_status want_dense(struct batch *b, enum lm_segment_kind kind,
     return add_job(b, out, &none, e);
 }
 
+/* *p is the block as it is cut; where the plan gives one of its matrices a number
+ * format, it becomes the part that has it.                                  */
+static enum lm_status want_formats(struct batch *b, const struct lm_plan *plan,
+                                   struct lm_part **p, struct lm_err *e)
+{
+    struct lm_quant_choice quant[4];
+    struct lm_part *base = *p, *part;
+    uint64_t key = base->key;
+    bool any;
+    enum lm_status st = lm_quant_choose(&b->w->args, plan, base->kind, base->layer, quant,
+                                        &key, &any, e);
+
+    if (st || !any)
+        return st;
+    base->used = ++b->w->clock;
+    if ((*p = find_part(b->w, key))) {
+        b->w->reused++;
+        return LM_OK;
+    }
+    if (!(part = add_part(b->w, key, base->kind, base->layer, base->kept, NULL)))
+        return lm_fail_memory(e, sizeof *part, "a candidate");
+    part->base = base;
+    base->refs++;
+    memcpy(part->quant, quant, sizeof quant);
+    *p = part;
+    return add_job(b, p, &(const struct lm_repair_choice){ .ops = NULL }, e);
+}
+
 static enum lm_status want(struct batch *b, struct lm_candidate *c,
                            enum lm_segment_kind kind, int32_t layer,
                            const struct lm_repair_choice *r, struct lm_err *e)
@@ -345,6 +377,8 @@ static enum lm_status want(struct batch *b, struct lm_candidate *c,
     enum lm_status st = cut ? want_cut(b, c->plan, kind, layer, r, &p, e)
                             : want_dense(b, kind, layer, &p, e);
 
+    if (!st && block)
+        st = want_formats(b, c->plan, &p, e);
     if (st)
         return st;
     p->used = ++b->w->clock;
@@ -377,7 +411,8 @@ static enum lm_status want_plan(struct batch *b, struct lm_candidate *c, struct 
     return st ? st : want(b, c, LM_SEG_HEAD, -1, &r, e);
 }
 
-/* Chains the jobs of each rack; a dense part is work of its own. */
+/* Chains the jobs of each rack; a dense part is work of its own.  Quantized parts
+ * come later.                                                               */
 static enum lm_status sort_work(struct batch *b, struct lm_err *e)
 {
     b->work = lm_alloc_array(b->n ? b->n : 1, sizeof *b->work, "jobs");
@@ -387,6 +422,8 @@ static enum lm_status sort_work(struct batch *b, struct lm_err *e)
         struct lm_rack *k = b->job[i]->part->rack;
         size_t g = k ? 0 : b->n_work;
 
+        if (b->job[i]->part->base)
+            continue;
         while (g < b->n_work && b->work[g]->part->rack != k)
             g++;
         if (g == b->n_work) {
@@ -405,15 +442,14 @@ static void build_one(void *ctx, int64_t i, uint32_t worker)
     struct lm_part_job *j = b->work[i];
 
     (void)worker;
-    lm_parts_build(&b->w->args, j->part->rack, j);
+    if (j->part->base)
+        lm_part_quantize(&b->w->args, j);
+    else
+        lm_parts_build(&b->w->args, j->part->rack, j);
 }
 
-/* Adds up the sizes that workers left; fails when memory ran out or the rest
- * was not begun.                                                            */
-static enum lm_status take_stock(struct batch *b, struct lm_err *e)
+static void count_racks(struct batch *b)
 {
-    enum lm_status st = LM_OK;
-
     for (size_t i = 0; i < b->n_work; i++) {
         struct lm_rack *k = b->work[i]->part->rack;
 
@@ -422,6 +458,14 @@ static enum lm_status take_stock(struct batch *b, struct lm_err *e)
             b->w->bytes += k->bytes;
         }
     }
+}
+
+/* Adds up the sizes that workers left; fails when memory ran out or the rest
+ * was not begun.                                                            */
+static enum lm_status take_stock(struct batch *b, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+
     for (size_t i = 0; i < b->n; i++) {
         struct lm_part_job *j = b->job[i];
 
@@ -441,6 +485,25 @@ static const struct lm_err *why_failed(const struct batch *b, const struct lm_pa
         if (b->job[i]->part == p)
             return &b->job[i]->err;
     return NULL;
+}
+
+/* What is made from the parts that are built by now; b->work is used again. */
+static enum lm_status build_quantized(struct batch *b)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < b->n; i++) {
+        struct lm_part *base = b->job[i]->part->base;
+        const struct lm_err *why;
+
+        if (!base)
+            continue;
+        if (base->seg)
+            b->work[n++] = b->job[i];
+        else if ((why = why_failed(b, base)) && why->code)
+            b->job[i]->err = *why;
+    }
+    return lm_parallel((int64_t)n, build_one, b);
 }
 
 static void let_go(struct lm_candidate *c)
@@ -465,7 +528,7 @@ static void put_together(struct batch *b, struct lm_candidate *c, struct lm_err 
 
 static void close_batch(struct batch *b)
 {
-    for (size_t i = 0; i < b->n; i++) {
+    for (size_t i = b->n; i-- > 0;) {   /* a base comes before what is made from it */
         if (!b->job[i]->part->seg)      /* nobody holds a failed part */
             free_part(b->w, b->job[i]->part);
         lm_release(b->job[i]);
@@ -497,6 +560,10 @@ enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *
     if (!st)
         st = sort_work(&b, e);
     if (!st && lm_parallel((int64_t)b.n_work, build_one, &b))
+        st = lm_fail(e, LM_ECANCELED, "canceled");
+    if (b.work)
+        count_racks(&b);
+    if (!st && build_quantized(&b))
         st = lm_fail(e, LM_ECANCELED, "canceled");
     if (b.work) {
         enum lm_status stock = take_stock(&b, st ? NULL : e);

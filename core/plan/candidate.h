@@ -11,7 +11,9 @@
  *
  * Repair starts from the dense statistics of each site, independent of what
  * happens to the others, so a repaired block is the same in all candidates.
- * A block that keeps everything is the dense one, bit for bit.              */
+ * A block that keeps everything is the dense one, bit for bit.  Number formats
+ * come last: a matrix with one is what is left of it after cut and repair,
+ * encoded by its quantizer and decoded again (quantize.c).                  */
 #ifndef LM_PLAN_CANDIDATE_H
 #define LM_PLAN_CANDIDATE_H
 #include "model/engine.h"
@@ -29,6 +31,19 @@ struct lm_repair_choice {
 typedef enum lm_status lm_repair_source(void *ctx, const struct lm_plan *p,
                                         struct lm_repair_choice *out, struct lm_err *e);
 
+/* The quantizer that a plan calls by that name; the instance is the pipeline's and
+ * lives as long as the workshop.  key: of its options; dtype: what it makes;
+ * weighed: it is given sums of squares.                                     */
+struct lm_quant_choice {
+    const struct lm_quantizer *ops;
+    void    *self;
+    uint64_t key;
+    uint32_t dtype;
+    bool     weighed;
+};
+typedef enum lm_status lm_quant_source(void *ctx, const char *name,
+                                       struct lm_quant_choice *out, struct lm_err *e);
+
 struct lm_workshop;
 struct lm_workshop_args {
     struct lm_engine *engine;
@@ -38,6 +53,8 @@ struct lm_workshop_args {
     lm_repair_source *repair;
     void   *repair_ctx;
     size_t  memory;                     /* bytes for derived matrices */
+    lm_quant_source *quant;             /* NULL: plans have no number formats */
+    void   *quant_ctx;
 };
 enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_workshop **w,
                                 struct lm_err *e);
@@ -68,7 +85,9 @@ struct lm_workshop_use {                /* for progress and tests */
 void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out);
 /* The candidate as a model of its own (layers without blocks left out and
  * renumbered), weights copied: for export.  Matrices of untouched blocks keep
- * their format and bytes, the others are f32.  apply.c               [main] */
+ * their format and bytes, those that the plan gives a number format have that,
+ * with the bytes the candidate was judged by, the others are f32.  lm_plan_dtypes()
+ * has what an export needs to know of it.  apply.c                   [main] */
 enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *c,
                         struct lm_model **out, struct lm_err *e);
 #endif

@@ -73,25 +73,27 @@ static void add_vector(struct lm_cost *c, int64_t n)
     c->params += n;
 }
 
+/* dtype: of each matrix, in the order of a plan. */
 static void add_layer(struct lm_cost *c, const struct lm_arch *a,
-                      const struct lm_layer_shape *s, uint32_t dtype)
+                      const struct lm_layer_shape *s,
+                      const uint32_t dtype[LM_N_MATRICES])
 {
     int64_t d = a->hidden, q = (int64_t)s->n_head * a->head_dim;
     int64_t kv = (int64_t)s->n_kv * a->head_dim, body = 0;
 
     if (s->n_kv) {
         add_vector(c, d);
-        body += add_matrix(c, dtype, q, d);
-        body += 2 * add_matrix(c, dtype, kv, d);
-        add_matrix(c, dtype, kv, d);
-        body += add_matrix(c, dtype, d, q);
+        body += add_matrix(c, dtype[0], q, d);
+        body += add_matrix(c, dtype[1], kv, d);
+        body += add_matrix(c, dtype[2], kv, d);
+        body += add_matrix(c, dtype[3], d, q);
         c->kv_bytes += 2 * kv * 2;
     }
     if (s->n_ff) {
         add_vector(c, d);
-        body += 2 * add_matrix(c, dtype, s->n_ff, d);
-        add_matrix(c, dtype, s->n_ff, d);
-        body += add_matrix(c, dtype, d, s->n_ff);
+        body += add_matrix(c, dtype[4], s->n_ff, d);
+        body += add_matrix(c, dtype[5], s->n_ff, d);
+        body += add_matrix(c, dtype[6], d, s->n_ff);
     }
     c->body_params += body;
     c->macs += body;
@@ -126,10 +128,12 @@ void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,
 {
     struct lm_cost c = { .struct_size = sizeof c };
     struct lm_layer_shape most = { 0 };
-    uint32_t table = table_dtype(dtype);
+    uint32_t table = table_dtype(dtype), all[LM_N_MATRICES];
 
+    for (int i = 0; i < LM_N_MATRICES; i++)
+        all[i] = dtype;
     for (int32_t i = 0; i < a->n_layer; i++) {
-        add_layer(&c, a, &layer[i], dtype);
+        add_layer(&c, a, &layer[i], all);
         widen(&most, &layer[i]);
     }
     c.row_bytes = row_bytes(a, &most);
@@ -151,8 +155,12 @@ void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
     lm_shape_cost(&rest, NULL, dtype, &c);
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         struct lm_layer_shape s = lm_plan_shape(p, i);
+        uint32_t own[LM_N_MATRICES];
 
-        add_layer(&c, p->arch, &s, dtype);
+
+        for (int k = 0; k < LM_N_MATRICES; k++)
+            own[k] = lm_plan_dtype_of(p, i, k, dtype);
+        add_layer(&c, p->arch, &s, own);
         widen(&most, &s);
     }
     c.row_bytes = row_bytes(p->arch, &most);

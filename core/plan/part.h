@@ -5,7 +5,8 @@
  * by group) in one order of its members, so that a kept set which comes first
  * in that order is a view.  Where groups lose query heads the rack is of the kept
  * groups and heads alone.  A part is a segment with what it alone owns: the
- * consumer (down or o) for its kept set.  Parts hold racks, candidates parts.
+ * consumer (down or o) for its kept set.  A quantized part has a base part, from
+ * which it is made.  Parts hold racks and bases, candidates parts.
  *
  * Both are made empty on the main thread, filled by one worker (a rack and its
  * new parts form one piece of work), and afterwards only read.              */
@@ -32,13 +33,18 @@ struct lm_rack {
 struct lm_part {
     struct lm_part *next;               /* in its bucket */
     uint64_t key, used;
-    int64_t  refs;                      /* candidates */
+    int64_t  refs;                      /* candidates, and parts based on it */
     enum lm_segment_kind kind;
     int32_t  layer, kept;
-    struct lm_rack *rack;               /* NULL: a dense segment */
-    float   *consumer;                  /* [hidden][columns kept] */
-    float   *bias;                      /* [hidden] behind it; NULL: the dense one */
-    size_t   bytes;                     /* of both */
+    struct lm_rack *rack;               /* NULL: a dense or a quantized segment */
+    struct lm_part *base;               /* of a quantized one, else NULL */
+    struct lm_quant_choice quant[4];    /* by matrix: q k v o, or gate up down; ops
+                                           NULL: that of base */
+    float   *consumer;                  /* [hidden][columns kept]; of a quantized part
+                                           all its matrices, decoded */
+    float   *bias;                      /* [hidden] behind it, or the base's; NULL: the
+                                           dense one */
+    size_t   bytes;                     /* of what consumer points to */
     struct lm_segment *seg;             /* NULL until built */
 };
 
@@ -51,10 +57,24 @@ struct lm_part_job {
     struct lm_err err;
 };
 
-const struct lm_model *lm_workshop_model(const struct lm_workshop *w);
+const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w);
 
 /* Fills the rack if it is empty and builds all jobs of it (rack NULL: the one
  * dense segment).  Failures go to the jobs' err.                       [any] */
 void lm_parts_build(const struct lm_workshop_args *a, struct lm_rack *rack,
                     struct lm_part_job *jobs);
+
+/* quantize.c.  What the plan wants of a block: out [4], hashed into key; any:
+ * something.                                                         [main] */
+enum lm_status lm_quant_choose(const struct lm_workshop_args *a,
+                               const struct lm_plan *plan, enum lm_segment_kind kind,
+                               int32_t layer, struct lm_quant_choice *out,
+                               uint64_t *key, bool *any, struct lm_err *e);
+/* Builds a part whose base is built; a failure goes to err.           [any] */
+void lm_part_quantize(const struct lm_workshop_args *a, struct lm_part_job *j);
+/* Matrix i in its number format; *out lm_release'd.                   [any] */
+enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_part *p,
+                              int i, void **out, size_t *size, struct lm_err *e);
+/* The i-th matrix of a block: q k v o, or gate up down. */
+struct lm_mat *lm_block_mat(struct lm_segment_spec *s, int i);
 #endif

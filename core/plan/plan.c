@@ -362,6 +362,7 @@ enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e)
         if (l->drop_attn)
             forget(&l->head);
         settle(&l->ffn, &l->drop_mlp);
+        lm_plan_settle_formats(l);
         any = any || !l->drop_attn || !l->drop_mlp;
     }
     return any ? LM_OK
@@ -385,6 +386,7 @@ uint64_t lm_plan_hash(const struct lm_plan *p)
         if (p->layer[i].head.bits)      /* else as before there were such edits */
             h = hash_keep(&p->layer[i].head, false, h);
         h = hash_keep(&p->layer[i].ffn, p->layer[i].drop_mlp, h);
+        h = lm_plan_hash_formats(p, i, h);
     }
     for (size_t i = 0; i < p->n_setting; i++) {
         h = lm_hash_str(p->setting[i].name, h);
@@ -410,7 +412,8 @@ bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b)
 
         if (x->drop_attn != y->drop_attn || x->drop_mlp != y->drop_mlp
             || !same_keep(&x->kv, &y->kv) || !same_keep(&x->head, &y->head)
-            || !same_keep(&x->ffn, &y->ffn))
+            || !same_keep(&x->ffn, &y->ffn)
+            || !lm_plan_same_formats(a, b, i))
             return false;
     }
     for (size_t i = 0; i < a->n_setting; i++) {

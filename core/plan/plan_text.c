@@ -63,7 +63,8 @@ static void put_layer(const struct lm_plan *p, int32_t i, struct lm_str *out)
 {
     const struct lm_layer_plan *l = &p->layer[i];
 
-    if (!l->drop_attn && !l->drop_mlp && !l->kv.bits && !l->head.bits && !l->ffn.bits)
+    if (!l->drop_attn && !l->drop_mlp && !l->kv.bits && !l->head.bits && !l->ffn.bits
+        && !lm_plan_has_formats(l))
         return;
     lm_str_add(out, "layer %d:", i);
     if (l->drop_attn && l->drop_mlp) {
@@ -80,6 +81,7 @@ static void put_layer(const struct lm_plan *p, int32_t i, struct lm_str *out)
         lm_str_add(out, " mlp=none");
     else if (l->ffn.bits)
         put_keep("ffn", &l->ffn, out);
+    lm_plan_put_formats(p, i, out);
     lm_str_add(out, "\n");
 }
 
@@ -206,8 +208,9 @@ static enum lm_status read_keep(struct reader *r, struct lm_keep *k)
     return found == kept ? LM_OK : bad(r, "a set has another size than it claims");
 }
 
-static enum lm_status read_items(struct reader *r, struct lm_layer_plan *l)
+static enum lm_status read_items(struct reader *r, int32_t layer)
 {
+    struct lm_layer_plan *l = &r->plan->layer[layer];
     enum lm_status st = LM_OK;
 
     if (take(r, " none"))
@@ -223,6 +226,8 @@ static enum lm_status read_items(struct reader *r, struct lm_layer_plan *l)
             l->drop_mlp = true;
         else if (!st && take(r, " ffn="))
             st = read_keep(r, &l->ffn);
+        if (!st && (st = lm_plan_read_formats(r->plan, layer, &r->at, r->e)))
+            lm_err_prefix(r->e, "plan, line %d: ", r->line);
     }
     return st;
 }
@@ -272,7 +277,7 @@ static enum lm_status read_lines(struct reader *r)
             if (!number(r, r->plan->arch->n_layer - 1, &layer) || layer <= last
                 || !take(r, ":"))
                 return bad(r, "expected the number of a later layer of the model");
-            st = read_items(r, &r->plan->layer[last = layer]);
+            st = read_items(r, last = layer);
         } else if (take(r, "set ")) {
             st = read_setting(r);
         } else {

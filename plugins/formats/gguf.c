@@ -32,7 +32,8 @@ static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t
     struct lm_limits full = {
         .struct_size = sizeof full,
         .features = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN
-                  | LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS,
+                  | LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS
+                  | LM_SHAPE_FORMATS,
         .multiple = c ? (int32_t)c->block : 1,
     };
     enum lm_status s = gguf_dtype_check(f, dtype, e);
@@ -40,7 +41,7 @@ static enum lm_status limits(void *self, const struct lm_model *parent, uint32_t
         return s;
     s = parent ? gguf_suitable(f, parent, e) : LM_OK;
     if (parent && gguf_needs_qwen3(f, parent))
-        full.features = 0;
+        full.features = LM_SHAPE_FORMATS;
     lm_fill_struct(out, &full, sizeof full);
     return s;
 }

@@ -131,7 +131,7 @@ struct gguf_shape {
     int32_t n;
     bool uneven;
     const char *family;                 /* architecture in the file           */
-    uint32_t dtype;                     /* most telling one of the matrices   */
+    uint32_t dtype;                     /* of most weights of the layers      */
     bool neighbours;                    /* RoPE turns neighbours, not halves  */
 };
 /* Pairs being appended to b; a name that begins with a dot gets the family in

@@ -299,7 +299,7 @@ uint64_t gguf_meta(const struct fmt *f, const struct lm_model *model,
     gguf_add_string(&m, "general.architecture", m.family);
     gguf_add_string(&m, "general.type", "model");
     gguf_add_string(&m, "general.name", a->name && *a->name ? a->name : "model");
-    gguf_add_u32(&m, "general.file_type", file_type[x->dtype ? x->dtype : g->dtype]);
+    gguf_add_u32(&m, "general.file_type", file_type[g->dtype]);
     gguf_add_u32(&m, "general.alignment", GGUF_ALIGNMENT);
     gguf_add_u32(&m, "general.quantization_version", 2);
     if (x->card && *x->card)

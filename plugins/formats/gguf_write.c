@@ -20,7 +20,8 @@
  *    that has none: a first layer without attention gets one head of zeros.
  *
  * Number formats.  Matrices take the one asked for, or f16 where their rows are
- * no multiple of its block, or keep their own; vectors are f32.                */
+ * no multiple of its block, or keep their own, all of them or those that the
+ * export names; vectors are f32.                                               */
 #include "gguf.h"
 
 enum source { FROM_MODEL, ZEROS, ONES, ROPE };
@@ -88,6 +89,14 @@ enum lm_status gguf_suitable(const struct fmt *f, const struct lm_model *m,
     return LM_OK;
 }
 
+/* number format of its own that the export gives a matrix of the model; 0: none */
+static uint32_t own_dtype(const struct lm_export *x, uint32_t role, int32_t layer)
+{
+    bool there = x->struct_size >= offsetof(struct lm_export, own) + sizeof x->own;
+    return there && x->own && layer >= 0
+        ? x->own[(size_t)layer * LM_N_ROLES + role] : 0;
+}
+
 static enum lm_status suitable(const struct writing *w)
 {
     const struct lm_host *h = w->f->h;
@@ -95,6 +104,14 @@ static enum lm_status suitable(const struct writing *w)
     enum lm_status s = gguf_dtype_check(w->f, w->x->dtype, w->e);
     if (s)
         return s;
+    for (int32_t l = 0; l < w->a->n_layer; l++)
+        for (uint32_t r = 1; r < LM_N_ROLES; r++) {
+            const struct lm_tensor *t = h->tensor(w->m, r, l);
+            uint32_t own = own_dtype(w->x, r, l);
+            if (own && (!t || t->dtype != own || gguf_type_of(own) < 0))
+                return h->fail(w->e, LM_EBUG, "tensor %u of layer %d is not in the "
+                               "number format that the export gives it", r, l);
+        }
     if (source && !strcmp(source, w->x->path))
         return h->fail(w->e, LM_ECONFIG, "%s: the model would overwrite itself; choose "
                        "another file", w->x->path);
@@ -128,6 +145,27 @@ static enum lm_status choose_layers(struct writing *w)
     return LM_OK;
 }
 
+/* number format that most weights of the layers have */
+static uint32_t most_common(const struct writing *w)
+{
+    int64_t n[LM_N_DTYPES] = { 0 };
+    uint32_t best = w->x->dtype;
+    for (int32_t l = 0; l < w->a->n_layer; l++)
+        for (uint32_t r = LM_W_Q; r <= LM_W_DOWN; r++) {
+            const struct lm_tensor *t = w->f->h->tensor(w->m, r, l);
+            if (!t || !gguf_is_matrix(r))
+                continue;
+            uint32_t own = own_dtype(w->x, r, l);
+            uint32_t dtype = own ? own : w->x->dtype ? w->x->dtype : t->dtype;
+            if (dtype >= LM_N_DTYPES)
+                continue;
+            n[dtype] += t->rows * t->cols;
+            if (n[dtype] > n[best])
+                best = dtype;
+        }
+    return best;
+}
+
 static enum lm_status choose_family(struct writing *w)
 {
     const struct lm_host *h = w->f->h;
@@ -146,10 +184,7 @@ static enum lm_status choose_family(struct writing *w)
         g->family = "qwen2";
     }
     g->neighbours = *g->family != 'q';
-    for (int32_t l = 0; l < layers && !g->dtype; l++)
-        for (uint32_t r = LM_W_Q; r <= LM_W_DOWN && !g->dtype; r++)
-            if (gguf_is_matrix(r) && h->tensor(w->m, r, l))
-                g->dtype = h->tensor(w->m, r, l)->dtype;
+    g->dtype = most_common(w);
     return LM_OK;
 }
 
@@ -174,7 +209,8 @@ static void add_item(struct writing *w, uint32_t role, int32_t layer, int32_t ou
         i->cols = t->cols;
     }
     gguf_role_name(role, out, i->name, sizeof i->name);
-    if (!w->x->dtype && !i->vector) {
+    bool own = source == FROM_MODEL && own_dtype(w->x, role, layer);
+    if ((own || !w->x->dtype) && !i->vector) {
         i->dtype = source == FROM_MODEL ? t->dtype : LM_F16;
         return;
     }
