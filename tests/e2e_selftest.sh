@@ -132,7 +132,8 @@ interrupted()       # while a plugin that never polls is tested
     test $? = 130
 }
 ok "Ctrl-C ends a selftest" interrupted
-crashes="^lamina: search 'crashes' .*: (crashes \\(SIG|ends the program).* in the check of ask\\(\\)"
+crashes="^lamina: search 'crashes' .*: (crashes \\(SIG|ends the program).* in the check "\
+'of ask\(\)'
 mkdir left
 leaves_nothing() { TMPDIR=$PWD/left says_of search crashes "$crashes" && rmdir left; }
 ok "search crashes" says_of search crashes "$crashes"

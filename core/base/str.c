@@ -76,7 +76,8 @@ size_t lm_utf8_char(const void *text, size_t n)
 {
     const unsigned char *s = text;
     unsigned c = n > 0 ? *s : 0xff;
-    size_t k = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 0;
+    size_t k = c < 0x80 ? 1 : c < 0xc2 ? 0 : c < 0xe0 ? 2 : c < 0xf0 ? 3
+             : c < 0xf5 ? 4 : 0;
     if (k > n)
         return 0;
     for (size_t i = 1; i < k; i++)

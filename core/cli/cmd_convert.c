@@ -32,7 +32,8 @@ enum lm_status lm_cmd_convert(int argc, char **argv, struct lm_err *e)
     c.out = at.v[1];
     if (!c.format)
         c.format = lm_format_of(c.out);
-    if ((dtype && (s = lm_dtype_find(dtype, &c.dtype, e))) || (s = lm_run_open(0, &run, e)))
+    if ((dtype && (s = lm_dtype_find(dtype, &c.dtype, e))) ||
+        (s = lm_run_open(0, &run, e)))
         return s;
     if (!(s = lm_convert(&c, run, e)))
         lm_log(LM_INFO, "wrote %s (%s, %s)", c.out, c.format,

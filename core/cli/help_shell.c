@@ -37,7 +37,8 @@ static struct hint of_command(const char *name)
         { "list", { WORDS, "search pruner scorer repair quantizer evaluator backend "
                            "format reporter" } },
         { "new-plugin", { WORDS, "search pruner scorer repair evaluator reporter" } },
-        { "help", { TOPICS, "" } }, { "selftest", { PLUGIN_FILES, "" } }, { "cache", { WORDS, "list clear" } },
+        { "help", { TOPICS, "" } }, { "selftest", { PLUGIN_FILES, "" } },
+        { "cache", { WORDS, "list clear" } },
         { "doctor", { NOTHING, NULL } } };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (!strcmp(name, known[i].name))

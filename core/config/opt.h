@@ -72,8 +72,8 @@ void lm_options_man_list(const struct lm_module *m, struct lm_str *out);
 void lm_man_head(struct lm_str *out, const char *name, const char *section,
                  const char *version, const char *summary);
 void lm_man_text(struct lm_str *out, const char *text);
-/* The rule for names of plugins, of their options and of metrics: a-z, 0-9 and _,
- * a letter first, less than LM_CONF_KEY bytes.                               */
+/* The rule for names of plugins and of their options: a-z, 0-9 and _, a letter
+ * first, less than LM_CONF_KEY bytes.                                       */
 bool lm_plugin_name(const char *s);
 /* Descriptor lint: names, duplicates, offsets, defaults.  LM_EBUG. */
 enum lm_status lm_options_lint(const struct lm_module *m, struct lm_err *e);

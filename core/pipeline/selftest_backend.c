@@ -9,8 +9,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "base/pool.h"
 #include "model/codec.h"
 #include "model/engine.h"
 #include "pipeline/selftest_kit.h"

@@ -8,7 +8,6 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "base/pool.h"
 #include "model/codec.h"
 #include "pipeline/selftest_kit.h"
 

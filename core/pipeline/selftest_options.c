@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/mem.h"
 
 enum { MAX_SETS = 32 };
 

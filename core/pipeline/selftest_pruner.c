@@ -11,7 +11,6 @@
 
 #include "base/mem.h"
 #include "base/pool.h"
-#include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 #include "pipeline/selftest_kit.h"
 #include "pipeline/session.h"

@@ -12,7 +12,6 @@
 
 #include "base/json.h"
 #include "base/mem.h"
-#include "base/pool.h"
 #include "model/tokenizer.h"
 #include "pipeline/selftest_kit.h"
 

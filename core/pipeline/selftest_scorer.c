@@ -5,7 +5,6 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/mem.h"
 #include "base/pool.h"
 #include "pipeline/selftest_kit.h"
 #include "pipeline/session.h"

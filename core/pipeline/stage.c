@@ -8,7 +8,7 @@
 #include "base/mem.h"
 #include "pipeline/host.h"
 
-enum { MAX_CHILDREN = 32, MAX_OWN = 64, MAX_ID = 31 };
+enum { MAX_CHILDREN = 32, MAX_ID = 31 };
 
 static bool listed(const char *key, const char *const *list)
 {
@@ -126,7 +126,10 @@ static bool sound(const struct lm_own_metric *m)
 static enum lm_status own_metrics(struct lm_stage *s, struct lm_err *e)
 {
     const struct lm_evaluator *ops = s->kind == LM_EVALUATOR ? s->plugin->ops : NULL;
-    struct { struct lm_metric metric[MAX_OWN + 1]; struct lm_own_metric text[MAX_OWN]; } *t;
+    struct {
+        struct lm_metric metric[LM_MAX_METRICS + 1];
+        struct lm_own_metric text[LM_MAX_METRICS];
+    } *t;
     if (!ops || !ops->metric_of)
         return LM_OK;
     if (!(t = lm_alloc(sizeof *t, "stage")))
@@ -137,7 +140,7 @@ static enum lm_status own_metrics(struct lm_stage *s, struct lm_err *e)
         if (!ops->metric_of(s->opt.config, i, &m))
             return i ? LM_OK : lm_fail(e, LM_EBUG, "evaluator '%s' declares no metrics",
                                        s->id);
-        if (i == MAX_OWN || !sound(&m))
+        if (i == LM_MAX_METRICS || !sound(&m))
             return lm_fail(e, LM_EBUG, "evaluator '%s': its metric %zu is incomplete or one "
                            "too many", s->id, i);
         for (size_t j = 0; j < i; j++)

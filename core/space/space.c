@@ -273,8 +273,8 @@ enum lm_status lm_space_scores(struct lm_space *s, uint32_t site, int32_t layer,
                                const double **score, int64_t *n, struct lm_err *e)
 {
     if (!s->source)
-        return lm_fail(e, LM_ECONFIG, "importance of %s is needed, but the pipeline names "
-                       "no scorer; add score = ( { use = \"wanda\"; } );",
+        return lm_fail(e, LM_ECONFIG, "importance of %s is needed, but the pipeline "
+                       "names no scorer; add score = ( { use = \"wanda\"; } );",
                        lm_site_name(site));
     return s->source(s->ctx, site, layer, score, n, e);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* exports.h -- the study's "exports", a JSON list of { "file", "trial",
- * "format", "plan", "written" }: what was planned and what was found in the file, by the same names:
- * "bytes", "parameters", "latency.decode_ms".  The text is not trusted; a part
- * that is not what it should be is left out.                                */
+ * "format", "plan", "written" }: what was planned and what was found in the file,
+ * by the same names: "bytes", "parameters", "latency.decode_ms".  The text is not
+ * trusted; a part that is not what it should be is left out.                */
 #ifndef LM_REPORTERS_EXPORTS_H
 #define LM_REPORTERS_EXPORTS_H
 #include "text.h"
