@@ -8,5 +8,5 @@ bench_peak_LDADD =
 CLEANFILES += %D%/engine %D%/peak
 EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/search \
     %D%/search.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
-    %D%/hypervolume.py %D%/speed %D%/speed.cfg %D%/speed_torch.py %D%/speed_llama.py \
-    %D%/load %D%/load_llama.py
+    %D%/hypervolume.py %D%/race %D%/race.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \
+    %D%/speed_llama.py %D%/load %D%/load_llama.py

@@ -26,6 +26,10 @@ struct lm_trial {                       /* for reporters                      */
     const double *value, *error;        /* [study metrics]; NAN: not measured;
                                            error: standard error              */
     const struct lm_layer_shape *layer; /* [n_layer of the dense model]       */
+    /* Of a trial that lost a race and was stopped: what its objectives are likely
+     * to be, NAN for other metrics; NULL for all other trials.  `value` is of the
+     * items it has seen, `fidelity` their share, `reason` what beat it.      */
+    const double *estimate;
 };
 
 /* A JSON document, read-only.  Nodes live until close().  [worker]            */
@@ -255,6 +259,14 @@ struct lm_host {
      * error.  LM_ECONFIG: the user did not allow commands.                     */
     enum lm_status (*call)(struct lm_run *r, const struct lm_call *c, char **out,
                            size_t *n, struct lm_err *e);
+
+    /* For search strategies, from begin() to destroy(); LM_EUNAVAILABLE elsewhere.
+     * What evaluating n genomes in one batch costs: share[i] of evaluating the
+     * uncompressed model, in multiply-adds, is what genome i adds to those before
+     * it.  Blocks that two have in common from the embedding on are run once; a
+     * genome that cannot be built or whose plan was measured costs 0.  [main] */
+    enum lm_status (*price)(struct lm_run *r, const union lm_value *const *value,
+                            size_t n, double *share, struct lm_err *e);
 };
 
 #endif

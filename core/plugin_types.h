@@ -328,6 +328,10 @@ struct lm_outcome {
     const double *violation;            /* [n_constraint]; <= 0 is satisfied,
                                            else the excess relative to bound  */
     double   fidelity;
+    bool     stopped;                   /* it lost a race and was measured on this
+                                           share of the items only: something is
+                                           better in all objectives; they are
+                                           estimates for all items            */
 };
 
 /* ---- running models ---------------------------------------------------------------

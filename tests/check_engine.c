@@ -86,6 +86,50 @@ START_TEST(prefixes_are_shared)
 }
 END_TEST
 
+/* Networks as leaves of a tree, depth first.  With memory for few states the planned
+ * ones are kept, so that no segment is run twice; without a plan some are.           */
+START_TEST(branches_are_kept_in_short_memory)
+{
+    struct stage s;
+    struct lm_segment *seg[MOST];
+    float a[LENGTH], b[LENGTH];
+    stage_open(&s, golden[1], "cpu");
+    size_t n = s.net.n, part[] = { n, n - 2, n - 3, 1 };    /* left out; n: none */
+    double macs = 0, tree = 0, run[2];
+    ck_assert_uint_ge(n, 6);
+    for (size_t i = 0; i < n; i++)
+        macs += lm_segment_macs(lm_segment_spec(s.net.seg[i]));
+    for (int planned = 1; planned >= 0; planned--) {
+        struct lm_runner *r = NULL, *fresh = NULL;
+        ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+        lm_runner_limit(r, (planned ? 3 : 0) * (size_t)LENGTH * sizeof(float) *
+                        (size_t)lm_model_arch(s.model)->hidden);
+        for (size_t k = 0; k < 4; k++) {
+            struct lm_network net = { seg, 0 };
+            for (size_t i = 0; i < n; i++)
+                if (i != part[k])
+                    seg[net.n++] = s.net.seg[i];
+            for (size_t i = k ? part[k] : 0; planned && i < net.n; i++)
+                tree += lm_segment_macs(lm_segment_spec(seg[i]));
+            lm_runner_plan(r, part + k + 1, planned ? 3 - k : 0);
+            ck_assert_ok(lm_runner_losses(r, &net, s.ids, LENGTH, a, &err), err);
+            ck_assert_ok(lm_runner_open(s.engine, &fresh, &err), err);
+            ck_assert_ok(lm_runner_losses(fresh, &net, s.ids, LENGTH, b, &err), err);
+            ck_assert_double_eq(lm_runner_work(fresh).run, lm_runner_work(fresh).asked);
+            if (k == 0)
+                ck_assert_double_eq(lm_runner_work(fresh).run, LENGTH * macs);
+            lm_runner_close(fresh);
+            ck_assert_mem_eq(a, b, (LENGTH - 1) * sizeof *a);
+        }
+        run[planned] = lm_runner_work(r).run;
+        lm_runner_close(r);
+    }
+    ck_assert_double_eq(run[1], LENGTH * tree);
+    ck_assert_double_gt(run[0], run[1]);
+    stage_close(&s);
+}
+END_TEST
+
 /* A cut MLP through leading slices of the dense matrices, against the reference. */
 static void cut_losses(const char *backend, float *nll)
 {
@@ -371,6 +415,7 @@ int main(void)
     TCase *c = tcase_create("engine");
     tcase_set_timeout(c, 60);
     tcase_add_test(c, prefixes_are_shared);
+    tcase_add_test(c, branches_are_kept_in_short_memory);
     tcase_add_test(c, slices_are_views);
     tcase_add_loop_test(c, kl_is_that_of_the_logits, 0, 4);
     tcase_add_test(c, seeking_and_refusals);

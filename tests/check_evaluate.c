@@ -110,6 +110,31 @@ void lm_runner_close(struct lm_runner *r)
     lm_release(r);
 }
 
+void lm_runner_limit(struct lm_runner *r, size_t bytes)
+{
+    ck_assert_ptr_eq(r->engine, &engine);
+    ck_assert_uint_gt(bytes, 0);
+}
+
+void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n)
+{
+    (void)r;
+    for (size_t i = 0; i < n; i++)
+        ck_assert(depth[i] > 0 && depth[i] <= SEGMENTS && (!i || depth[i] < depth[i - 1]));
+}
+
+void lm_runner_forget(struct lm_runner *r)
+{
+    (void)r;
+    ck_abort_msg("prefixes are to be shared");
+}
+
+struct lm_work lm_runner_work(const struct lm_runner *r)
+{
+    (void)r;
+    return (struct lm_work){ 3, 2 };
+}
+
 static double weight_of(const struct lm_network *net)
 {
     double sum = 0;
@@ -459,6 +484,69 @@ START_TEST(fidelity_and_known_values)
 }
 END_TEST
 
+/* Looks after a quarter and after half of 8 items; candidate k stops at rung stop_at[k]. */
+static int stop_at[CANDIDATES];
+
+static enum lm_status look(void *ctx, size_t rung, const struct lm_result *result,
+                           const struct lm_err *err, bool *stop, struct lm_err *e)
+{
+    (void)e;
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        const struct lm_result *r = result + i * METRICS;
+        int64_t seen = rung ? 4 : 2;
+        if (i == 8) {
+            ck_assert_int_ne(err[i].code, LM_OK);
+            continue;
+        }
+        for (int64_t k = 0; k < seen; k++)
+            ck_assert(stop[i] || r[LOSS].sum[k].weight > 0);
+        ck_assert(i == 7 || r[LOSS].sum[seen].weight == 0);     /* 7 does not race */
+        ck_assert(r[BYTES].sum[0].weight > 0 && r[MS].sum[0].weight == 0);
+        stop[i] |= stop_at[i] == (int)rung;
+    }
+    return ++*(int *)ctx < 3 ? LM_OK : LM_EBUG;
+}
+
+START_TEST(rungs)
+{
+    static const double at[] = { 0.25, 0.5 };
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    double share[CANDIDATES], reached[CANDIDATES];
+    int looks = 0;
+    struct lm_rungs ladder = { at, 2, look, &looks };
+    item_count = 8;
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        share[i] = i == 7 ? 0.7 : 1;
+        stop_at[i] = (int)(i % 3);              /* 2: never */
+    }
+    stop_at[7] = 9;
+    lm_pool_start(2, NULL);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    lm_fail(&err[8], LM_EINFEASIBLE, "was not built");
+    ck_assert_ok(lm_evaluate_race(v, candidate, CANDIDATES, share, NULL, &ladder, reached,
+                                  r[0], err, &e), e);
+    ck_assert_int_eq(looks, 2);
+    for (size_t i = 0; i < 8; i++) {
+        size_t seen = stop_at[i] == 0 ? 2 : stop_at[i] == 1 ? 4 : i == 7 ? 6 : 8;
+        ck_assert_uint_eq(r[i][LOSS].n_sum, seen);
+        ck_assert_double_eq(reached[i], i == 7 ? 0.7 : (double)seen / 8);
+        ck_assert_double_eq(r[i][LOSS].sum[seen - 1].value,
+                            expected_loss(i, (int64_t)seen - 1));
+        ck_assert_int_eq(isnan(r[i][MS].value), seen < 6);      /* is not timed */
+        ck_assert(!isnan(r[i][BYTES].value));
+    }
+    int n = 0;
+    for (int k = 0; k < n_event; k++)
+        n += events[k].what == 'l';
+    ck_assert_int_eq(n, 3 * 2 + 2 * 4 + 2 * 8 + 6);
+    ck_assert(lm_evaluation_work(v).asked > 0);
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    lm_evaluation_close(v);
+}
+END_TEST
+
 START_TEST(one_fails_others_do_not)
 {
     struct lm_err e = { 0 }, err[CANDIDATES];
@@ -548,73 +636,6 @@ START_TEST(memory_runs_out)
 }
 END_TEST
 
-/* ---- reduction --------------------------------------------------------------------- */
-
-START_TEST(mean_and_its_error)
-{
-    /* equal weights: the textbook mean and s / sqrt(n) */
-    struct lm_metric m = METRIC("x", LM_REDUCE_MEAN, false);
-    struct lm_sum sum[] = { { 2, 2 }, { 6, 2 }, { 10, 2 }, { 14, 2 } };
-    double value, error;
-    lm_reduce(&m, sum, 4, &value, &error);
-    ck_assert_double_eq_tol(value, 4, 1e-12);
-    ck_assert_double_eq_tol(error, sqrt(20.0 / 3) / 2, 1e-12);
-    m.reduce = LM_REDUCE_EXP_MEAN;
-    lm_reduce(&m, sum, 4, &value, &error);
-    ck_assert_double_eq_tol(value, exp(4), 1e-9);
-    ck_assert_double_eq_tol(error, exp(4) * sqrt(20.0 / 3) / 2, 1e-9);
-    /* unequal weights, by hand: r = 10 / 5, d = 1 -1 0, se = sqrt(3/2 * 2) / 5 */
-    struct lm_sum uneven[] = { { 3, 1 }, { 3, 2 }, { 4, 2 } };
-    m.reduce = LM_REDUCE_MEAN;
-    lm_reduce(&m, uneven, 3, &value, &error);
-    ck_assert_double_eq_tol(value, 2, 1e-12);
-    ck_assert_double_eq_tol(error, sqrt(3.0) / 5, 1e-12);
-    lm_reduce(&m, sum, 1, &value, &error);
-    ck_assert_double_eq(value, 1);
-    ck_assert(isnan(error));
-    lm_reduce(&m, sum, 0, &value, &error);
-    ck_assert(isnan(value) && isnan(error));
-}
-END_TEST
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double sorted_median(double *x, size_t n)
-{
-    qsort(x, n, sizeof *x, by_value);
-    return n % 2 ? x[n / 2] : 0.5 * (x[n / 2 - 1] + x[n / 2]);
-}
-
-START_TEST(median_and_its_error)
-{
-    struct lm_metric m = METRIC("x", LM_REDUCE_MEDIAN, true);
-    for (uint64_t n = 1; n < 60; n++) {
-        struct lm_sum sum[61];
-        double x[60], value, error;
-        for (size_t i = 0; i < n; i++) {
-            x[i] = sin((double)(i * i + n)) * (i % 7 ? 1 : 1000);
-            sum[i] = (struct lm_sum){ 3 * x[i], 3 };
-            x[i] = sum[i].value / sum[i].weight;
-        }
-        sum[n] = (struct lm_sum){ 0, 0 };       /* not measured: does not count */
-        lm_reduce(&m, sum, n + 1, &value, &error);
-        double want = sorted_median(x, n);
-        ck_assert_double_eq(value, want);
-        for (size_t i = 0; i < n; i++)
-            x[i] = fabs(x[i] - want);
-        if (n == 1)
-            ck_assert(isnan(error));
-        else
-            ck_assert_double_eq_tol(error, 1.2533 * 1.4826 * sorted_median(x, n)
-                                    / sqrt((double)n), 1e-12);
-    }
-}
-END_TEST
-
 int main(void)
 {
     Suite *suite = suite_create("evaluate");
@@ -625,11 +646,10 @@ int main(void)
     tcase_add_test(t, walk_shares_prefixes);
     tcase_add_test(t, threads_change_nothing);
     tcase_add_test(t, fidelity_and_known_values);
+    tcase_add_test(t, rungs);
     tcase_add_test(t, one_fails_others_do_not);
     tcase_add_test(t, timing_takes_turns);
     tcase_add_test(t, memory_runs_out);
-    tcase_add_test(t, mean_and_its_error);
-    tcase_add_test(t, median_and_its_error);
     suite_add_tcase(suite, t);
     return run_suites(&suite, 1);
 }

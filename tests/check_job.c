@@ -48,7 +48,7 @@ static enum lm_status small_conf(struct lm_conf **conf, struct lm_err *e)
         "score = ( { use = \"wanda\"; } );\n"
         "prune = ( { use = \"kv_groups\"; }, { use = \"ffn\"; levels = [0.5]; } );\n"
         "repair: { use = \"least_squares\"; };\n"
-        "evaluate = ( { use = \"kl\"; text = \"%s\"; window = 16; windows = 2; },\n"
+        "evaluate = ( { use = \"kl\"; text = \"%s\"; window = 4; windows = 8; },\n"
         "             { use = \"size\"; } );\n"
         "final = ( { use = \"command\"; metrics = [ \"x\" ];\n"
         "  command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; }"
@@ -57,6 +57,7 @@ static enum lm_status small_conf(struct lm_conf **conf, struct lm_err *e)
         "search: { use = \"chain\"; stages = ( { use = \"random\"; budget = 3; },\n"
         "          { use = \"nsga2\"; population = 4; budget = 6; } ); };\n"
         "sample: { tokens = 2; };\n"
+        "race: { risk = 0.5; first = 2; };\n"
         "export = ( { use = \"gguf\"; dtype = \"q8_0\"; pick = \"smallest\"; } );\n"
         "report = ( { use = \"table\"; }, { use = \"json\"; }, { use = \"html\"; } );\n";
     char text[4096], short_text[300];

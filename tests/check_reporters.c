@@ -49,11 +49,16 @@ static enum lm_status trial(const struct lm_study *s, int64_t i, struct lm_trial
 {
     if (i < 0 || i >= s->n)
         return lm_fail(e, LM_EBUG, "no trial %d", (int)i);
-    const struct lm_trial full = { .struct_size = sizeof full, .id = i,
+    struct lm_trial full = { .struct_size = sizeof full, .id = i,
         .status = i == 7 ? LM_EINFEASIBLE : LM_OK, .feasible = i % 3 == 0 || i % 5 == 0,
         .front = i % 5 == 0, .fidelity = 1, .seconds = 0.5,
         .reason = i == 7 ? evil : "", .plan = i ? plan : "", .value = value[i],
         .error = error[i], .layer = layer[i] };
+    static const double told[METRICS] = { 0.777, NAN, NAN, NAN };
+    if (i == 11) {                      /* lost a race */
+        full.fidelity = 0.25;
+        full.estimate = told;
+    }
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
@@ -161,6 +166,7 @@ START_TEST(table_lines_up)
     ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
     ck_assert_uint_eq(strlen(out), n);
     ck_assert(strstr(out, "Front: 8 of 40 trials (1 could not be built), by kl.nats"));
+    ck_assert(strstr(out, "\n1 trial lost a race and stopped after 25 % of the items"));
     ck_assert(strstr(out, "   dense"));
     ck_assert_uint_eq(count(out, "\n*     10  "), 1);
     ck_assert(strstr(out, "2.700 MB"));
@@ -235,6 +241,12 @@ START_TEST(json_holds_everything)
     ck_assert(j->real(j->get(m, "value"), &v));
     ck_assert_double_eq(v, value[12][2]);       /* to the last bit */
     ck_assert_ptr_null(j->get(j->get(j->at(trials, 11), "metrics"), "latency.decode_ms"));
+    m = j->get(j->get(j->at(trials, 11), "metrics"), "kl.nats");
+    ck_assert(j->real(j->get(m, "value"), &v));
+    ck_assert_double_eq(v, value[11][0]);       /* as measured, not as estimated */
+    ck_assert(j->real(j->get(m, "estimate"), &v));
+    ck_assert_double_eq(v, 0.777);
+    ck_assert_uint_eq(count(out, "\"estimate\""), 1);
     ck_assert_uint_eq(j->size(j->get(j->at(trials, 3), "shape")), LAYERS);
     ck_assert_str_eq(j->string(j->get(j->at(j->get(root, "metrics"), 2), "protocol")),
                      text(&s, "protocol:perplexity.ppl"));
@@ -336,6 +348,9 @@ START_TEST(html_is_safe_and_complete)
     ck_assert_uint_eq(count(out, "<polyline class=\"line\""), 1);
     /* heat maps: 8 members, 6 layers, 2 kinds of blocks */
     ck_assert_uint_eq(count(out, "<rect class="), 8 * LAYERS * 2);
+    ck_assert(strstr(out, ", 1 lost a race and are estimated"));
+    ck_assert_uint_eq(count(out, "trial 11, estimated from 25 % of the items\nkl.nats 0.777"),
+                      1);
     ck_assert(strstr(out, "Effective configuration"));
     ck_assert(strstr(out, "window 2048, stride 2048"));
     const char *copy = getenv("LAMINA_KEEP_REPORT");

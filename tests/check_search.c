@@ -140,6 +140,7 @@ static enum lm_status run(size_t which, const struct rig *change,
     s.eval = change->eval;
     s.max = change->max;
     s.seed = change->seed;
+    s.races = change->races;
     if (which == CHAIN) {
         if ((st = rig_make(&first, &made[0], e)) == LM_OK)
             st = rig_make(&second, &made[1], e);
@@ -299,6 +300,24 @@ START_TEST(memory)
 }
 END_TEST
 
+/* What lost a race is dominated and its values are estimates for all items: strategies
+ * learn from it as from what was measured.                                    */
+START_TEST(races)
+{
+    struct rig_problem p;
+    struct rig_log log[2] = { { 0 } };
+    struct lm_err e = { 0 };
+    const struct rig change[2] = { { .eval = smooth }, { .eval = smooth, .races = true } };
+
+    set_up(&p, (size_t)_i, false);
+    for (int i = 0; i < 2; i++)
+        ck_assert_ok(run((size_t)_i, &change[i], &p, &log[i], &e), e);
+    ck_assert(same(&log[0], &log[1]));
+    for (int i = 0; i < 2; i++)
+        rig_log_free(&log[i]);
+}
+END_TEST
+
 /* Every option's default lies in its own range, and names are in order. */
 START_TEST(options)
 {
@@ -324,6 +343,7 @@ int main(void)
 
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
     tcase_add_loop_test(t, reproducible, 0, N_RIGS);
+    tcase_add_loop_test(t, races, RANDOM, CHAIN);
     tcase_add_loop_test(t, no_duplicates, RANDOM, LAGRANGIAN);
     tcase_add_loop_test(t, small_space, RANDOM, LAGRANGIAN);
     tcase_add_loop_test(t, starts, RANDOM, LAGRANGIAN);

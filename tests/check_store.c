@@ -121,6 +121,35 @@ START_TEST(round_trip)
 }
 END_TEST
 
+/* Trials of a group are kept together or not at all. */
+START_TEST(groups)
+{
+    struct lm_err e = { 0 };
+    struct lm_store *s = filled(2);
+    ck_assert_ok(lm_store_end(s, true, &e), e);         /* none is open */
+    ck_assert_ok(lm_store_begin(s, &e), e);
+    for (int64_t i = 2; i < 5; i++)
+        ck_assert_ok(record(s, i, &e), e);
+    check_trial(s, 4);
+    ck_assert_ok(lm_store_end(s, false, &e), e);
+    ck_assert_int_eq(lm_store_count(s), 2);
+    ck_assert_ok(lm_store_begin(s, &e), e);
+    ck_assert_ok(record(s, 2, &e), e);
+    ck_assert_int_eq(record(s, 7, &e), LM_EBUG);
+    ck_assert_ok(record(s, 3, &e), e);
+    ck_assert_ok(lm_store_end(s, true, &e), e);
+    ck_assert_ok(record(s, 4, &e), e);                  /* alone again */
+    ck_assert_ok(lm_store_begin(s, &e), e);
+    ck_assert_ok(record(s, 5, &e), e);
+    lm_store_close(s);                                  /* as if killed */
+    ck_assert_ok(lm_store_open(path, false, &s, &e), e);
+    ck_assert_int_eq(lm_store_count(s), 5);
+    for (int64_t i = 0; i < 5; i++)
+        check_trial(s, i);
+    lm_store_close(s);
+}
+END_TEST
+
 /* Settled, the file under another name is the whole study. */
 START_TEST(settled_file_stands_alone)
 {
@@ -400,6 +429,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, round_trip);
+    tcase_add_test(t, groups);
     tcase_add_test(t, settled_file_stands_alone);
     tcase_add_test(t, order_is_kept);
     tcase_add_loop_test(t, kill_loses_nothing, 0, 10);

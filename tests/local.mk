@@ -21,6 +21,9 @@ tests_check_model_SOURCES = %D%/check_model.c
 tests_check_tokenizer_SOURCES = %D%/check_tokenizer.c
 
 check_PROGRAMS += %D%/check_store %D%/check_evaluate
+check_PROGRAMS += %D%/check_race %D%/check_reduce
+tests_check_reduce_SOURCES = %D%/check_reduce.c
+tests_check_race_SOURCES = %D%/check_race.c
 check_PROGRAMS += %D%/check_evaluators %D%/check_reporters
 tests_check_store_SOURCES = %D%/check_store.c
 tests_check_evaluate_SOURCES = %D%/check_evaluate.c
@@ -90,6 +93,7 @@ shell_tests += %D%/modeling.sh
 shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh \
     %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh
 shell_tests += %D%/e2e_broken.sh
+shell_tests += %D%/e2e_race.sh
 shell_tests += %D%/docs.sh
 
 shell_tests += %D%/e2e_selftest.sh %D%/e2e_new_plugin.sh \
@@ -113,6 +117,12 @@ EXTRA_LTLIBRARIES += %D%/plugins/plain.la
 tests_plugins_plain_la_SOURCES = %D%/plugins/plain.c
 tests_plugins_plain_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 %D%/e2e_bias.log %D%/e2e_quant.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
+# A strategy that asks for prices.
+EXTRA_LTLIBRARIES += %D%/plugins/thrifty.la
+tests_plugins_thrifty_la_SOURCES = %D%/plugins/thrifty.c
+tests_plugins_thrifty_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+CLEANFILES += %D%/plugins/thrifty.la
+%D%/e2e_race.log: %D%/plugins/thrifty.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
 include tests/fuzz/local.mk

@@ -235,8 +235,12 @@ static enum lm_status tell(const struct rig *s, struct rig_made *m,
     for (size_t i = 0; i < n; i++) {
         const struct rig_trial *t = &log->trial[first + i];
         o[i] = (struct lm_outcome){ sizeof *o, t->status, t->value, t->objective,
-                                    &t->violation, t->fidelity };
+                                    &t->violation, t->fidelity, false };
         at[i] = &o[i];
+        if (s->races && (first + i) % 3 == 1) {
+            o[i].fidelity = 0.25;
+            o[i].stopped = true;
+        }
     }
     log->ticks -= clock();
     st = m->ops->tell(m->self, at, n, e);

@@ -41,6 +41,7 @@ struct rig {
     const struct lm_reals *targets;     /* lagrangian                           */
     uint64_t seed;                      /* 0: 1                                 */
     size_t   max;                       /* proposals per ask; 0: 7              */
+    bool     races;                     /* every third outcome lost one         */
     rig_eval *eval;
 };
 struct rig_made { const struct lm_module *m; const struct lm_search *ops; void *self;

@@ -174,6 +174,16 @@ const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
     return &s->spec;
 }
 
+double lm_segment_macs(const struct lm_segment_spec *s)
+{
+    const struct lm_mat *m[] = { &s->q, &s->k, &s->v, &s->o, &s->gate, &s->up, &s->down };
+    double n = s->kind == LM_SEG_HEAD ? (double)s->table.rows * (double)s->table.cols : 0;
+
+    for (size_t i = 0; i < sizeof m / sizeof *m; i++)
+        n += m[i]->w ? (double)m[i]->rows * (double)m[i]->cols : 0;
+    return n;
+}
+
 /* ---- the dense model ---------------------------------------------------------- */
 /* Role 0: none. */
 static enum lm_status dense_mat(const struct lm_model *m, uint32_t role, uint32_t bias,

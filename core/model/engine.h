@@ -59,12 +59,26 @@ enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
                                struct lm_network *net, struct lm_err *e);
 void lm_network_close(struct lm_network *net);
 
-/* A runner belongs to one thread.  It keeps the hidden states behind every
- * segment of its last path over `ids`; a network that shares a prefix with
- * that path (same keys, same ids) starts where they part.                   */
+/* A runner belongs to one thread.  It keeps the hidden states behind the
+ * segments of its last path over `ids`; a network that shares a prefix with
+ * that path (same keys, same ids) starts where they part.  What it computes does
+ * not depend on what it kept.                                               */
 enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r,
                               struct lm_err *e);
 void lm_runner_close(struct lm_runner *r);
+/* Bytes of hidden states; 256 MiB at first. */
+void lm_runner_limit(struct lm_runner *r, size_t bytes);
+/* The networks to come over the same ids share their first depth[i] segments with
+ * the next one: deepest first.  Decides what is kept where memory is short.  The
+ * array must live until the next call.                                      */
+void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n);
+void lm_runner_forget(struct lm_runner *r);     /* all states */
+/* Multiply-adds of linear layers, for all tokens of all networks since open: what
+ * the networks have, and what was run, the rest being shared.               */
+struct lm_work { double asked, run; };
+struct lm_work lm_runner_work(const struct lm_runner *r);
+/* Of one token in a segment. */
+double lm_segment_macs(const struct lm_segment_spec *s);
 /* nll[t], t < n-1: -ln p(ids[t+1] | ids[0..t]). */
 enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *net,
                                 const int32_t *ids, size_t n, float *nll,

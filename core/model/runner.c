@@ -3,9 +3,12 @@
  *
  * state[i] is the residual stream behind segment i of the last path, [n][hidden],
  * for i < n_path; key[i] is that segment's key.  A path that begins with the
- * same keys over the same ids resumes behind the last common segment.  When a
- * path is long and wide, only every step-th state is kept (KEEP_BYTES), and a
- * few segments behind a kept one are done again.
+ * same keys over the same ids resumes behind the last common segment.
+ *
+ * All states are kept where they fit into the limit.  Where they do not, those are
+ * kept which lm_runner_plan() named, because a later network parts from this one
+ * there, and with what memory is left every so many; a few segments behind a kept one
+ * are done again.
  *
  * Whole sequences are run at position 0 with all rows, so the cache holds one
  * slot, written and read by one attention segment after the other.           */
@@ -17,7 +20,8 @@
 
 #define KEEP_BYTES ((size_t)256 << 20)
 
-struct state { struct lm_buffer *b; int64_t floats; uint64_t key; bool kept; };
+struct area { struct lm_buffer *b; int64_t floats; };
+struct state { struct lm_buffer *b; uint64_t key; };    /* b NULL: not kept */
 
 struct lm_runner {
     struct lm_engine *g;
@@ -27,9 +31,16 @@ struct lm_runner {
     int32_t kv_width;
     struct state *state;                /* [n_state] */
     size_t n_state, n_path;
-    struct state scratch, work, lesson; /* lesson: the teacher's vectors */
+    struct lm_buffer **spare;           /* [n_spare] of n_made, each of `floats` */
+    size_t n_spare, n_made;
+    int64_t floats;
+    size_t limit;                       /* bytes of states */
+    const size_t *depth;                /* [n_depth] planned, deepest first */
+    size_t n_depth;
+    struct area scratch, work, lesson;  /* lesson: the teacher's vectors */
     int32_t *ids;
     size_t n_ids;
+    struct lm_work done;
 };
 
 enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **out,
@@ -40,6 +51,7 @@ enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **out,
     if (!r)
         return lm_fail_memory(e, sizeof *r, "a runner");
     r->g = g;
+    r->limit = KEEP_BYTES;
     enum lm_status st = g->ops->stream_open(g->backend, 1, &r->stream, e);
     if (st) {
         lm_release(r);
@@ -49,42 +61,100 @@ enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **out,
     return LM_OK;
 }
 
-static void state_free(struct lm_runner *r, struct state *s)
+void lm_runner_limit(struct lm_runner *r, size_t bytes)
+{
+    r->limit = bytes;
+}
+
+void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n)
+{
+    r->depth = depth;
+    r->n_depth = n;
+}
+
+struct lm_work lm_runner_work(const struct lm_runner *r)
+{
+    return r->done;
+}
+
+static void area_free(struct lm_runner *r, struct area *s)
 {
     if (s->b)
         r->g->ops->buffer_free(r->g->backend, s->b);
-    *s = (struct state){ 0 };
+    *s = (struct area){ 0 };
+}
+
+/* Their buffers are kept for other states. */
+static void states_drop(struct lm_runner *r, size_t from, size_t end)
+{
+    for (size_t i = from; i < end && i < r->n_state; i++) {
+        if (r->state[i].b)
+            r->spare[r->n_spare++] = r->state[i].b;
+        r->state[i].b = NULL;
+    }
+}
+
+void lm_runner_forget(struct lm_runner *r)
+{
+    states_drop(r, 0, r->n_state);
+    r->n_path = 0;
+}
+
+static void states_free(struct lm_runner *r)
+{
+    lm_runner_forget(r);
+    while (r->n_spare)
+        r->g->ops->buffer_free(r->g->backend, r->spare[--r->n_spare]);
+    r->n_made = 0;
 }
 
 void lm_runner_close(struct lm_runner *r)
 {
     if (!r)
         return;
-    for (size_t i = 0; i < r->n_state; i++)
-        state_free(r, &r->state[i]);
-    state_free(r, &r->scratch);
-    state_free(r, &r->work);
-    state_free(r, &r->lesson);
+    states_free(r);
+    area_free(r, &r->scratch);
+    area_free(r, &r->work);
+    area_free(r, &r->lesson);
     if (r->kv)
         r->g->ops->kv_close(r->g->backend, r->kv);
     r->g->ops->stream_close(r->g->backend, r->stream);
+    lm_release(r->spare);
     lm_release(r->state);
     lm_release(r->ids);
     lm_release(r);
 }
 
 /* ---- memory ---------------------------------------------------------------------- */
-static enum lm_status state_reserve(struct lm_runner *r, struct state *s, size_t n,
-                                    struct lm_err *e)
+static enum lm_status area_reserve(struct lm_runner *r, struct area *s, size_t n,
+                                   struct lm_err *e)
 {
     int64_t floats = (int64_t)n * r->g->arch->hidden;
     if (s->floats >= floats)
         return LM_OK;
-    state_free(r, s);
+    area_free(r, s);
     enum lm_status st = r->g->ops->buffer(r->g->backend, floats, &s->b, e);
     if (!st)
         s->floats = floats;
     return st;
+}
+
+/* A buffer for state i, spare or new. */
+static enum lm_status state_take(struct lm_runner *r, size_t i, struct lm_err *e)
+{
+    if (!r->n_spare) {
+        struct lm_buffer **more = lm_resize(r->spare, (r->n_made + 1) * sizeof *more);
+        if (!more)
+            return lm_fail_memory(e, (r->n_made + 1) * sizeof *more, "hidden states");
+        r->spare = more;
+        enum lm_status st = r->g->ops->buffer(r->g->backend, r->floats, &r->spare[0], e);
+        if (st)
+            return st;
+        r->n_made++;
+        r->n_spare = 1;
+    }
+    r->state[i].b = r->spare[--r->n_spare];
+    return LM_OK;
 }
 
 static enum lm_status kv_reserve(struct lm_runner *r, const struct lm_network *net,
@@ -102,8 +172,15 @@ static enum lm_status kv_reserve(struct lm_runner *r, const struct lm_network *n
     return g->ops->kv_open(g->backend, &r->kv_width, 1, r->kv_rows, &r->kv, e);
 }
 
-static enum lm_status states_reserve(struct lm_runner *r, size_t n, struct lm_err *e)
+/* Places for n states of n_ids tokens each. */
+static enum lm_status states_reserve(struct lm_runner *r, size_t n, size_t n_ids,
+                                     struct lm_err *e)
 {
+    int64_t floats = (int64_t)n_ids * r->g->arch->hidden;
+    if (r->floats < floats) {
+        states_free(r);
+        r->floats = floats;
+    }
     if (r->n_state >= n)
         return LM_OK;
     struct state *s = lm_resize(r->state, n * sizeof *s);
@@ -121,7 +198,7 @@ static enum lm_status ids_set(struct lm_runner *r, const int32_t *ids, size_t n,
 {
     if (r->n_ids == n && memcmp(r->ids, ids, n * sizeof *ids) == 0)
         return LM_OK;
-    r->n_path = 0;
+    lm_runner_forget(r);
     if (r->n_ids < n) {
         lm_release(r->ids);
         r->n_ids = 0;
@@ -151,16 +228,41 @@ static size_t resume_at(const struct lm_runner *r, const struct lm_network *net)
     while (same < r->n_path && same + 1 < net->n
            && r->state[same].key == net->seg[same]->spec.key)
         same++;
-    while (same > 0 && !r->state[same - 1].kept)
+    while (same > 0 && !r->state[same - 1].b)
         same--;
     return same;
 }
 
-static size_t keep_step(const struct lm_runner *r, const struct lm_network *net, size_t n)
+/* Which states of a path are kept: the last, planned ones, and each `every`-th. */
+struct keeping { size_t last, every, n_depth; };
+
+static struct keeping choose(const struct lm_runner *r, const struct lm_network *net)
 {
-    size_t bytes = n * (size_t)r->g->arch->hidden * sizeof(float);
-    size_t most = KEEP_BYTES / bytes;
-    return most < 1 ? net->n : (net->n + most - 1) / most;
+    size_t most = r->limit / ((size_t)r->floats * sizeof(float)), n = net->n - 1;
+    struct keeping k = { .last = n - 1, .every = 1 };
+    if (most >= n)
+        return k;
+    k.n_depth = r->n_depth < most ? r->n_depth : most;
+    most -= k.n_depth;
+    k.every = most ? (n + most - 1) / most : net->n;
+    return k;
+}
+
+static bool is_kept(const struct lm_runner *r, const struct keeping *k, size_t i)
+{
+    bool planned = false;
+    for (size_t d = 0; d < k->n_depth; d++)
+        planned |= r->depth[d] == i + 1;
+    return planned || i == k->last || i % k->every == 0;
+}
+
+static void count(struct lm_runner *r, const struct lm_network *net, size_t from, size_t n)
+{
+    for (size_t i = 0; i < net->n; i++) {
+        double macs = (double)n * lm_segment_macs(&net->seg[i]->spec);
+        r->done.asked += macs;
+        r->done.run += i < from ? 0 : macs;
+    }
 }
 
 /* Segment i of net, from `from` (NULL: the embedding) into *to. */
@@ -177,10 +279,8 @@ static enum lm_status step(struct lm_runner *r, const struct lm_network *net, si
     return st ? st : run(r, net->seg[i]->exe[0], &args, e);
 }
 
-/* *final: hidden states before the head; not to be written. */
-static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net,
-                               const int32_t *ids, size_t n, struct lm_buffer **final,
-                               struct lm_err *e)
+static enum lm_status prepare(struct lm_runner *r, const struct lm_network *net,
+                              const int32_t *ids, size_t n, struct lm_err *e)
 {
     enum lm_status st = lm_network_check(net, e);
     if (!st)
@@ -190,30 +290,41 @@ static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net
     if (!st)
         st = ids_set(r, ids, n, e);
     if (!st)
-        st = states_reserve(r, net->n, e);
+        st = states_reserve(r, net->n, n, e);
     if (!st)
         st = kv_reserve(r, net, n, e);
-    if (!st)
-        st = state_reserve(r, &r->scratch, n, e);
+    return st ? st : area_reserve(r, &r->scratch, n, e);
+}
+
+/* *final: hidden states before the head; not to be written. */
+static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net,
+                               const int32_t *ids, size_t n, struct lm_buffer **final,
+                               struct lm_err *e)
+{
+    enum lm_status st = prepare(r, net, ids, n, e);
     if (st)
         return st;
-    size_t from = resume_at(r, net), every = keep_step(r, net, n);
+    size_t from = resume_at(r, net);
+    struct keeping k = choose(r, net);
     struct lm_buffer *now = from > 0 ? r->state[from - 1].b : NULL;
+    states_drop(r, from, r->n_state);
+    for (size_t i = 0; i + 1 < from; i++)
+        if (!is_kept(r, &k, i))
+            states_drop(r, i, i + 1);
     r->n_path = from;
     for (size_t i = from; i + 1 < net->n && !st; i++) {
-        struct state *s = &r->state[i];
-        bool keep = i % every == 0 || i + 2 == net->n;
+        bool keep = is_kept(r, &k, i);
         if (keep)
-            st = state_reserve(r, s, n, e);
-        struct lm_buffer *to = keep ? s->b : r->scratch.b;
-        s->key = net->seg[i]->spec.key;
-        s->kept = keep;
+            st = state_take(r, i, e);
+        struct lm_buffer *to = keep ? r->state[i].b : r->scratch.b;
+        r->state[i].key = net->seg[i]->spec.key;
         if (!st)
             st = step(r, net, i, ids, n, now, to, e);
         if (!st)
             r->n_path = i + 1;
         now = to;
     }
+    count(r, net, from, n);
     *final = now;
     return st;
 }
@@ -242,7 +353,7 @@ enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *ne
                             .out = plogp };
     enum lm_status st = run_path(r, net, ids, n, &final, e);
     if (!st)
-        st = state_reserve(r, &r->work, n, e);
+        st = area_reserve(r, &r->work, n, e);
     if (!st)
         st = g->ops->copy(g->backend, r->work.b, final, floats, e);
     args.hidden = r->work.b;            /* the expectation replaces it */
@@ -260,7 +371,7 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
     struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)n, .out = kl };
     enum lm_status st = lm_teacher_lesson(memo, r, ids, n, &lesson, e);
     if (!st)
-        st = state_reserve(r, &r->lesson, n, e);
+        st = area_reserve(r, &r->lesson, n, e);
     if (!st)
         st = g->ops->write(g->backend, r->lesson.b, 0, lesson.expect,
                            (int64_t)n * g->arch->hidden, e);

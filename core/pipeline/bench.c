@@ -170,6 +170,7 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
     }
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,
+        .alone = b->alone,
         .write = lm_commands_write, .write_ctx = b };
     return lm_evaluation_open(&a, &b->evaluation, e);
 }

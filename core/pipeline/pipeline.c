@@ -41,9 +41,12 @@ static const struct lm_opt run_schema[] = {
     LM_INT(struct lm_run_options, threads, "0", 0, 1024, NULL, LM_NO_HASH,
            "worker threads, 0: one for each CPU"),
     LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
-           "memory for derived matrices; a quarter more for the dense model's predictions"),
+           "memory for derived matrices; a quarter more for the dense model's predictions, "
+           "and a quarter for hidden states that candidates share"),
     LM_INT(struct lm_run_options, batch, "32", 1, 4096, NULL, LM_EXPERT,
            "proposals evaluated together"),
+    LM_FLAG(struct lm_run_options, share, "true", LM_NO_HASH | LM_EXPERT,
+            "compute what candidates have in common once; false is slower, nothing else"),
     LM_INT(struct lm_run_options, finalists, "4", 0, 64, NULL, LM_NO_HASH,
            "front members that `final` measures beside the dense and the exported models"),
     LM_FLAG(struct lm_run_options, verify, "true", LM_NO_HASH,
@@ -76,6 +79,14 @@ static const struct lm_opt sample_schema[] = {
               "prompt of the sample text"),
     LM_INT(struct lm_sample_options, tokens, "40", 0, 4096, NULL, 0,
            "tokens to generate, 0: no sample"),
+    LM_OPT_END
+};
+static const struct lm_opt race_schema[] = {
+    LM_REAL(struct lm_race_options, risk, "0.05", 0, 0.5, NULL, 0,
+            "probability that a batch loses a trial that all items would not have shown to "
+            "be dominated; 0: no race"),
+    LM_INT(struct lm_race_options, first, "4", 2, 1e6, "items", 0,
+           "items before the first look; each look waits for half as many more"),
     LM_OPT_END
 };
 static const struct lm_opt goal_schema[] = {
@@ -115,6 +126,8 @@ static const struct lm_module
                            "a list; besides the options of the quantizer that `use` names"),
     sample_group = GROUP(sample, "sample", struct lm_sample_options,
                          "a text that the dense and the best model continue, for the report"),
+    race_group = GROUP(race, "race", struct lm_race_options,
+                       "where it is given, trials stop early that another one beats for sure"),
     goal_group = GROUP(goal, "objectives, constraints", struct lm_goal_options,
                        "lists of goals; a constraint has one of max, min, share"),
     export_group = GROUP(export, "export", struct lm_export_options,
@@ -123,13 +136,13 @@ static const struct lm_module
 const struct lm_module *lm_pipeline_group(size_t i)
 {
     static const struct lm_module *const all[] = { &run_group, &model_group, &data_group,
-        &quantize_group, &goal_group, &export_group, &sample_group };
+        &quantize_group, &goal_group, &race_group, &export_group, &sample_group };
     return i < sizeof all / sizeof *all ? all[i] : NULL;
 }
 
 static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
     "repair", "quantize", "backend", "evaluate", "final", "objectives", "constraints",
-    "search", "export", "report", "sample" };
+    "search", "race", "export", "report", "sample" };
 
 static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
 {
@@ -181,6 +194,12 @@ static enum lm_status open_run(struct lm_pipeline *p, struct lm_err *e)
     if ((s = fill(&sample_group, lm_conf_get(p->conf, "sample"), "sample", &p->sample_opt, e)))
         return s;
     p->sample = p->sample_opt.config;
+    if (lm_conf_get(p->conf, "race")) {
+        if ((s = fill(&race_group, lm_conf_get(p->conf, "race"), "race", &p->race_opt, e)))
+            return s;
+        p->race = p->race_opt.config;
+        p->race = p->race->risk > 0 ? p->race : NULL;
+    }
     return lm_run_open((uint64_t)p->options->seed, &p->run, e);
 }
 
@@ -460,6 +479,8 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e)
         s = complete_group(p, "model", &model_group, e);
     if (!s)
         s = complete_group(p, "sample", &sample_group, e);
+    if (!s && lm_conf_get(p->conf, "race"))
+        s = complete_group(p, "race", &race_group, e);
     for (size_t i = 0; !s && i < p->n_data; i++)
         s = lm_options_complete(&data_group, false,
                                 lm_conf_get(p->conf, "data")->child[i], e);
@@ -547,6 +568,7 @@ void lm_pipeline_close(struct lm_pipeline *p)
     for (size_t i = 0; i < p->n_data; i++)
         lm_options_free(&p->data_opt[i]);
     lm_options_free(&p->sample_opt);
+    lm_options_free(&p->race_opt);
     lm_options_free(&p->model_opt);
     lm_options_free(&p->run_opt);
     lm_conf_free(p->conf);

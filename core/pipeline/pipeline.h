@@ -10,12 +10,13 @@ enum { LM_MAX_STAGES = 16 };
 struct lm_run_options {                 /* group `run` */
     const char *name, *out;
     int64_t seed, threads, memory, batch, finalists;
-    bool verify;
+    bool verify, share;
 };
 struct lm_model_options { const char *path; };
 struct lm_sample_options { const char *prompt; int64_t tokens; };
 struct lm_quantize_options { int64_t per; };    /* enum lm_per */
 enum lm_per { LM_PER_MODEL, LM_PER_ROLE, LM_PER_LAYER, LM_PER_MATRIX };
+struct lm_race_options { double risk; int64_t first; };
 struct lm_goal_options {                /* objectives and constraints */
     const char *metric;
     struct lm_reals max, min, share;    /* one value or none; share: of the dense value */
@@ -61,10 +62,11 @@ struct lm_offer_stage {
 struct lm_pipeline {
     struct lm_conf *conf;
     struct lm_run *run;
-    struct lm_options run_opt, model_opt, sample_opt, data_opt[LM_MAX_STAGES];
+    struct lm_options run_opt, model_opt, sample_opt, race_opt, data_opt[LM_MAX_STAGES];
     const struct lm_run_options *options;
     const struct lm_model_options *model;
     const struct lm_sample_options *sample;
+    const struct lm_race_options *race; /* NULL: every trial sees all its items */
     const char *model_use;              /* format, or NULL: probe */
     size_t n_data;
     bool has_calibration;

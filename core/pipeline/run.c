@@ -35,6 +35,8 @@ struct lm_run {
     struct text text[MAX_TEXTS];
     size_t n_text;
     char *folder;
+    lm_price *price;
+    void *price_ctx;
 };
 
 enum lm_status lm_run_open(uint64_t seed, struct lm_run **r, struct lm_err *e)
@@ -78,6 +80,20 @@ enum lm_status lm_run_set_folder(struct lm_run *r, const char *path, struct lm_e
 const char *lm_run_folder(const struct lm_run *r)
 {
     return r ? r->folder : NULL;
+}
+
+void lm_run_set_price(struct lm_run *r, lm_price *price, void *ctx)
+{
+    r->price = price;
+    r->price_ctx = ctx;
+}
+
+enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value, size_t n,
+                            double *share, struct lm_err *e)
+{
+    if (!r || !r->price)
+        return lm_fail(e, LM_EUNAVAILABLE, "genomes have no price outside of a search");
+    return r->price(r->price_ctx, value, n, share, e);
 }
 
 uint64_t lm_run_seed(const struct lm_run *r)

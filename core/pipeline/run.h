@@ -28,6 +28,12 @@ void lm_run_close(struct lm_run *r);
 enum lm_status lm_run_set_folder(struct lm_run *r, const char *path, struct lm_err *e);
 const char *lm_run_folder(const struct lm_run *r);
 uint64_t lm_run_seed(const struct lm_run *r);
+/* What a batch of genomes costs: see host.price.  While a search is on, it says so. */
+typedef enum lm_status lm_price(void *ctx, const union lm_value *const *value, size_t n,
+                                double *share, struct lm_err *e);
+void lm_run_set_price(struct lm_run *r, lm_price *price, void *ctx);    /* NULL: none */
+enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value, size_t n,
+                            double *share, struct lm_err *e);
 /* Names a text; o is copied. */
 enum lm_status lm_run_text(struct lm_run *r, const char *name,
                            const struct lm_text_options *o, struct lm_err *e);

@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "pipeline/price.h"
+#include "pipeline/racing.h"
 
 /* One proposal on its way through a batch. */
 struct item {
@@ -31,7 +33,8 @@ struct loop {
     struct item *item;                  /* [batch] */
     struct lm_result *result;           /* [batch * n_metric] */
     bool *skip;
-    double *share;
+    double *share, *reached;            /* of candidates: wanted, seen by its race */
+    struct lm_racing *racing;           /* NULL: no race */
     struct lm_plan **plan;
     struct lm_candidate *candidate;
     struct lm_err *err;
@@ -45,7 +48,8 @@ static int64_t find_known(const struct loop *l, const struct item *it)
 {
     for (int64_t i = 0; i < l->view->n_trial; i++) {
         const struct lm_view_trial *t = &l->view->trial[i];
-        if (t->plan == it->hash && t->status == LM_OK && t->fidelity == it->share)
+        bool same = t->told ? it->share == 1 : t->fidelity == it->share;
+        if (t->plan == it->hash && t->status == LM_OK && same)
             return i;
     }
     return -1;
@@ -93,47 +97,114 @@ static enum lm_status replay(struct loop *l, struct item *it, int64_t id, struct
     struct lm_record r;
     struct lm_view_trial *t;
     enum lm_status st = lm_store_trial(l->view->store, id, &r, e);
+    if (!st)
+        st = lm_view_add(l->view, &r, &t, e);
     if (st)
         return st;
-    if (r.genome != it->genome || r.fidelity != it->share)
+    if (r.genome != it->genome || (t->told ? it->share != 1 : r.fidelity != it->share))
         return lm_fail(e, LM_EINPUT, "the study's trial %lld is not what this search "
                        "proposes; it was made with another version, seed or pipeline: "
                        "start a new run", (long long)id);
-    return lm_view_add(l->view, &r, &t, e);
+    return l->racing && r.fidelity == 1 ? lm_racing_keep(l->racing, id, r.measure,
+                                                         r.n_measure, e) : LM_OK;
 }
 
-/* result: of this item's candidate, or NULL: take the values of `known`. */
-static enum lm_status record(struct loop *l, struct item *it, int64_t id,
-                             const struct lm_result *result, double seconds,
-                             struct lm_err *e)
+/* The measures of one record, with room for what a race adds. */
+struct sheet {
+    struct lm_measure measure[LM_MAX_METRICS + LM_MAX_STAGES];
+    size_t n;
+    char   name[LM_MAX_STAGES][104], reason[128];
+};
+
+static void add_measure(struct sheet *h, const char *metric, double value, double error,
+                        const struct lm_result *r)
 {
-    struct lm_measure measure[LM_MAX_METRICS];
+    if (!isnan(value))
+        h->measure[h->n++] = (struct lm_measure){ metric, value, error, r ? r->sum : NULL,
+                                                  r ? r->n_sum : 0 };
+}
+
+/* What a trial that another one has the plan of gets from it. */
+static void copy_known(const struct loop *l, const struct lm_view_trial *k, struct sheet *h)
+{
+    size_t n = 0;
+    for (size_t m = 0; m < l->n_metric; m++)
+        add_measure(h, l->view->metric[m].name, k->value[m], k->error[m], NULL);
+    for (size_t m = 0; k->told && m < l->n_metric; m++)
+        if (!isnan(k->told[m])) {
+            snprintf(h->name[n], sizeof h->name[n], LM_RACE_PREFIX "%s",
+                     l->view->metric[m].name);
+            add_measure(h, h->name[n++], k->told[m], NAN, NULL);
+        }
+}
+
+/* A trial that lost its race is marked by its estimates, even where its opponent failed
+ * later and there is none: then it counts for what it was so far.                     */
+static void add_race(const struct loop *l, const struct lm_race_result *race, int64_t trial,
+                     const struct lm_result *result, struct sheet *h)
+{
+    for (size_t k = 0; k < race->n; k++) {
+        int m = race->told[k].metric;
+        bool lost = isnan(race->told[k].value);
+        snprintf(h->name[k], sizeof h->name[k], LM_RACE_PREFIX "%s",
+                 l->view->metric[m].name);
+        add_measure(h, h->name[k], lost ? result[m].value : race->told[k].value,
+                    lost ? result[m].error : race->told[k].error, NULL);
+    }
+    snprintf(h->reason, sizeof h->reason, "stopped after %lld of %lld items: trial %lld is "
+             "better", (long long)race->seen, (long long)race->items, (long long)trial);
+}
+
+static enum lm_status store(struct loop *l, struct item *it, int64_t id, double fidelity,
+                            double seconds, const struct sheet *h, struct lm_err *e)
+{
     struct lm_str text = { 0 };
     struct lm_view_trial *t;
-    size_t n = 0;
     if (it->plan)
         lm_plan_text(it->plan, &text);
-    if (text.failed)
-        return lm_fail_memory(e, 4096, "a plan");
     struct lm_record r = { .id = id, .genome = it->genome, .plan = it->hash,
         .value = it->value, .n_slot = l->n_slot, .plan_text = text.s ? text.s : "",
-        .reason = it->err.text, .status = it->err.code ? LM_EINFEASIBLE : LM_OK,
-        .fidelity = it->share, .seconds = seconds, .measure = measure };
-    enum lm_status st = lm_view_add(l->view, &r, &t, e);
-    for (size_t m = 0; !st && !r.status && m < l->n_metric; m++) {
-        const struct lm_view_trial *k = it->known >= 0 ? &l->view->trial[it->known] : NULL;
-        t->value[m] = k ? k->value[m] : result ? result[m].value : NAN;
-        t->error[m] = k ? k->error[m] : result ? result[m].error : NAN;
-        if (!isnan(t->value[m]))
-            measure[n++] = (struct lm_measure){ l->view->metric[m].name, t->value[m],
-                t->error[m], k || !result ? NULL : result[m].sum,
-                k || !result ? 0 : result[m].n_sum };
-    }
-    r.n_measure = n;
+        .reason = it->err.code ? it->err.text : h->reason,
+        .status = it->err.code ? LM_EINFEASIBLE : LM_OK, .fidelity = fidelity,
+        .seconds = seconds, .measure = h->measure, .n_measure = h->n };
+    enum lm_status st = text.failed ? lm_fail_memory(e, 4096, "a plan")
+                                    : lm_view_add(l->view, &r, &t, e);
     if (!st)
         st = lm_store_record(l->view->store, &r, e);
+    if (!st && l->racing && !r.status && fidelity == 1)
+        st = lm_racing_keep(l->racing, id, r.measure, r.n_measure, e);
     lm_str_free(&text);
     return st;
+}
+
+/* c: its candidate, or the number of candidates where there is none: then the values
+ * are those of `known`.  base: the trial of the batch's first item.                  */
+static enum lm_status record(struct loop *l, struct item *it, int64_t id, size_t c,
+                             size_t n_eval, double seconds, int64_t base, struct lm_err *e)
+{
+    struct sheet h;
+    double fidelity = it->share;
+    h.n = 0;
+    h.reason[0] = 0;
+    if (!it->err.code && it->known >= 0) {
+        const struct lm_view_trial *k = &l->view->trial[it->known];
+        fidelity = k->fidelity;
+        snprintf(h.reason, sizeof h.reason, "%s", k->reason);
+        copy_known(l, k, &h);
+    } else if (!it->err.code && c < n_eval) {
+        const struct lm_result *result = l->result + c * l->n_metric;
+        struct lm_race_result race = { .stopped = false };
+        if (l->racing)
+            lm_racing_result(l->racing, c, &race);
+        for (size_t m = 0; m < l->n_metric; m++)
+            add_measure(&h, l->view->metric[m].name, result[m].value, result[m].error,
+                        &result[m]);
+        if (race.stopped) {
+            fidelity = l->reached[c];
+            add_race(l, &race, race.by_trial ? race.by : base + l->at[race.by], result, &h);
+        }
+    }
+    return store(l, it, id, fidelity, c < n_eval ? seconds : 0, &h, e);
 }
 
 /* ---- a batch ---------------------------------------------------------------------- */
@@ -177,8 +248,12 @@ static enum lm_status evaluate(struct loop *l, size_t first, size_t n_item, size
                                            l->err, e);
     if (st)
         return st;
-    st = lm_evaluate(l->s->bench.evaluation, l->candidate, *n, l->share, l->skip, l->result,
-                     l->err, e);
+    const struct lm_rungs *rungs = NULL;
+    if (l->racing)
+        st = lm_racing_begin(l->racing, l->share, *n, &rungs, e);
+    if (!st)
+        st = lm_evaluate_race(l->s->bench.evaluation, l->candidate, *n, l->share, l->skip,
+                              rungs, l->reached, l->result, l->err, e);
     for (size_t i = 0; i < *n; i++) {
         lm_candidate_close(l->s->bench.workshop, &l->candidate[i]);
         if (l->err[i].code)
@@ -191,8 +266,8 @@ static enum lm_status finish_item(struct loop *l, size_t i, size_t n_eval, doubl
                                   struct lm_err *e)
 {
     struct item *it = &l->item[i];
-    const struct lm_result *result = NULL;
     int64_t id = l->view->n_trial;
+    size_t c = 0;
     it->trial = id;
     if (it->replayed)
         return replay(l, it, id, e);
@@ -200,10 +275,22 @@ static enum lm_status finish_item(struct loop *l, size_t i, size_t n_eval, doubl
         it->known = l->item[it->twin].trial;
         it->err = l->item[it->twin].err;
     }
-    for (size_t c = 0; c < n_eval; c++)
-        if (l->at[c] == (int64_t)i)
-            result = l->result + c * l->n_metric;
-    return record(l, it, id, result, result ? seconds : 0, e);
+    while (c < n_eval && l->at[c] != (int64_t)i)
+        c++;
+    return record(l, it, id, c, n_eval, seconds, id - (int64_t)i, e);
+}
+
+/* Together or not at all: a race is not to be resumed in its middle. */
+static enum lm_status finish_items(struct loop *l, size_t first, size_t n, size_t n_eval,
+                                   double seconds, struct lm_err *e)
+{
+    enum lm_status st = first < n ? lm_store_begin(l->view->store, e) : LM_OK;
+    if (st)
+        return st;
+    for (size_t i = first; !st && i < n; i++)
+        st = finish_item(l, i, n_eval, seconds, e);
+    enum lm_status end = lm_store_end(l->view->store, !st, st ? NULL : e);
+    return st ? st : end;
 }
 
 static enum lm_status run_batch(struct loop *l, size_t n, struct lm_err *e)
@@ -222,8 +309,10 @@ static enum lm_status run_batch(struct loop *l, size_t n, struct lm_err *e)
     if (!st)
         st = evaluate(l, first, n, &n_eval, e);
     double seconds = n_eval ? (lm_clock() - start) / (double)n_eval : 0;
-    for (size_t i = first; !st && i < n; i++)
-        st = finish_item(l, i, n_eval, seconds, e);
+    if (!st)
+        st = finish_items(l, first, n, n_eval, seconds, e);
+    if (l->racing)
+        lm_racing_end(l->racing);
     lm_results_free(l->result, l->batch * l->n_metric);
     for (size_t i = 0; i < n; i++) {
         lm_plan_free(l->item[i].plan);
@@ -271,12 +360,12 @@ static enum lm_status tell(struct loop *l, size_t n, struct lm_err *e)
         double *o = number + i * (m + c), *v = o + m;
         uint32_t status = t->status;
         for (size_t k = 0; k < m; k++)
-            if (isnan(o[k] = lm_view_objective(l->view, t, k)))
+            if (isnan(o[k] = lm_view_told(l->view, t, k)))
                 status = LM_EINFEASIBLE;
         lm_view_violation(l->view, t, v);
         out[i] = (struct lm_outcome){ .struct_size = sizeof *out, .status = status,
             .value = l->item[i].value, .objective = o, .violation = v,
-            .fidelity = t->fidelity };
+            .fidelity = t->fidelity, .stopped = t->told != NULL };
         ptr[i] = &out[i];
     }
     if (!st && (st = ops->tell(p->search.self, ptr, n, e)))
@@ -381,6 +470,25 @@ static enum lm_status drive(struct loop *l, struct problem *q, struct lm_err *e)
     }
 }
 
+static void tell_savings(const struct loop *l)
+{
+    struct lm_work w = lm_evaluation_work(l->s->bench.evaluation);
+    double seen = 0;
+    int64_t stopped = 0;
+    for (int64_t i = 0; i < l->view->n_trial; i++)
+        if (l->view->trial[i].told) {
+            stopped++;
+            seen += l->view->trial[i].fidelity;
+        }
+    if (l->racing && l->view->n_trial > 1)
+        lm_log(LM_INFO, "race: %lld of %lld trials stopped early; %.1f %% of all items were "
+               "not run", (long long)stopped, (long long)l->view->n_trial - 1,
+               100 * ((double)stopped - seen) / (double)(l->view->n_trial - 1));
+    if (w.asked > 0)
+        lm_log(LM_INFO, "shared prefixes: %.1f %% of the multiply-adds were not run twice",
+               100 * (1 - w.run / w.asked));
+}
+
 static enum lm_status allocate(struct loop *l, struct lm_err *e)
 {
     size_t b = l->batch, n = b * l->n_metric;
@@ -388,11 +496,12 @@ static enum lm_status allocate(struct loop *l, struct lm_err *e)
     l->result = lm_alloc_array(n, sizeof *l->result, "search");
     l->skip = lm_alloc_array(n, sizeof *l->skip, "search");
     l->share = lm_alloc_array(b, sizeof *l->share, "search");
+    l->reached = lm_alloc_array(b, sizeof *l->reached, "search");
     l->plan = lm_alloc_array(b, sizeof *l->plan, "search");
     l->candidate = lm_alloc_array(b, sizeof *l->candidate, "search");
     l->err = lm_alloc_array(b, sizeof *l->err, "search");
     l->at = lm_alloc_array(b, sizeof *l->at, "search");
-    bool ok = l->item && l->result && l->skip && l->share && l->plan && l->candidate &&
+    bool ok = l->item && l->result && l->skip && l->share && l->reached && l->plan && l->candidate &&
               l->err && l->at;
     for (size_t i = 0; ok && i < b; i++)
         ok = (l->item[i].value = lm_alloc_array(l->n_slot + 1, sizeof(union lm_value),
@@ -408,6 +517,8 @@ static void release(struct loop *l)
     lm_release(l->result);
     lm_release(l->skip);
     lm_release(l->share);
+    lm_release(l->reached);
+    lm_racing_close(l->racing);
     lm_release(l->plan);
     lm_release(l->candidate);
     lm_release(l->err);
@@ -419,17 +530,24 @@ enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view, struct
     struct loop l = { .s = s, .view = view, .n_slot = lm_space_slots(s->bench.space),
         .n_metric = (size_t)view->n_search, .stored = lm_store_count(view->store),
         .batch = (size_t)s->pipeline->options->batch };
+    struct lm_pricing pricing = { s, view };
     struct problem *q = lm_alloc(sizeof *q, "search");
     enum lm_status st = q ? allocate(&l, e) : lm_fail_memory(e, sizeof *q, "the search");
     lm_progress_begin("search");
+    lm_run_set_price(s->pipeline->run, lm_price_genomes, &pricing);
     if (!st)
         st = lm_stage_create(&s->pipeline->search, NULL, NULL, e);
+    if (!st)
+        st = lm_racing_open(s, view, &l.racing, e);
     if (!st)
         st = drive(&l, q, e);
     lm_progress_end();
     if (!st)
+        tell_savings(&l);
+    if (!st)
         st = lm_view_rank(view, e);
     lm_stage_close(&s->pipeline->search);       /* it holds pointers into q */
+    lm_run_set_price(s->pipeline->run, NULL, NULL);
     release(&l);
     lm_release(q);
     return st;

@@ -74,7 +74,8 @@ static enum lm_status trial(const struct lm_study *s, int64_t i, struct lm_trial
                                     : "plan 1 layers=4\n",
                           .value = value[i],
                           .error = error[i],
-                          .layer = shape[i] };
+                          .layer = shape[i],
+                          .estimate = i == 4 ? value[i] : NULL };
     lm_fill_struct(out, &t, sizeof t);
     return LM_OK;
 }

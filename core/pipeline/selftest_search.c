@@ -516,7 +516,7 @@ static enum lm_status live_poorly(void *ctx)
             objectives(x->q, p[i].value, round * BATCH + i, value[i]);
             violation[i] = value[i][1] / 0.7 - 1;
             o[i] = (struct lm_outcome){ sizeof o[i], LM_OK, p[i].value, value[i],
-                                        &violation[i], p[i].fidelity };
+                                        &violation[i], p[i].fidelity, false };
             at[i] = &o[i];
         }
         s = ops->tell(self, at, n, x->k->e);

@@ -385,6 +385,7 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
         .quant_ctx = s };
     if ((st = lm_workshop_open(&a, &b->workshop, e)))
         return st;
+    b->alone = !p->options->share;
     return lm_judges_open(b, p->evaluate, p->n_evaluate, lm_pipeline_dtype(p),
                           (size_t)p->options->memory / 4, e);
 }

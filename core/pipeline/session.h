@@ -28,6 +28,7 @@ struct lm_bench {
     struct lm_evaluation *evaluation;
     struct lm_judge judge[LM_MAX_STAGES];
     size_t n_judge;
+    bool alone;                         /* candidates share no hidden states */
     struct lm_stage *backend, *judge_stage;     /* borrowed; [n_judge] */
 };
 /* Evaluators of stages (created here) on an open workshop. */

@@ -50,6 +50,29 @@ static enum lm_status shapes_of(const struct lm_study *s, const char *text,
     return LM_OK;
 }
 
+/* What a race said of a trial that it stopped is recorded as "race:METRIC". */
+static enum lm_status add_told(const struct lm_study *s, const struct lm_record *r,
+                               struct lm_view_trial *t, struct lm_err *e)
+{
+    size_t skip = strlen(LM_RACE_PREFIX);
+    for (size_t i = 0; i < r->n_measure; i++) {
+        const char *name = r->measure[i].metric;
+        if (strncmp(name, LM_RACE_PREFIX, skip))
+            continue;
+        if (!t->told) {
+            t->told = lm_alloc_array((size_t)s->n_metric, sizeof *t->told, "study");
+            if (!t->told)
+                return lm_fail_memory(e, (size_t)s->n_metric * 8, "a trial");
+            for (int m = 0; m < s->n_metric; m++)
+                t->told[m] = NAN;
+        }
+        for (int m = 0; m < s->n_metric; m++)
+            if (!strcmp(s->metric[m].name, name + skip))
+                t->told[m] = r->measure[i].value;
+    }
+    return LM_OK;
+}
+
 enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
                            struct lm_view_trial **out, struct lm_err *e)
 {
@@ -80,6 +103,9 @@ enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
                 t->value[m] = r->measure[i].value;
                 t->error[m] = r->measure[i].error;
             }
+    enum lm_status st = add_told(s, r, t, e);
+    if (st)
+        return st;
     *out = t;
     return shapes_of(s, t->plan_text, t->layer, e);
 }
@@ -90,18 +116,32 @@ double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t
     return s->metric[s->objective[k]].maximise ? -v : v;
 }
 
+double lm_view_told(const struct lm_study *s, const struct lm_view_trial *t, size_t k)
+{
+    double v = t->told ? t->told[s->objective[k]] : NAN;
+    if (isnan(v))
+        return lm_view_objective(s, t, k);
+    return s->metric[s->objective[k]].maximise ? -v : v;
+}
+
+double lm_bound_excess(const struct lm_bound *b, double v)
+{
+    if (v > b->max)
+        return (v - b->max) / (fabs(b->max) > 1e-12 ? fabs(b->max) : 1);
+    if (v < b->min)
+        return (b->min - v) / (fabs(b->min) > 1e-12 ? fabs(b->min) : 1);
+    return 0;
+}
+
 void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *out)
 {
     for (size_t i = 0; i < s->n_bound; i++) {
-        const struct lm_bound *b = &s->bound[i];
-        double v = t->value[b->metric];
-        out[i] = 0;
+        int m = s->bound[i].metric;
+        double v = t->told && !isnan(t->told[m]) ? t->told[m] : t->value[m];
         if (isnan(v))                   /* left out of partial evaluations */
             out[i] = t->fidelity < 1 ? 0 : INFINITY;
-        else if (v > b->max)
-            out[i] = (v - b->max) / (fabs(b->max) > 1e-12 ? fabs(b->max) : 1);
-        else if (v < b->min)
-            out[i] = (b->min - v) / (fabs(b->min) > 1e-12 ? fabs(b->min) : 1);
+        else
+            out[i] = lm_bound_excess(&s->bound[i], v);
     }
 }
 
@@ -240,7 +280,7 @@ enum lm_status lm_view_trial(const struct lm_study *s, int64_t i, struct lm_tria
     const struct lm_trial full = { .struct_size = sizeof full, .id = t->id, .status = t->status,
         .feasible = t->feasible, .front = t->front, .fidelity = t->fidelity,
         .seconds = t->seconds, .reason = t->reason, .plan = t->plan_text,
-        .value = t->value, .error = t->error, .layer = t->layer };
+        .value = t->value, .error = t->error, .layer = t->layer, .estimate = t->told };
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }

@@ -8,6 +8,8 @@
 #include "pipeline/pipeline.h"
 #include "study/store.h"
 
+#define LM_RACE_PREFIX "race:"      /* of the metrics that hold a race's estimates */
+
 struct lm_bound { int metric; double min, max; };   /* -inf, inf: none */
 
 struct lm_view_trial {
@@ -17,6 +19,9 @@ struct lm_view_trial {
     double   fidelity, seconds;
     char    *plan_text, *reason;
     double  *value, *error;             /* [n_metric]; NAN: not measured */
+    double  *told;                      /* [n_metric] of a trial that lost a race: what
+                                           its objectives are estimated to be, NAN
+                                           elsewhere; NULL for all other trials */
     struct lm_layer_shape *layer;       /* [arch.n_layer] */
     bool     feasible, front;
 };
@@ -53,6 +58,10 @@ enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e);
 void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *v);
 /* Objective k of a trial, as minimised. */
 double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t, size_t k);
+/* The same, of a trial that lost a race as estimated. */
+double lm_view_told(const struct lm_study *s, const struct lm_view_trial *t, size_t k);
+/* By how much a value breaks a bound, relative to it; 0: not at all. */
+double lm_bound_excess(const struct lm_bound *b, double v);
 /* Trial by rule; -1: none.  Among feasible full-fidelity trials but the dense
  * one, unless it alone is feasible.                                         */
 int64_t lm_view_pick(const struct lm_study *s, enum lm_pick pick);

@@ -21,6 +21,7 @@ void lm_view_free(struct lm_study *s)
         lm_release(t->reason);
         lm_release(t->value);
         lm_release(t->error);
+        lm_release(t->told);
         lm_release(t->layer);
     }
     while (s->said) {

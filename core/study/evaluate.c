@@ -22,14 +22,22 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MAX_BRANCHES = 64 };             /* planned for */
+
 /* A candidate's place in the walk of shared prefixes. */
 struct place { const struct lm_candidate *c; size_t index; };
 
 struct batch {
     struct lm_evaluation *v;
     const struct place *order;          /* [n] */
-    size_t n, n_metric;
+    struct place *live;                 /* [n_live] those with items to run now, in the
+                                           same order */
+    size_t *common;                     /* [n_live] segments that one has in common with
+                                           the one before it */
+    size_t n, n_live, n_metric;
     const double *share;
+    double *from, *to;                  /* [n] shares of the items that are run now */
+    bool   *stop;                       /* [n] out of the race */
     const bool *skip;
     struct lm_result *result;           /* [n][n_metric] */
     struct lm_err *err;                 /* [n] */
@@ -38,7 +46,7 @@ struct batch {
     int64_t done, total;                /* items x candidates, for progress */
     const struct task *task;
 };
-struct task { size_t judge; int64_t item; size_t first, end; };    /* order[first..end) */
+struct task { size_t judge; int64_t item; size_t first, end; };    /* live[first..end) */
 
 const struct lm_metric *lm_judge_metric(const struct lm_judge *j, size_t i)
 {
@@ -118,6 +126,20 @@ void lm_evaluation_close(struct lm_evaluation *v)
     lm_release(v);
 }
 
+struct lm_work lm_evaluation_work(const struct lm_evaluation *v)
+{
+    struct lm_work sum = { 0, 0 };
+
+    for (uint32_t i = 0; i < v->n_runner; i++)
+        if (v->runner[i]) {
+            struct lm_work w = lm_runner_work(v->runner[i]);
+
+            sum.asked += w.asked;
+            sum.run += w.run;
+        }
+    return sum;
+}
+
 size_t lm_evaluation_metrics(const struct lm_evaluation *v)
 {
     return v->n_metric;
@@ -134,14 +156,16 @@ static size_t first_metric(const struct lm_evaluation *v, size_t judge)
     return first;
 }
 
-/* Fidelity f means the first ceil(f n) items. */
-static int64_t items_of(const struct batch *b, size_t judge, size_t candidate)
+int64_t lm_judge_items(const struct lm_judge *j, double share)
 {
-    int64_t n = b->v->args.judge[judge].n_items;
-    double f = b->share ? b->share[candidate] : 1;
-    int64_t want = (int64_t)ceil(f * (double)n - 1e-9);
+    int64_t n = j->n_items, want = (int64_t)ceil(share * (double)n - 1e-9);
 
-    return want < 1 ? 1 : want > n ? n : want;
+    return !(share > 0) ? 0 : want < 1 ? 1 : want > n ? n : want;
+}
+
+static double share_of(const struct batch *b, size_t candidate)
+{
+    return b->share ? b->share[candidate] : 1;
 }
 
 static bool is_wanted(const struct batch *b, size_t judge, size_t candidate)
@@ -224,13 +248,24 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
 /* Does this candidate still want this item? */
 static bool is_due(struct batch *b, size_t judge, int64_t item, size_t candidate)
 {
-    return is_wanted(b, judge, candidate) && item < items_of(b, judge, candidate)
-        && !has_failed(b, candidate);
+    const struct lm_judge *j = &b->v->args.judge[judge];
+
+    return is_wanted(b, judge, candidate) && item >= lm_judge_items(j, b->from[candidate])
+        && item < lm_judge_items(j, b->to[candidate]) && !has_failed(b, candidate);
+}
+
+/* What is run next: of each candidate the items from `from` to its share. */
+static void set_range(struct batch *b, double from)
+{
+    for (size_t i = 0; i < b->n; i++) {
+        b->from[i] = from;
+        b->to[i] = b->stop[i] ? from : share_of(b, i);
+    }
 }
 
 /* ---- the four passes ------------------------------------------------------------ */
 
-static bool is_direct(const struct lm_judge *j)
+bool lm_judge_counts(const struct lm_judge *j)
 {
     return !(j->ops->needs & (LM_NEEDS_RUN | LM_NEEDS_DENSE | LM_NEEDS_QUIET |
                               LM_NEEDS_COMMANDS));
@@ -247,7 +282,7 @@ static void run_serial(struct batch *b, bool direct)
         bool quiet = (judge->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS))
             == LM_NEEDS_QUIET;
 
-        if (direct ? !is_direct(judge) : !quiet)
+        if (direct ? !lm_judge_counts(judge) : !quiet)
             continue;
         /* So many decoders (with their caches) are open at a time. */
         size_t group = direct ? b->n : QUIET_GROUP;
@@ -288,13 +323,36 @@ static void run_commands(struct batch *b)
     }
 }
 
+static size_t common_prefix(const struct lm_network *x, const struct lm_network *y)
+{
+    size_t n = 0;
+
+    while (n < x->n && n < y->n && lm_segment_spec(x->seg[n])->key ==
+                                   lm_segment_spec(y->seg[n])->key)
+        n++;
+    return n;
+}
+
+/* Where candidates that come later in the task part from the k-th: the least prefix on
+ * the way to each of them, deepest first.                                            */
+static size_t branches(const struct batch *b, const struct task *t, size_t k, size_t *out)
+{
+    size_t n = 0, least = SIZE_MAX;
+
+    for (size_t j = k + 1; j < t->end && n < MAX_BRANCHES && b->common[j]; j++)
+        if (b->common[j] < least)
+            out[n++] = least = b->common[j];
+    return n;
+}
+
 static void run_task(void *ctx, int64_t i, uint32_t worker)
 {
     struct batch *b = ctx;
     const struct task *t = &b->task[i];
+    size_t depth[MAX_BRANCHES];
 
     for (size_t k = t->first; k < t->end; k++) {
-        size_t index = b->order[k].index;
+        size_t index = b->live[k].index;
         struct lm_runner *runner;
         struct lm_err why = { 0 };
 
@@ -304,27 +362,48 @@ static void run_task(void *ctx, int64_t i, uint32_t worker)
             ;
         else if (lm_evaluation_runner(b->v, worker, &runner, &why) != LM_OK)
             set_failed(b, index, &why);
-        else
-            judge_item(b, t->judge, t->item, index, b->order[k].c, runner);
+        else {
+            lm_runner_plan(runner, depth, branches(b, t, k, depth));
+            if (b->v->args.alone)
+                lm_runner_forget(runner);
+            judge_item(b, t->judge, t->item, index, b->live[k].c, runner);
+            lm_runner_plan(runner, NULL, 0);
+        }
         step(b);
     }
 }
 
-/* A task is one item of one judge with all candidates, in the order that
- * shares prefixes; with few items the candidates are cut into a few runs, so
- * that all workers have something to do.                                     */
+/* A task is one item of one judge with all candidates, in the order that shares
+ * prefixes; where few items do not go round evenly, the candidates are cut into a few
+ * runs, so that all workers have something to do.                            */
 static size_t blocks_of(const struct batch *b, int64_t n_items)
 {
     size_t threads = (size_t)lm_pool_threads(), items = (size_t)n_items;
-    size_t want = items >= 4 * threads ? 1 : (4 * threads + items - 1) / items;
-    size_t most = items >= threads ? (b->n + 7) / 8 : b->n;
+    bool even = items >= 4 * threads || items % threads == 0;
+    size_t want = even ? 1 : (4 * threads + items - 1) / items;
+    size_t most = items >= threads ? (b->n_live + 7) / 8 : b->n_live;
 
     return want < most ? want : most;
 }
 
-static bool is_parallel(const struct lm_judge *j)
+bool lm_judge_samples(const struct lm_judge *j)
 {
-    return !is_direct(j) && !(j->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS));
+    return !lm_judge_counts(j) && !(j->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS));
+}
+
+/* Items of a judge that some candidate is due to see: [*first, *end). */
+static void find_items(const struct batch *b, const struct lm_judge *j, int64_t *first,
+                       int64_t *end)
+{
+    *first = INT64_MAX;
+    *end = 0;
+    for (size_t i = 0; i < b->n_live; i++) {
+        int64_t from = lm_judge_items(j, b->from[b->live[i].index]);
+        int64_t to = lm_judge_items(j, b->to[b->live[i].index]);
+
+        *first = from < *first ? from : *first;
+        *end = to > *end ? to : *end;
+    }
 }
 
 static size_t make_tasks(const struct batch *b, struct task *task)
@@ -333,23 +412,33 @@ static size_t make_tasks(const struct batch *b, struct task *task)
     size_t n = 0;
 
     for (size_t j = 0; j < a->n_judge; j++) {
-        if (!is_parallel(&a->judge[j]))
+        int64_t first, end;
+
+        if (!lm_judge_samples(&a->judge[j]))
             continue;
-        size_t blocks = blocks_of(b, a->judge[j].n_items);
-        for (int64_t item = 0; item < a->judge[j].n_items; item++)
+        find_items(b, &a->judge[j], &first, &end);
+        size_t blocks = first < end ? blocks_of(b, end - first) : 0;
+        for (int64_t item = first; item < end; item++)
             for (size_t k = 0; k < blocks; k++, n++)
                 if (task)
-                    task[n] = (struct task){ j, item, b->n * k / blocks,
-                                             b->n * (k + 1) / blocks };
+                    task[n] = (struct task){ j, item, b->n_live * k / blocks,
+                                             b->n_live * (k + 1) / blocks };
     }
     return n;
 }
 
-static enum lm_status run_parallel(struct batch *b, struct lm_err *e)
+/* The items that from and to name. */
+static enum lm_status run_range(struct batch *b, struct lm_err *e)
 {
-    size_t n = make_tasks(b, NULL);
     struct task *task;
 
+    b->n_live = 0;
+    for (size_t i = 0; i < b->n; i++)
+        if (b->to[b->order[i].index] > b->from[b->order[i].index])
+            b->live[b->n_live++] = b->order[i];
+    for (size_t k = 0; k < b->n_live; k++)
+        b->common[k] = k ? common_prefix(&b->live[k - 1].c->net, &b->live[k].c->net) : 0;
+    size_t n = make_tasks(b, NULL);
     if (n == 0)
         return LM_OK;
     task = lm_alloc_array(n, sizeof *task, "tasks");
@@ -360,6 +449,47 @@ static enum lm_status run_parallel(struct batch *b, struct lm_err *e)
     enum lm_status st = lm_parallel((int64_t)n, run_task, b);
     lm_release(task);
     return st == LM_OK ? LM_OK : lm_fail(e, st, "the evaluation was interrupted");
+}
+
+/* A rung: candidates of full share up to `share`, others to their end.  Then the look,
+ * which may stop some.                                                              */
+static enum lm_status run_rung(struct batch *b, const struct lm_rungs *rungs, size_t r,
+                               double *reached, struct lm_err *e)
+{
+    double from = r ? rungs->share[r - 1] : 0;
+
+    set_range(b, from);
+    for (size_t i = 0; i < b->n; i++)
+        if (!b->stop[i] && b->to[i] == 1)
+            b->to[i] = rungs->share[r];
+        else if (r)                     /* partial evaluations are done */
+            b->to[i] = from;
+    enum lm_status st = run_range(b, e);
+    if (st != LM_OK || b->fatal.code != LM_OK)
+        return st;
+    if ((st = rungs->look(rungs->ctx, r, b->result, b->err, b->stop, e)) != LM_OK)
+        return st;
+    for (size_t i = 0; i < b->n; i++)
+        if (b->stop[i] && share_of(b, i) == 1 && reached[i] == 1)
+            reached[i] = rungs->share[r];
+    return LM_OK;
+}
+
+static enum lm_status run_parallel(struct batch *b, const struct lm_rungs *rungs,
+                                   double *reached, struct lm_err *e)
+{
+    size_t n = rungs ? rungs->n : 0;
+
+    for (size_t r = 0; r < n && b->fatal.code == LM_OK; r++) {
+        enum lm_status st = run_rung(b, rungs, r, reached, e);
+        if (st != LM_OK)
+            return st;
+    }
+    set_range(b, n ? rungs->share[n - 1] : 0);
+    for (size_t i = 0; n && i < b->n; i++)
+        if (share_of(b, i) < 1)
+            b->to[i] = b->from[i];
+    return b->fatal.code == LM_OK ? run_range(b, e) : LM_OK;
 }
 
 /* ---- a batch --------------------------------------------------------------------- */
@@ -395,7 +525,7 @@ static enum lm_status make_sums(struct batch *b, struct lm_err *e)
 
                 if (b->err[i].code != LM_OK || (b->skip && b->skip[first + m]))
                     continue;
-                r->n_sum = (size_t)items_of(b, j, i);
+                r->n_sum = (size_t)lm_judge_items(&a->judge[j], share_of(b, i));
                 r->sum = lm_alloc_array(r->n_sum, sizeof *r->sum, "sums");
                 if (!r->sum)
                     return lm_fail_memory(e, r->n_sum * sizeof *r->sum, "the sums");
@@ -404,7 +534,8 @@ static enum lm_status make_sums(struct batch *b, struct lm_err *e)
     return LM_OK;
 }
 
-static void reduce_all(struct batch *b)
+/* reached [n]: shares at which candidates stopped. */
+static void reduce_all(struct batch *b, const double *reached)
 {
     const struct lm_evaluation_args *a = &b->v->args;
 
@@ -414,29 +545,36 @@ static void reduce_all(struct batch *b)
 
             for (size_t m = 0; m < a->judge[j].n_metric; m++) {
                 const struct lm_metric *metric = lm_judge_metric(&a->judge[j], m);
+                bool sampled = lm_judge_samples(&a->judge[j]);
 
-                if (b->err[i].code != LM_OK) {
+                if (b->err[i].code != LM_OK ||
+                    (b->stop[i] && !sampled && !lm_judge_counts(&a->judge[j]))) {
                     lm_results_free(&r[m], 1);
                     continue;
                 }
                 if (!r[m].sum)
                     continue;
+                if (b->stop[i] && sampled)
+                    r[m].n_sum = (size_t)lm_judge_items(&a->judge[j], reached[i]);
                 lm_reduce(metric, r[m].sum, r[m].n_sum, &r[m].value, &r[m].error);
-                if (is_direct(&a->judge[j]) && r[m].n_sum == 1 && !metric->noisy)
+                if (lm_judge_counts(&a->judge[j]) && r[m].n_sum == 1 && !metric->noisy)
                     r[m].error = 0;         /* counted, not sampled */
             }
         }
 }
 
-static enum lm_status run_batch(struct batch *b, struct lm_err *e)
+static enum lm_status run_batch(struct batch *b, const struct lm_rungs *rungs,
+                                double *reached, struct lm_err *e)
 {
     const struct lm_evaluation_args *a = &b->v->args;
 
     for (size_t j = 0; j < a->n_judge; j++)
         b->total += a->judge[j].n_items * (int64_t)b->n;
     lm_progress_begin("evaluating");
+    set_range(b, 0);
     run_serial(b, true);
-    enum lm_status st = run_parallel(b, e);
+    enum lm_status st = run_parallel(b, rungs, reached, e);
+    set_range(b, 0);
     if (st == LM_OK && b->fatal.code == LM_OK)
         run_serial(b, false);
     if (st == LM_OK && b->fatal.code == LM_OK)
@@ -451,36 +589,70 @@ static enum lm_status run_batch(struct batch *b, struct lm_err *e)
     return st;
 }
 
+/* What a batch needs besides its sums; released by close_batch. */
+static enum lm_status open_batch(struct batch *b, struct lm_candidate *c, struct lm_err *e)
+{
+    size_t n = b->n;
+    struct place *order = lm_alloc_array(2 * n + 1, sizeof *order, "order");
+
+    b->order = order;
+    b->from = lm_alloc_array(2 * n + 1, sizeof *b->from, "order");
+    b->stop = lm_alloc_array(n + 1, sizeof *b->stop, "order");
+    b->common = lm_alloc_array(n + 1, sizeof *b->common, "order");
+    if (!order || !b->from || !b->stop || !b->common)
+        return lm_fail_memory(e, n * sizeof *order, "the evaluation");
+    b->to = b->from + n;
+    b->live = order + n;
+    for (size_t i = 0; i < n; i++)
+        order[i] = (struct place){ &c[i], i };
+    qsort(order, n, sizeof *order, by_keys);
+    return LM_OK;
+}
+
+static void close_batch(struct batch *b)
+{
+    lm_release((void *)b->order);
+    lm_release(b->from);
+    lm_release(b->stop);
+    lm_release(b->common);
+    pthread_mutex_destroy(&b->lock);
+}
+
+enum lm_status lm_evaluate_race(struct lm_evaluation *v, struct lm_candidate *c, size_t n,
+                                const double *share, const bool *skip,
+                                const struct lm_rungs *rungs, double *reached,
+                                struct lm_result *result, struct lm_err *err,
+                                struct lm_err *e)
+{
+    struct batch b = { .v = v, .n = n, .n_metric = v->n_metric, .share = share,
+                       .skip = skip, .result = result, .err = err };
+
+    for (size_t i = 0; i < n * v->n_metric; i++)
+        result[i] = (struct lm_result){ NAN, NAN, NULL, 0 };
+    for (size_t i = 0; i < n && reached; i++)
+        reached[i] = share_of(&b, i);
+    pthread_mutex_init(&b.lock, NULL);
+    enum lm_status st = open_batch(&b, c, e);
+    if (st == LM_OK)
+        st = make_sums(&b, e);
+    if (st == LM_OK && n > 0)
+        st = lm_evaluation_prepare(v, e);
+    if (st == LM_OK && n > 0)
+        st = run_batch(&b, rungs, reached, e);
+    if (st == LM_OK)
+        reduce_all(&b, reached);
+    else
+        lm_results_free(result, n * v->n_metric);
+    close_batch(&b);
+    return st;
+}
+
 enum lm_status lm_evaluate(struct lm_evaluation *v, struct lm_candidate *c, size_t n,
                            const double *share, const bool *skip,
                            struct lm_result *result, struct lm_err *err,
                            struct lm_err *e)
 {
-    struct batch b = { .v = v, .n = n, .n_metric = v->n_metric, .share = share,
-                       .skip = skip, .result = result, .err = err };
-    struct place *order = lm_alloc_array(n ? n : 1, sizeof *order, "order");
-
-    for (size_t i = 0; i < n * v->n_metric; i++)
-        result[i] = (struct lm_result){ NAN, NAN, NULL, 0 };
-    if (!order)
-        return lm_fail_memory(e, n * sizeof *order, "the evaluation");
-    for (size_t i = 0; i < n; i++)
-        order[i] = (struct place){ &c[i], i };
-    qsort(order, n, sizeof *order, by_keys);
-    b.order = order;
-    pthread_mutex_init(&b.lock, NULL);
-    enum lm_status st = make_sums(&b, e);
-    if (st == LM_OK && n > 0)
-        st = lm_evaluation_prepare(v, e);
-    if (st == LM_OK && n > 0)
-        st = run_batch(&b, e);
-    if (st == LM_OK)
-        reduce_all(&b);
-    else
-        lm_results_free(result, n * v->n_metric);
-    pthread_mutex_destroy(&b.lock);
-    lm_release(order);
-    return st;
+    return lm_evaluate_race(v, c, n, share, skip, NULL, NULL, result, err, e);
 }
 
 void lm_results_free(struct lm_result *r, size_t n)

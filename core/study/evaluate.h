@@ -30,7 +30,9 @@ struct lm_evaluation_args {
     struct lm_judge *judge;
     size_t n_judge;
     uint32_t dtype;                     /* of the export, for sizes */
-    size_t memory;                      /* for the teacher's memo */
+    size_t memory;                      /* for the teacher's memo, and as much for hidden
+                                           states that candidates share */
+    bool   alone;                       /* share none: each candidate from its start */
     lm_candidate_write *write;          /* for judges with LM_NEEDS_COMMANDS */
     void *write_ctx;
 };
@@ -77,6 +79,32 @@ enum lm_status lm_evaluate(struct lm_evaluation *v, struct lm_candidate *c, size
                            const double *share, const bool *skip,
                            struct lm_result *result, struct lm_err *err,
                            struct lm_err *e);
+/* Stages of a race: after each share of the items somebody looks at the sums. */
+struct lm_rungs {
+    const double *share;                /* [n], rising, below 1 */
+    size_t n;
+    /* result has the sums of the first lm_judge_items(judge, share[rung]) items of the
+     * candidates that race, whose share is 1, and all of what is counted, not reduced
+     * yet; err says who failed.  Sets stop[i] for those that need not go on: of them
+     * no more is measured, nothing that wants quiet or commands.                     */
+    enum lm_status (*look)(void *ctx, size_t rung, const struct lm_result *result,
+                           const struct lm_err *err, bool *stop, struct lm_err *e);
+    void *ctx;
+};
+/* lm_evaluate() in rungs.  reached[n]: the share of its items that each has seen. */
+enum lm_status lm_evaluate_race(struct lm_evaluation *v, struct lm_candidate *c, size_t n,
+                                const double *share, const bool *skip,
+                                const struct lm_rungs *rungs, double *reached,
+                                struct lm_result *result, struct lm_err *err,
+                                struct lm_err *e);
+/* How many items a share is: the first ceil(share n_items), at least one. */
+int64_t lm_judge_items(const struct lm_judge *j, double share);
+/* Judges that count only, and those that run candidates item by item: the latter's
+ * means can be compared before the last item.                                      */
+bool lm_judge_counts(const struct lm_judge *j);
+bool lm_judge_samples(const struct lm_judge *j);
+/* What was run of candidates so far, and what they would have been alone. */
+struct lm_work lm_evaluation_work(const struct lm_evaluation *v);
 /* The sums of n entries; the array is the caller's. */
 void lm_results_free(struct lm_result *r, size_t n);
 size_t lm_evaluation_metrics(const struct lm_evaluation *v);

@@ -63,7 +63,8 @@ struct lm_store {
     sqlite3 *db;
     sqlite3_stmt *statement[N_STATEMENTS];
     struct held *held;
-    int64_t count;
+    int64_t count, settled;             /* trials; those before the open group */
+    bool grouped;
     char *path;
 };
 
@@ -505,30 +506,49 @@ static int step_measure(sqlite3_stmt *q, int64_t trial, size_t place,
     return rc;
 }
 
+enum lm_status lm_store_begin(struct lm_store *s, struct lm_err *e)
+{
+    int rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+    s->settled = s->count;
+    s->grouped = rc == SQLITE_OK;
+    return s->grouped ? LM_OK : fail(s, rc, e, "recording a trial");
+}
+
+enum lm_status lm_store_end(struct lm_store *s, bool keep, struct lm_err *e)
+{
+    int rc = s->grouped && keep ? sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) : SQLITE_OK;
+    enum lm_status st = rc == SQLITE_OK ? LM_OK : fail(s, rc, e, "recording a trial");
+    if (s->grouped && (!keep || st != LM_OK)) {
+        if (!sqlite3_get_autocommit(s->db))
+            sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+        s->count = s->settled;
+    }
+    s->grouped = false;
+    return st;
+}
+
 enum lm_status lm_store_record(struct lm_store *s, const struct lm_record *r,
                                struct lm_err *e)
 {
+    bool alone = !s->grouped;
+    enum lm_status st = LM_OK;
     if (r->id != s->count)
         return lm_fail(e, LM_EBUG, "%s: trial %lld recorded when %lld was due", s->path,
                        (long long)r->id, (long long)s->count);
-    int rc = sqlite3_exec(s->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-    if (rc != SQLITE_OK)
-        return fail(s, rc, e, "recording a trial");
-    rc = step_trial(s->statement[ADD_TRIAL], r);
+    if (alone && (st = lm_store_begin(s, e)))
+        return st;
+    int rc = step_trial(s->statement[ADD_TRIAL], r);
     for (size_t i = 0; rc == SQLITE_DONE && i < r->n_measure; i++)
         rc = step_measure(s->statement[ADD_MEASURE], r->id, i, &r->measure[i]);
-    if (rc == SQLITE_DONE)
-        rc = sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL);
-    if (rc == SQLITE_OK) {
+    if (rc == SQLITE_DONE) {
         s->count++;
-        return LM_OK;
+        return alone ? lm_store_end(s, true, e) : LM_OK;
     }
-    enum lm_status st = (rc & 0xff) == SQLITE_CONSTRAINT
+    st = (rc & 0xff) == SQLITE_CONSTRAINT
         ? lm_fail(e, LM_EFAILED, "%s: trial %lld was recorded by another process; "
                   "only one run may work on a study", s->path, (long long)r->id)
         : fail(s, rc, e, "recording a trial");
-    if (!sqlite3_get_autocommit(s->db))
-        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    lm_store_end(s, false, NULL);
     return st;
 }
 

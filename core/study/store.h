@@ -44,6 +44,11 @@ struct lm_measure {
 };
 enum lm_status lm_store_record(struct lm_store *s, const struct lm_record *r,
                                struct lm_err *e);
+/* Trials recorded between the two are kept together or not at all, whatever
+ * happens; a failed record, and end without `keep`, lets go of them.  Facts put
+ * in between go with them.                                                  */
+enum lm_status lm_store_begin(struct lm_store *s, struct lm_err *e);
+enum lm_status lm_store_end(struct lm_store *s, bool keep, struct lm_err *e);
 /* Trials in order of id; everything lives until the next call or close.
  * LM_EUNAVAILABLE behind the last.                                          */
 enum lm_status lm_store_trial(struct lm_store *s, int64_t id, struct lm_record *out,

@@ -39,6 +39,8 @@ enum lm_status lm_evaluation_runner(struct lm_evaluation *v, uint32_t worker,
 
     if (!v->runner[worker])
         st = lm_runner_open(v->args.engine, &v->runner[worker], e);
+    if (st == LM_OK && v->args.memory)
+        lm_runner_limit(v->runner[worker], v->args.memory / v->n_runner);
     *out = v->runner[worker];
     return st;
 }

@@ -96,10 +96,12 @@ static const char *base_name(const char *path)
 
 static void head(struct text *p, const struct view *v)
 {
-    int64_t failed = 0;
+    int64_t failed = 0, stopped = 0;
 
-    for (int64_t i = 0; i < v->n_trial; i++)
+    for (int64_t i = 0; i < v->n_trial; i++) {
         failed += v->trial[i].status != LM_OK;
+        stopped += v->trial[i].estimate != NULL;
+    }
     text_raw(p, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
              "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
              "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; "
@@ -114,6 +116,8 @@ static void head(struct text *p, const struct view *v)
              (long long)v->n_front, (long long)v->n_trial);
     if (failed)
         text_add(p, ", %lld could not be built", (long long)failed);
+    if (stopped)
+        text_add(p, ", %lld lost a race and are estimated", (long long)stopped);
     if (*fact(v, "started")) {
         text_raw(p, " &middot; started ");
         html_text(p, fact(v, "started"));
@@ -346,7 +350,7 @@ static void data(struct text *p, const struct view *v)
                  t->status != LM_OK ? 3 : t->front ? 2 : t->feasible ? 1 : 0);
         for (int64_t m = 0; m < v->n_metric; m++) {
             text_raw(p, m ? "," : "");
-            text_json_real(p, t->status == LM_OK ? t->value[m] : NAN);
+            text_json_real(p, t->status == LM_OK ? html_value(t, m) : NAN);
         }
         text_raw(p, "]}");
     }

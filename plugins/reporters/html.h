@@ -30,6 +30,13 @@ struct view {                           /* the study, read once                 
     int64_t x, y;                       /* metrics of the picture                */
 };
 
+/* What a metric of a trial is shown as: where it lost a race, the estimate. */
+static inline double html_value(const struct lm_trial *t, int64_t metric)
+{
+    return t->estimate && !isnan(t->estimate[metric]) ? t->estimate[metric]
+                                                      : t->value[metric];
+}
+
 void html_scatter(struct text *p, const struct view *v);
 /* Share of each layer's KV groups (attn) or FFN channels that front members keep. */
 void html_heat(struct text *p, const struct view *v, bool attn);

@@ -19,7 +19,7 @@ static bool is_shown(const struct view *v, int64_t i)
 {
     const struct lm_trial *t = &v->trial[i];
 
-    return t->status == LM_OK && isfinite(t->value[v->x]) && isfinite(t->value[v->y]);
+    return t->status == LM_OK && isfinite(html_value(t, v->x)) && isfinite(html_value(t, v->y));
 }
 
 static void widen(struct axis *a, double value)
@@ -36,9 +36,9 @@ static struct axis range(const struct view *v, int64_t metric)
     for (int64_t i = 0; i < v->n_trial; i++) {
         if (!is_shown(v, i))
             continue;
-        widen(&all, v->trial[i].value[metric]);
+        widen(&all, html_value(&v->trial[i], metric));
         if (v->trial[i].front || i == v->dense || i == v->best)
-            widen(&a, v->trial[i].value[metric]);
+            widen(&a, html_value(&v->trial[i], metric));
     }
     if (!(a.min <= a.max))
         a = all;
@@ -119,8 +119,10 @@ static void title(struct text *p, const struct view *v, int64_t i)
     text_raw(p, "<title>");
     text_add(p, i == v->dense ? "dense (trial %lld)" : "trial %lld",
              (long long)v->trial[i].id);
+    if (v->trial[i].estimate)
+        text_add(p, ", estimated from %.0f %% of the items", 100 * v->trial[i].fidelity);
     for (int64_t m = 0; m < v->n_metric; m++) {
-        html_format(number, v->trial[i].value[m], v->unit[m]);
+        html_format(number, html_value(&v->trial[i], m), v->unit[m]);
         text_raw(p, "\n");
         html_text(p, v->metric[m]);
         text_add(p, " %s", number);
@@ -132,7 +134,7 @@ static void point(struct text *p, const struct view *v, const struct axis *x,
                   const struct axis *y, int64_t i)
 {
     const struct lm_trial *t = &v->trial[i];
-    double cx = at_x(x, t->value[v->x]), cy = at_y(y, t->value[v->y]);
+    double cx = at_x(x, html_value(t, v->x)), cy = at_y(y, html_value(t, v->y));
 
     if (i == v->dense)
         text_add(p, "<path class=\"dense\" d=\"M%.1f %.1fl7 7-7 7-7-7z\">", cx, cy - 7);

@@ -11,7 +11,10 @@
  *   "best": id or null, "front": [ids],
  *   "trials": [{ "id", "status": "ok" | "infeasible", "feasible", "front",
  *                "fidelity", "seconds", "reason", "plan", "shape",
- *                "metrics": { NAME: { "value", "error" } } }] }
+ *                "metrics": { NAME: { "value", "error", "estimate" } } }] }
+ *
+ * "estimate" is there for the objectives of trials that lost a race: what they
+ * would be over all items; "value" is of the share "fidelity" of them.
  *
  * A number that is not finite is null; bytes that are no UTF-8 become U+FFFD. */
 #include "exports.h"
@@ -138,6 +141,10 @@ static void write_trial(struct text *t, const struct lm_study *s,
         text_json_real(t, r->value[m]);
         text_add(t, ", \"error\": ");
         text_json_real(t, r->error[m]);
+        if (r->estimate && !isnan(r->estimate[m])) {
+            text_add(t, ", \"estimate\": ");
+            text_json_real(t, r->estimate[m]);
+        }
         text_add(t, "}");
     }
     text_add(t, "}}");

@@ -46,6 +46,8 @@ struct table {
     struct lm_trial *row;               /* [n_row]: dense (if known), then front */
     size_t  n_row;
     bool    has_dense;
+    int64_t n_front, n_failed, n_stopped;
+    double  seen;                       /* shares of items of the stopped, added up */
 };
 
 static bool is_dense(const struct lm_trial *t, const struct lm_arch *arch)
@@ -77,7 +79,7 @@ static void put_first(struct table *t, const struct lm_trial *dense)
 }
 
 /* Collects the rows, the front's by insertion into its order. */
-static enum lm_status collect(struct table *t, int64_t counts[2], struct lm_err *e)
+static enum lm_status collect(struct table *t, struct lm_err *e)
 {
     const struct lm_host *h = t->host;
     const struct lm_arch *arch = h->study_arch(t->study);
@@ -94,14 +96,18 @@ static enum lm_status collect(struct table *t, int64_t counts[2], struct lm_err 
         enum lm_status st = h->study_trial(t->study, i, &trial, e);
         if (st != LM_OK)
             return st;
-        counts[1] += trial.status != LM_OK;
+        t->n_failed += trial.status != LM_OK;
+        if (trial.estimate) {
+            t->n_stopped++;
+            t->seen += trial.fidelity;
+        }
         if (arch && !t->has_dense && is_dense(&trial, arch)) {
             dense = trial;
             t->has_dense = true;
         }
         if (!trial.front)
             continue;
-        counts[0]++;
+        t->n_front++;
         size_t k = t->n_row++;
         for (; k > 0 && is_before(t, &trial, &t->row[k - 1]); k--)
             t->row[k] = t->row[k - 1];
@@ -197,19 +203,23 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
 {
     struct table t = { .host = self, .study = s };
     struct text out = { .host = self };
-    int64_t counts[2] = { 0, 0 };       /* front, infeasible */
 
     t.best = t.host->study_best(s);
     read_metrics(&t);
-    enum lm_status st = collect(&t, counts, e);
+    enum lm_status st = collect(&t, e);
     if (st == LM_OK) {
-        text_add(&out, "Front: %lld of %lld trials", (long long)counts[0],
+        text_add(&out, "Front: %lld of %lld trials", (long long)t.n_front,
                  (long long)t.host->study_n_trials(s));
-        if (counts[1])
-            text_add(&out, " (%lld could not be built)", (long long)counts[1]);
+        if (t.n_failed)
+            text_add(&out, " (%lld could not be built)", (long long)t.n_failed);
         if (t.n_metric)
             text_add(&out, ", by %s", t.name[t.first]);
-        text_add(&out, t.best >= 0 ? "; * is the best\n\n" : "\n\n");
+        text_add(&out, t.best >= 0 ? "; * is the best\n" : "\n");
+        if (t.n_stopped)
+            text_add(&out, "%lld trial%s lost a race and stopped after %.0f %% of the items "
+                     "on average\n", (long long)t.n_stopped, t.n_stopped > 1 ? "s" : "",
+                     100 * t.seen / (double)t.n_stopped);
+        text_raw(&out, "\n");
         write_rows(&t, &out);
         write_exports(&t, &out);
         if (out.failed)

@@ -23,8 +23,9 @@
  *
  * The first population is the problem's start and mutants of it; without a start it
  * is the uncompressed genome and random ones.  Outcomes of fidelity below 1 are
- * not taken in.  Whole generations are made at once, so the result does not
- * depend on how many proposals the host asks for at a time.
+ * not taken in, but those that lost a race are, as estimated.  Whole generations are
+ * made at once, so the result does not depend on how many proposals the host asks for
+ * at a time.
  *
  * Invariants: pool[0 .. n_pool-1] are told genomes; after select_survivors() they are the
  * survivors, best first (rank, then crowding), n_pool <= population.          */
@@ -395,6 +396,12 @@ static double total_violation(const struct search *s, const struct lm_outcome *o
     return sum;
 }
 
+/* Dominated, with estimates that say by how much: as good as measured here. */
+static bool lost_race(const struct lm_outcome *o)
+{
+    return o->struct_size > offsetof(struct lm_outcome, stopped) && o->stopped;
+}
+
 /* At most n_pop outcomes come between two selections, so the pool has room. */
 static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t n,
                            struct lm_err *e)
@@ -402,7 +409,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
     struct search *s = self;
 
     for (size_t i = 0; i < n; i++) {
-        if (o[i]->fidelity < 1)
+        if (o[i]->fidelity < 1 && !lost_race(o[i]))
             continue;
         if (s->n_pool == 2 * s->n_pop)
             return s->h->fail(e, LM_EBUG, "search 'nsga2' was told more outcomes than "
