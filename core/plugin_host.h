@@ -253,6 +253,11 @@ struct lm_host {
      * error.  LM_ECONFIG: the user did not allow commands.                     */
     enum lm_status (*call)(struct lm_run *r, const struct lm_call *c, char **out,
                            size_t *n, struct lm_err *e);
+    /* What token_losses and token_kl of this subject compute in from now on (enum
+     * lm_precision); f32 at first.  token_kl compares with the dense model in
+     * the same precision.  LM_EUNSUPPORTED: the backend does not.     [worker] */
+    enum lm_status (*precision)(struct lm_subject *s, uint32_t precision,
+                                struct lm_err *e);
 };
 
 #endif

@@ -27,6 +27,7 @@ struct lm_runner {
     int32_t kv_width;
     struct state *state;                /* [n_state] */
     size_t n_state, n_path;
+    uint32_t precision;                 /* of the path */
     struct state scratch, work, lesson; /* lesson: the teacher's vectors */
     int32_t *ids;
     size_t n_ids;
@@ -115,10 +116,14 @@ static enum lm_status states_reserve(struct lm_runner *r, size_t n, struct lm_er
     return LM_OK;
 }
 
-/* Forgets the path when ids are others than before. */
-static enum lm_status ids_set(struct lm_runner *r, const int32_t *ids, size_t n,
-                              struct lm_err *e)
+/* Forgets the path when ids or precision are others than before. */
+static enum lm_status path_set(struct lm_runner *r, uint32_t precision,
+                               const int32_t *ids, size_t n, struct lm_err *e)
 {
+    bool same = r->precision == precision;
+    r->precision = precision;
+    if (!same)
+        r->n_path = 0;
     if (r->n_ids == n && memcmp(r->ids, ids, n * sizeof *ids) == 0)
         return LM_OK;
     r->n_path = 0;
@@ -135,12 +140,15 @@ static enum lm_status ids_set(struct lm_runner *r, const int32_t *ids, size_t n,
 }
 
 /* ---- the path ----------------------------------------------------------------- */
-static enum lm_status run(struct lm_runner *r, const struct lm_exe *x,
-                          const struct lm_exec *args, struct lm_err *e)
+static enum lm_status run(struct lm_runner *r, const struct lm_network *net, size_t i,
+                          enum head_kind head, const struct lm_exec *args,
+                          struct lm_err *e)
 {
-    if (lm_canceled())
+    struct lm_exe *x;
+    enum lm_status st = lm_segment_exe(net, i, head, &x, e);
+    if (!st && lm_canceled())
         return lm_fail(e, LM_ECANCELED, "interrupted");
-    return r->g->ops->run(r->g->backend, r->stream, x, args, NULL, e);
+    return st ? st : r->g->ops->run(r->g->backend, r->stream, x, args, NULL, e);
 }
 
 /* Segments of the path that need not be run again: behind the last of them a
@@ -174,7 +182,7 @@ static enum lm_status step(struct lm_runner *r, const struct lm_network *net, si
     enum lm_status st = LM_OK;
     if (from && from != to)
         st = g->ops->copy(g->backend, to, from, (int64_t)n * g->arch->hidden, e);
-    return st ? st : run(r, net->seg[i]->exe[0], &args, e);
+    return st ? st : run(r, net, i, HEAD_CE, &args, e);
 }
 
 /* *final: hidden states before the head; not to be written. */
@@ -188,7 +196,7 @@ static enum lm_status run_path(struct lm_runner *r, const struct lm_network *net
     if (!st)
         st = lm_length_check(r->g->arch, (int64_t)n, e);
     if (!st)
-        st = ids_set(r, ids, n, e);
+        st = path_set(r, net->precision, ids, n, e);
     if (!st)
         st = states_reserve(r, net->n, e);
     if (!st)
@@ -228,7 +236,7 @@ enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *ne
     if (n < 2)
         return lm_fail(e, LM_EINPUT, "a loss needs at least two tokens");
     enum lm_status st = run_path(r, net, ids, n, &args.hidden, e);
-    return st ? st : run(r, net->seg[net->n - 1]->exe[HEAD_CE], &args, e);
+    return st ? st : run(r, net, net->n - 1, HEAD_CE, &args, e);
 }
 
 enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *net,
@@ -247,7 +255,7 @@ enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *ne
         st = g->ops->copy(g->backend, r->work.b, final, floats, e);
     args.hidden = r->work.b;            /* the expectation replaces it */
     if (!st)
-        st = run(r, net->seg[net->n - 1]->exe[HEAD_EXPECT], &args, e);
+        st = run(r, net, net->n - 1, HEAD_EXPECT, &args, e);
     return st ? st : g->ops->read(g->backend, r->work.b, 0, expect, floats, e);
 }
 
@@ -258,7 +266,7 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
     const struct lm_engine *g = r->g;
     struct lm_lesson lesson = { 0 };
     struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)n, .out = kl };
-    enum lm_status st = lm_teacher_lesson(memo, r, ids, n, &lesson, e);
+    enum lm_status st = lm_teacher_lesson(memo, r, net->precision, ids, n, &lesson, e);
     if (!st)
         st = state_reserve(r, &r->lesson, n, e);
     if (!st)
@@ -268,7 +276,7 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
         st = run_path(r, net, ids, n, &args.hidden, e);
     args.teacher = r->lesson.b;
     if (!st)
-        st = run(r, net->seg[net->n - 1]->exe[HEAD_KL], &args, e);
+        st = run(r, net, net->n - 1, HEAD_KL, &args, e);
     for (size_t i = 0; i < n && !st; i++) {
         float v = kl[i] + lesson.plogp[i];
         kl[i] = v < 0 ? 0 : v;          /* rounding; NaN stays */

@@ -115,6 +115,7 @@ const struct lm_host *lm_host(void)
         .extension = extension,
         .subject_file = lm_subject_file, .subject_plan = lm_subject_plan,
         .run_folder = lm_run_folder, .call = lm_commands_call,
+        .precision = lm_subject_precision,
     };
     return &table;
 }
