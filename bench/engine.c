@@ -4,11 +4,12 @@
  *   bench/engine MODEL IDS WINDOWS
  *
  * IDS is a file of token ids separated by spaces.  In one process, on one
- * thread, it measures the sgemm rate (best of 20, C[2048][3072] = A[2048][576]
- * W[3072][576]^T), the rate of reading memory, the losses of WINDOWS windows of
- * 512 tokens, each different from the last so that no prefix is shared, and 64
- * decoding steps behind 512 tokens.  Loading is not timed.  Each line of output
- * is `key = value`.
+ * thread, it measures the processor's peak in each number format (rates.c), the
+ * sgemm rate (best of 20, C[2048][3072] = A[2048][576] W[3072][576]^T), the rate of
+ * reading memory, and in each precision the losses of WINDOWS windows of 512
+ * tokens, each different from the last so that no prefix is shared, and 64
+ * decoding steps behind 512 tokens, in seconds of processor time.  Loading and
+ * packing are not timed.  Each line of output is `key = value`.
  *
  * Work is counted as the model needs it, whatever the engine does: 2 flops for
  * each weight of a matrix and token, and causal attention's two products, each
@@ -16,6 +17,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/file.h"
 #include "base/linalg.h"
@@ -25,11 +27,20 @@
 #include "loader/loader.h"
 #include "pipeline/session.h"
 #include "plan/plan.h"
+#include "rates.h"
 
 enum { T = 512, STEPS = 64, MOST_WINDOWS = 64, REPEATS = 3 };
 enum { M = 2048, N = 3072, K = 576, WORDS = 1 << 25 };     /* WORDS: 256 MiB */
 
-struct work { double flops, bytes; };       /* of one token: prefill; decode */
+struct work { double flops, weights; };     /* of one token: prefill; decode */
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
 
 static int compare(const void *a, const void *b)
 {
@@ -127,7 +138,7 @@ static enum lm_status count_work(const struct lm_model *m, struct work *w,
     for (int32_t i = 0; i < a->n_layer; i++)
         heads += a->layer[i].n_head;
     w->flops = 2.0 * ((double)cost.body_params + head + heads * a->head_dim * T);
-    w->bytes = 4.0 * ((double)cost.body_params + head);
+    w->weights = (double)cost.body_params + head;
     return LM_OK;
 }
 
@@ -136,6 +147,7 @@ static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *
                                   const struct work *w, struct lm_err *e)
 {
     static float nll[T];
+    const char *name = lm_precision_names[net->precision];
     double seconds[MOST_WINDOWS], sum = 0;
     struct lm_runner *r;
     enum lm_status s = lm_runner_open(g, &r, e);
@@ -144,10 +156,10 @@ static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *
         return s;
     s = lm_runner_losses(r, net, ids + windows * T, T, nll, e);     /* warms up */
     for (size_t i = 0; !s && i < windows; i++) {
-        double t = lm_clock();
+        double t = cpu_seconds();
 
         s = lm_runner_losses(r, net, ids + i * T, T, nll, e);
-        seconds[i] = lm_clock() - t;
+        seconds[i] = cpu_seconds() - t;
         for (int k = 0; k < T - 1; k++)
             sum += nll[k];
     }
@@ -155,8 +167,8 @@ static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *
     if (!s) {
         double rate = T / median(seconds, windows);
 
-        printf("lamina.prefill_tok_s = %.1f\nlamina.prefill_gflops = %.1f\n"
-               "lamina.loss = %.5f\n", rate, rate * w->flops * 1e-9,
+        printf("lamina.%s.prefill_tok_s = %.1f\nlamina.%s.prefill_gflops = %.1f\n"
+               "lamina.%s.loss = %.5f\n", name, rate, name, rate * w->flops * 1e-9, name,
                sum / (double)(windows * (T - 1)));
     }
     return s;
@@ -167,6 +179,7 @@ static enum lm_status time_decode(struct lm_engine *g, const struct lm_network *
                                   struct lm_err *e)
 {
     int32_t vocab = lm_model_arch(lm_engine_model(g))->vocab;
+    const char *name = lm_precision_names[net->precision];
     float *logits = lm_alloc_array((size_t)vocab, sizeof *logits, "bench");
     double seconds[REPEATS];
     struct lm_decoder *d = NULL;
@@ -177,20 +190,20 @@ static enum lm_status time_decode(struct lm_engine *g, const struct lm_network *
     if (!s)
         s = lm_decoder_feed(d, ids, T, NULL, NULL, e);
     for (int r = 0; !s && r < REPEATS; r++) {
-        double t = lm_clock();
+        double t = cpu_seconds();
 
         lm_decoder_seek(d, T);
         for (int i = 0; !s && i < STEPS; i++)
             s = lm_decoder_feed(d, ids + T + i, 1, logits, NULL, e);
-        seconds[r] = lm_clock() - t;
+        seconds[r] = cpu_seconds() - t;
     }
     lm_decoder_close(d);
     lm_release(logits);
     if (!s) {
         double rate = STEPS / median(seconds, REPEATS);
 
-        printf("lamina.decode_tok_s = %.2f\nlamina.decode_gbytes = %.2f\n", rate,
-               rate * w->bytes * 1e-9);
+        printf("lamina.%s.decode_tok_s = %.2f\nlamina.%s.decode_gbytes = %.2f\n", name,
+               rate, name, rate * w->weights * (4 >> net->precision) * 1e-9);
     }
     return s;
 }
@@ -203,7 +216,7 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
     struct lm_stage backend = { 0 };
     struct lm_bench b = { 0 };
     struct lm_network net = { 0 };
-    struct work w;
+    struct work w = { 0, 0 };
     enum lm_status s = lm_run_open(0, &run, e);
 
     if (!s)
@@ -214,13 +227,15 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
         s = lm_network_open(b.engine, b.model, &net, e);
     if (!s)
         s = count_work(b.model, &w, e);
-    if (!s)
+    for (uint32_t p = LM_AS_F32; !s && p < LM_N_PRECISIONS; p++) {
+        net.precision = p;
         s = time_losses(b.engine, &net, ids, windows, &w, e);
+        if (!s)
+            s = time_decode(b.engine, &net, ids, &w, e);
+    }
     if (!s)
-        s = time_decode(b.engine, &net, ids, &w, e);
-    if (!s)
-        printf("work.mflop_per_token = %.1f\nwork.mbyte_per_token = %.1f\n",
-               w.flops * 1e-6, w.bytes * 1e-6);
+        printf("work.mflop_per_token = %.1f\nwork.mweights_per_token = %.1f\n",
+               w.flops * 1e-6, w.weights * 1e-6);
     lm_network_close(&net);
     lm_bench_close(&b);
     if (backend.plugin)
@@ -271,6 +286,8 @@ int main(int argc, char **argv)
         s = lm_pool_start(1, &e);
     if (!s)
         s = read_ids(argv[2], ((size_t)windows + 1) * T, &ids, &e);
+    if (!s)
+        rates_show();
     if (!s)
         s = gemm_rate(&e);
     if (!s)

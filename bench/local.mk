@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Measurements: scripts to be run from a built tree, see doc/benchmarks.md.
 EXTRA_PROGRAMS += %D%/engine %D%/peak
-bench_engine_SOURCES = %D%/engine.c
+bench_engine_SOURCES = %D%/engine.c %D%/rates.c %D%/rates.h
 bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
 bench_peak_SOURCES = %D%/peak.c
 bench_peak_LDADD =

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The work of engine.c in llama.cpp, F32, one thread:
-speed_llama.py MODEL.gguf IDS WINDOWS.  Loading is not timed, and neither is
+"""The work of engine.c in llama.cpp, one thread:
+speed_llama.py MODEL.gguf IDS WINDOWS NAME.  Loading is not timed, and neither is
 the loss itself: llama.cpp leaves the logits of all positions in memory, numpy
 makes of them what the losses are compared with."""
 import ctypes
@@ -12,7 +12,7 @@ import llama_cpp
 import numpy as np
 
 T, STEPS, REPEATS = 512, 64, 3
-windows = int(sys.argv[3])
+windows, name = int(sys.argv[3]), sys.argv[4]
 ids = [int(i) for i in open(sys.argv[2]).read().split()]
 
 
@@ -44,11 +44,11 @@ def feed(tokens, position, all_logits):
         batch.seq_id[i][0] = 0
         batch.n_seq_id[i] = 1
         batch.logits[i] = all_logits or i == len(tokens) - 1
-    start = time.monotonic()
+    start = time.process_time()
     if llama_cpp.llama_decode(context, batch):
         sys.exit("speed_llama.py: llama_decode failed")
     rows = llama_cpp.llama_get_logits(context)          # waits for the result
-    return time.monotonic() - start, rows
+    return time.process_time() - start, rows
 
 
 def mean_loss(rows, tokens):
@@ -66,8 +66,8 @@ for w in range(windows):
     took, rows = feed(window, 0, True)
     seconds.append(took)
     losses.append(mean_loss(rows, window))
-print(f"llama.prefill_tok_s = {T / statistics.median(seconds):.1f}")
-print(f"llama.loss = {statistics.mean(losses):.5f}")
+print(f"llama.{name}.prefill_tok_s = {T / statistics.median(seconds):.1f}")
+print(f"llama.{name}.loss = {statistics.mean(losses):.5f}")
 
 seconds = []
 llama_cpp.llama_memory_clear(memory, False)
@@ -75,5 +75,5 @@ feed(ids[:T], 0, False)
 for _ in range(REPEATS):
     seconds.append(sum(feed([ids[T + i]], T + i, True)[0] for i in range(STEPS)))
     llama_cpp.llama_memory_seq_rm(memory, 0, T, -1)
-print(f"llama.decode_tok_s = {STEPS / statistics.median(seconds):.2f}")
+print(f"llama.{name}.decode_tok_s = {STEPS / statistics.median(seconds):.2f}")
 print(f"llama.version = {llama_cpp.__version__}")

@@ -282,6 +282,8 @@ struct lm_backend {
     enum lm_status (*run)(void *self, struct lm_stream *s, const struct lm_exe *x,
                           const struct lm_exec *args, struct lm_time *t,
                           struct lm_err *e);                            /* [any] */
+    /* Since minor 2: LM_BIT(enum lm_precision) of programs; F32 always.          */
+    uint64_t precisions;
 };
 
 /* What a cut or a repair may add to a model; what it has anyway, such as biases

@@ -267,6 +267,11 @@ struct lm_host {
      * genome that cannot be built or whose plan was measured costs 0.  [main] */
     enum lm_status (*price)(struct lm_run *r, const union lm_value *const *value,
                             size_t n, double *share, struct lm_err *e);
+    /* What token_losses and token_kl of this subject compute in from now on (enum
+     * lm_precision); f32 at first.  token_kl compares with the dense model in
+     * the same precision.  LM_EUNSUPPORTED: the backend does not.     [worker] */
+    enum lm_status (*precision)(struct lm_subject *s, uint32_t precision,
+                                struct lm_err *e);
 };
 
 #endif

@@ -375,12 +375,20 @@ struct lm_op {                                                      /* frozen */
     float    eps, f;
 };
 
+/* What the factors of LINEAR and of the heads are rounded to; sums are f32 or
+ * better, registers stay floats.  BF16: both, halves to even.  INT8: each row of
+ * w to -127 .. 127 times its largest |w| / 127, and each row of a likewise; the
+ * products are exact.  KL and EXPECT use the rounded a and w everywhere.  With
+ * either, ATTENTION may round its factors to bf16.                            */
+enum lm_precision { LM_AS_F32 = 0, LM_AS_BF16, LM_AS_INT8, LM_N_PRECISIONS };
+
 struct lm_program {
     uint32_t struct_size;
     const struct lm_op *op;
     size_t   n_op;
     const int32_t *width;               /* [n_reg] floats per row             */
     size_t   n_reg;
+    uint32_t precision;                 /* since minor 2: enum lm_precision   */
 };
 
 enum { LM_N_TAPS = 4 };

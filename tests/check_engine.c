@@ -69,7 +69,7 @@ START_TEST(prefixes_are_shared)
     ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
     for (int round = 0; round < 3; round++)
         for (size_t drop = 0; drop < s.net.n - 1; drop++) {
-            struct lm_network net = { seg, 0 };
+            struct lm_network net = { .seg = seg };
             for (size_t i = 0; i < s.net.n; i++)
                 if (i != drop || drop == 0)         /* 0: the whole network */
                     seg[net.n++] = s.net.seg[i];
@@ -143,7 +143,7 @@ static void cut_losses(const char *backend, float *nll)
     spec.gate.rows = spec.up.rows = spec.down.cols = 37;    /* stride stays */
     spec.key ^= 1;
     ck_assert_ok(lm_segment_open(s.engine, &spec, &cut, &err), err);
-    struct lm_network net = { seg, s.net.n };
+    struct lm_network net = { .seg = seg, .n = s.net.n };
     for (size_t i = 0; i < net.n; i++) {
         const struct lm_segment_spec *c = lm_segment_spec(s.net.seg[i]);
         seg[i] = c->kind == LM_SEG_MLP && c->layer == 1 ? cut : s.net.seg[i];
@@ -209,7 +209,7 @@ START_TEST(kl_is_that_of_the_logits)
     struct lm_teacher *t = NULL;
     float kl[LENGTH];
     stage_open(&s, golden[_i / 2], "cpu");
-    struct lm_network net = { seg, 0 };
+    struct lm_network net = { .seg = seg };
     for (size_t i = 0; i < s.net.n; i++)
         if (i != 3)
             seg[net.n++] = s.net.seg[i];
@@ -230,6 +230,101 @@ START_TEST(kl_is_that_of_the_logits)
         ck_assert(kl[i] >= 0 && kl[i] < 3e-6f);
     lm_runner_close(r);
     lm_teacher_close(t);
+    stage_close(&s);
+}
+END_TEST
+
+/* bf16 and int8: near f32, the same on both backends but for the attention of
+ * the cpu in bf16, the dense model at 0, and no state of one precision is taken
+ * for another's.  A decoder gives the losses of the runner, but for its f32
+ * attention.                                                                   */
+START_TEST(precisions)
+{
+    static const double near[] = { 0, 0.1, 0.5 };   /* of losses around 10 */
+    float f32[LENGTH], got[LENGTH], truth[LENGTH], kl[LENGTH], logit[128];
+    uint32_t precision = LM_AS_BF16 + (uint32_t)_i;
+    struct stage s, r;
+    struct lm_runner *a = NULL, *b = NULL;
+    struct lm_teacher *t = NULL;
+    struct lm_decoder *d = NULL;
+    stage_open(&s, golden[1], "cpu");
+    stage_open(&r, golden[1], "reference");
+    struct lm_network low = s.net, other = r.net;
+    low.precision = other.precision = precision;
+    ck_assert_ok(lm_runner_open(s.engine, &a, &err), err);
+    ck_assert_ok(lm_runner_open(r.engine, &b, &err), err);
+    ck_assert_ok(lm_teacher_open(s.engine, &s.net, 1 << 20, &t, &err), err);
+    ck_assert_ok(lm_runner_losses(a, &s.net, s.ids, LENGTH, f32, &err), err);
+    ck_assert_ok(lm_runner_losses(a, &low, s.ids, LENGTH, got, &err), err);
+    ck_assert_ok(lm_runner_losses(b, &other, s.ids, LENGTH, truth, &err), err);
+    double differ = 0;
+    for (int i = 0; i < LENGTH - 1; i++) {
+        differ += fabs((double)got[i] - (double)f32[i]);
+        ck_assert_msg(fabs((double)got[i] - (double)f32[i]) < near[precision], "%d: %g %g",
+                      i, (double)got[i], (double)f32[i]);
+        ck_assert_msg(fabs((double)got[i] - (double)truth[i]) < near[precision] / 2,
+                      "%d: %g %g", i, (double)got[i], (double)truth[i]);
+    }
+    ck_assert(differ > 1e-4);
+    for (int again = 0; again < 2; again++) {
+        ck_assert_ok(lm_runner_kl(a, &low, t, s.ids, LENGTH, kl, &err), err);
+        for (int i = 0; i < LENGTH; i++)
+            ck_assert_msg(kl[i] >= 0 && kl[i] < 1e-5f, "%d: %g", i, (double)kl[i]);
+        ck_assert_ok(lm_runner_losses(a, &s.net, s.ids, LENGTH, truth, &err), err);
+        ck_assert_mem_eq(truth, f32, (LENGTH - 1) * sizeof *f32);
+        ck_assert_ok(lm_runner_losses(a, &low, s.ids, LENGTH, truth, &err), err);
+        ck_assert_mem_eq(truth, got, (LENGTH - 1) * sizeof *got);
+    }
+    ck_assert_ok(lm_decoder_open(s.engine, &low, LENGTH, 1, &d, &err), err);
+    for (int i = 0; i < LENGTH - 1; i++) {
+        double sum = 0;
+        ck_assert_ok(lm_decoder_feed(d, s.ids + i, 1, logit, NULL, &err), err);
+        for (int v = 0; v < s.vocab; v++)
+            sum += exp((double)logit[v]);
+        double loss = log(sum) - (double)logit[s.ids[i + 1]];
+        ck_assert_msg(fabs(loss - (double)got[i]) < near[precision] / 2, "%d: %g %g", i,
+                      loss, (double)got[i]);
+    }
+    lm_decoder_close(d);
+    lm_teacher_close(t);
+    lm_runner_close(a);
+    lm_runner_close(b);
+    lm_network_close(&r.net);
+    lm_engine_close(r.engine);
+    lm_model_free(r.model);
+    shelf_close(&r.weights);
+    shelf_close(&r.expected);
+    kit_close(&r.kit, r.backend);
+    stage_close(&s);
+}
+END_TEST
+
+/* A backend that says nothing of precisions computes in f32, and only in that. */
+START_TEST(precision_is_refused)
+{
+    struct stage s;
+    struct lm_backend old;
+    struct lm_engine *g = NULL;
+    struct lm_network net = { 0 };
+    struct lm_runner *r = NULL;
+    struct lm_decoder *d = NULL;
+    float out[LENGTH];
+    stage_open(&s, golden[1], "cpu");
+    old = *s.kit.ops;
+    old.struct_size = offsetof(struct lm_backend, precisions);
+    ck_assert_ok(lm_engine_open(s.model, &old, s.kit.self, &g, &err), err);
+    ck_assert_ok(lm_network_open(g, s.model, &net, &err), err);
+    ck_assert_ok(lm_runner_open(g, &r, &err), err);
+    ck_assert_ok(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err), err);
+    net.precision = LM_AS_BF16;
+    ck_assert_int_eq(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err), LM_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "bf16"));
+    ck_assert_int_eq(lm_decoder_open(g, &net, LENGTH, 1, &d, &err), LM_EUNSUPPORTED);
+    net.precision = LM_N_PRECISIONS;
+    ck_assert_int_eq(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err), LM_EUNSUPPORTED);
+    lm_runner_close(r);
+    lm_network_close(&net);
+    lm_engine_close(g);
     stage_close(&s);
 }
 END_TEST
@@ -288,7 +383,7 @@ START_TEST(seeking_and_refusals)
     ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
     ck_assert_int_eq(lm_runner_losses(r, &s.net, s.ids, 1, a, &err), LM_EINPUT);
     ck_assert_int_eq(lm_runner_losses(r, &s.net, &bad, 1, a, &err), LM_EINPUT);
-    struct lm_network headless = { s.net.seg, s.net.n - 1 };
+    struct lm_network headless = { .seg = s.net.seg, .n = s.net.n - 1 };
     ck_assert_int_eq(lm_runner_losses(r, &headless, s.ids, 9, a, &err), LM_EBUG);
     lm_cancel(true);
     ck_assert_int_eq(lm_runner_losses(r, &s.net, s.ids, 9, a, &err), LM_ECANCELED);
@@ -386,6 +481,10 @@ static enum lm_status whole_life(void *ctx)
         st = lm_teacher_open(g, &net, 1 << 20, &t, &err);
     if (!st)
         st = lm_runner_losses(r, &net, s->ids, 9, out, &err);
+    net.precision = LM_AS_INT8;
+    if (!st)
+        st = lm_runner_losses(r, &net, s->ids, 9, out, &err);
+    net.precision = LM_AS_F32;
     if (!st)
         st = lm_runner_kl(r, &net, t, s->ids, 11, out, &err);
     if (!st)
@@ -419,6 +518,8 @@ int main(void)
     tcase_add_test(c, slices_are_views);
     tcase_add_loop_test(c, kl_is_that_of_the_logits, 0, 4);
     tcase_add_test(c, seeking_and_refusals);
+    tcase_add_loop_test(c, precisions, 0, 2);
+    tcase_add_test(c, precision_is_refused);
     tcase_add_test(c, text_ends);
     tcase_add_test(c, rope_scaling);
     tcase_add_test(c, windows_are_kept);

@@ -59,6 +59,19 @@ const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
     return &s->spec;
 }
 
+enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
+                             struct lm_err *e)
+{
+    ck_assert_ptr_eq(g, &engine);
+    return precision <= LM_AS_BF16 ? LM_OK : lm_fail(e, LM_EUNSUPPORTED, "not here");
+}
+
+/* Of the item that a window begins with. */
+static uint32_t precision_of(const int32_t *ids)
+{
+    return ids[0] / 3 % 2 ? LM_AS_BF16 : LM_AS_F32;
+}
+
 enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
                                struct lm_network *net, struct lm_err *e)
 {
@@ -74,7 +87,7 @@ enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
 void lm_network_close(struct lm_network *net)
 {
     lm_release(net->seg);
-    *net = (struct lm_network){ NULL, 0 };
+    *net = (struct lm_network){ .seg = NULL };
 }
 
 enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
@@ -149,6 +162,7 @@ enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *ne
 {
     (void)e;
     ck_assert_ptr_eq(r->engine, &engine);
+    ck_assert_uint_eq(net->precision, precision_of(ids));
     for (size_t t = 0; t + 1 < n; t++)
         nll[t] = (float)(0.01 * weight_of(net) + 0.1 * ids[t + 1]);
     return LM_OK;
@@ -158,8 +172,9 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
                             struct lm_teacher *memo, const int32_t *ids, size_t n,
                             float *kl, struct lm_err *e)
 {
-    (void)r, (void)ids, (void)e;
+    (void)r, (void)e;
     ck_assert_ptr_eq(memo->engine, &engine);
+    ck_assert_uint_eq(net->precision, precision_of(ids));
     for (size_t t = 0; t < n; t++)
         kl[t] = (float)(0.001 * weight_of(net));
     return LM_OK;
@@ -247,7 +262,11 @@ static enum lm_status eval_loss(void *self, struct lm_subject *s, int64_t item,
         return lm_fail(e, trouble, "as asked for");
     for (int t = 0; t < WINDOW; t++)
         ids[t] = (int32_t)(item * 3 + t);
-    enum lm_status st = lm_subject_losses(s, ids, WINDOW, nll, e);
+    struct lm_err no = { 0 };
+    ck_assert_int_eq(lm_subject_precision(s, LM_AS_INT8, &no), LM_EUNSUPPORTED);
+    enum lm_status st = lm_subject_precision(s, precision_of(ids), e);
+    if (st == LM_OK)
+        st = lm_subject_losses(s, ids, WINDOW, nll, e);
     if (st == LM_OK)
         st = lm_subject_kl(s, ids, WINDOW, kl, e);
     for (int t = 0; st == LM_OK && t + 1 < WINDOW; t++) {
@@ -327,7 +346,8 @@ static void setup(void)
             net_of[i][k] = &segment[i][k];
         }
         candidate[i] = (struct lm_candidate){ .plan = no_plan[i],
-                                              .net = { net_of[i], SEGMENTS - i % 2 } };
+                                              .net = { .seg = net_of[i],
+                                                       .n = SEGMENTS - i % 2 } };
     }
     judge[0] = (struct lm_judge){ .id = "time", .ops = &ops[0], .self = &item_count };
     judge[1] = (struct lm_judge){ .id = "text", .ops = &ops[1], .self = &item_count };

@@ -50,6 +50,15 @@ static enum lm_status token_kl(struct lm_subject *s, const int32_t *w, size_t n,
     return LM_OK;
 }
 
+static uint32_t asked_precision;
+
+static enum lm_status precision(struct lm_subject *s, uint32_t of, struct lm_err *e)
+{
+    (void)s, (void)e;
+    asked_precision = of;
+    return LM_OK;
+}
+
 static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_err *e)
 {
     (void)s, (void)e;
@@ -83,6 +92,7 @@ static void setup(void)
     host.text_ids = text_ids;
     host.token_losses = token_losses;
     host.token_kl = token_kl;
+    host.precision = precision;
     host.cost = cost;
     host.time = timed;
     n_ids = N_IDS;
@@ -194,6 +204,28 @@ START_TEST(perplexity_protocols)
     ck_assert_int_eq(o.ops->metric[0].reduce, LM_REDUCE_EXP_MEAN);
     ck_assert_int_eq(o.ops->metric[1].reduce, LM_REDUCE_MEAN);
     stop(&o);
+}
+END_TEST
+
+/* The precision is asked for, and said. */
+START_TEST(precisions)
+{
+    static const char *const evaluator[] = { "perplexity", "kl" };
+    static const char *const name[] = { "f32", "bf16", "int8" };
+    for (int i = 0; i < 6; i++) {
+        const char *pair[] = { "text", "valid", "window", "20", "precision", name[i / 2],
+                               NULL };
+        struct lm_sum sum[8] = { { 0, 0 } };
+        struct opened o;
+        struct lm_err e = { 0 };
+        ck_assert_ok(start(&o, evaluator[i % 2], pair, &e), e);
+        const char *said = strrchr(o.protocol, ' ');
+        ck_assert_str_eq(said + 1, name[i / 2]);
+        asked_precision = 99;
+        ck_assert_ok(o.ops->eval(o.self, NULL, 0, sum, &e), e);
+        ck_assert_uint_eq(asked_precision, (uint32_t)i / 2);
+        stop(&o);
+    }
 }
 END_TEST
 
@@ -388,6 +420,7 @@ int main(void)
     tcase_add_loop_test(t, perplexity_protocols, 0,
                         (int)(sizeof protocols / sizeof *protocols));
     tcase_add_test(t, half_of_512_is_255);
+    tcase_add_test(t, precisions);
     tcase_add_test(t, perplexity_refusals);
     tcase_add_test(t, kl_counts_every_position);
     tcase_add_test(t, counted);

@@ -50,6 +50,12 @@ size_t lm_conf_items(const struct lm_conf *node);   /* NULL: 0 */
  * "default".                                                                 */
 enum lm_status lm_conf_group(struct lm_conf *parent, const char *key,
                              struct lm_conf **group, struct lm_err *e);
+/* Appends a copy of a group, with the strings set[i] = { key, value } in it, to the
+ * list `key` of root.  What is there and is no list becomes its first member; where
+ * nothing is, a list is made.                                                */
+enum lm_status lm_conf_twin(struct lm_conf *root, const char *key,
+                            const struct lm_conf *group, const char *const (*set)[2],
+                            size_t n, struct lm_err *e);
 /* A valid pipeline file again; comments: each value's origin. */
 void lm_conf_write(const struct lm_conf *root, bool comments, struct lm_str *out);
 /* A string as it is written in a file, in quotes; reads back the same. */

@@ -102,6 +102,73 @@ void lm_conf_remove(struct lm_conf *group, const char *key)
     group->n--;
 }
 
+/* NULL when there is no memory. */
+static struct lm_conf *copy(const struct lm_conf *from)
+{
+    struct lm_conf *to = lm_conf_new(from->type, from->key, from->origin);
+    struct lm_err ignored = { 0 };
+    if (!to)
+        return NULL;
+    bool ok = true;
+    if (from->type == LM_CONF_STRING)
+        ok = (to->v.s = lm_strdup(from->v.s, "conf"));
+    else
+        to->v = from->v;
+    for (size_t i = 0; ok && i < from->n; i++)
+        ok = !lm_conf_append(to, copy(from->child[i]), &ignored);
+    if (ok)
+        return to;
+    lm_conf_free(to);
+    return NULL;
+}
+
+static enum lm_status put_string(struct lm_conf *group, const char *key, const char *value,
+                                 struct lm_err *e)
+{
+    struct lm_conf *c = lm_conf_new(LM_CONF_STRING, key, "default");
+    if (c && !(c->v.s = lm_strdup(value, "conf"))) {
+        lm_conf_free(c);
+        c = NULL;
+    }
+    lm_conf_remove(group, key);
+    return lm_conf_append(group, c, e);
+}
+
+/* Makes what root has under key a list. */
+static enum lm_status make_list(struct lm_conf *root, const char *key, struct lm_err *e)
+{
+    struct lm_conf **s = slot(root, key), *list;
+    if (s && (*s)->type == LM_CONF_LIST)
+        return LM_OK;
+    if (!(list = lm_conf_new(LM_CONF_LIST, key, "default")))
+        return lm_fail_memory(e, sizeof *list, "configuration");
+    if (!s)
+        return lm_conf_append(root, list, e);
+    lm_conf_swap(*s, list);             /* the member is in `list` now */
+    lm_release(list->key);
+    list->key = NULL;
+    return lm_conf_append(*s, list, e);
+}
+
+enum lm_status lm_conf_twin(struct lm_conf *root, const char *key,
+                            const struct lm_conf *group, const char *const (*set)[2],
+                            size_t n, struct lm_err *e)
+{
+    struct lm_conf *twin = copy(group);
+    enum lm_status st = twin ? LM_OK : lm_fail_memory(e, sizeof *twin, "configuration");
+    for (size_t i = 0; !st && i < n; i++)
+        st = put_string(twin, set[i][0], set[i][1], e);
+    if (!st)
+        st = make_list(root, key, e);
+    if (st) {
+        lm_conf_free(twin);
+        return st;
+    }
+    lm_release(twin->key);
+    twin->key = NULL;
+    return lm_conf_append(*slot(root, key), twin, e);
+}
+
 static bool other_plugin(const struct lm_conf *a, const struct lm_conf *b)
 {
     const struct lm_conf *x = lm_conf_get(a, "use"), *y = lm_conf_get(b, "use");

@@ -32,7 +32,7 @@ static enum lm_status compile(struct lm_engine *g, const struct lm_network *net,
         slot += net->seg[i]->spec.kind == LM_SEG_ATTN;
     }
     if (!st)
-        st = lm_lower_compile(g, &p, x, e);
+        st = lm_lower_compile(g, &p, net->precision, x, e);
     lm_lower_free(&p);
     return st;
 }

@@ -71,6 +71,22 @@ const struct lm_model *lm_engine_model(const struct lm_engine *g)
     return g->model;
 }
 
+const char *const lm_precision_names[LM_N_PRECISIONS] = { "f32", "bf16", "int8" };
+
+enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
+                             struct lm_err *e)
+{
+    size_t known = offsetof(struct lm_backend, precisions) + sizeof g->ops->precisions;
+    uint64_t can = LM_BIT(LM_AS_F32);
+    if (g->ops->struct_size >= known)
+        can |= g->ops->precisions;
+    if (precision < LM_N_PRECISIONS && can & LM_BIT(precision))
+        return LM_OK;
+    return lm_fail(e, LM_EUNSUPPORTED, "the backend does not compute in %s; use precision "
+                   "f32, or the backend cpu", precision < LM_N_PRECISIONS
+                   ? lm_precision_names[precision] : "this precision");
+}
+
 /* ---- segments ----------------------------------------------------------------- */
 static bool mat_is(const struct lm_mat *m, int64_t rows, int64_t cols)
 {
@@ -119,17 +135,42 @@ static enum lm_status upload_all(struct lm_segment *s, struct lm_err *e)
     return st;
 }
 
+static enum lm_status compile_one(struct lm_segment *s, uint32_t precision,
+                                  enum head_kind head, struct lm_exe **x,
+                                  struct lm_err *e)
+{
+    struct lm_lowered p = { 0 };
+    enum lm_status st = lm_lower(&p, s, 0, false, head, e);
+    if (!st)
+        st = lm_lower_compile(s->g, &p, precision, x, e);
+    lm_lower_free(&p);
+    return st;
+}
+
 static enum lm_status compile_all(struct lm_segment *s, struct lm_err *e)
 {
     int n = s->spec.kind == LM_SEG_HEAD ? N_HEADS : 1;
     enum lm_status st = LM_OK;
-    for (int i = 0; i < n && !st; i++) {
-        struct lm_lowered p = { 0 };
-        st = lm_lower(&p, s, 0, false, (enum head_kind)i, e);
-        if (!st)
-            st = lm_lower_compile(s->g, &p, &s->exe[i], e);
-        lm_lower_free(&p);
-    }
+    for (int i = 0; i < n && !st; i++)
+        st = compile_one(s, LM_AS_F32, (enum head_kind)i, &s->exe[i], e);
+    return st;
+}
+
+enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_kind head,
+                              struct lm_exe **x, struct lm_err *e)
+{
+    struct lm_segment *s = net->seg[i];
+    uint32_t precision = s->spec.kind == LM_SEG_EMBED ? LM_AS_F32 : net->precision;
+    enum lm_status st = lm_engine_can(s->g, precision, e);
+    *x = s->exe[head];
+    if (st || precision == LM_AS_F32)
+        return st;
+    struct lm_exe **low = &s->low[precision][head];
+    pthread_mutex_lock(&s->lock);
+    if (!*low)
+        st = compile_one(s, precision, head, low, e);
+    *x = *low;
+    pthread_mutex_unlock(&s->lock);
     return st;
 }
 
@@ -145,6 +186,7 @@ enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec
         return lm_fail_memory(e, sizeof *s, "a segment");
     s->g = g;
     s->spec = *spec;
+    pthread_mutex_init(&s->lock, NULL);
     enum lm_status st = upload_all(s, e);
     if (!st)
         st = compile_all(s, e);
@@ -163,9 +205,13 @@ void lm_segment_close(struct lm_segment *s)
     for (int i = 0; i < N_HEADS; i++)
         if (s->exe[i])
             s->g->ops->exe_free(s->g->backend, s->exe[i]);
+    for (int i = 0; i < LM_N_PRECISIONS * N_HEADS; i++)
+        if (s->low[i / N_HEADS][i % N_HEADS])
+            s->g->ops->exe_free(s->g->backend, s->low[i / N_HEADS][i % N_HEADS]);
     for (int i = 0; i < N_SW; i++)
         if (s->w[i])
             s->g->ops->forget(s->g->backend, s->w[i]);
+    pthread_mutex_destroy(&s->lock);
     lm_release(s);
 }
 
@@ -272,7 +318,7 @@ enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
 {
     const struct lm_arch *a = lm_model_arch(m);
     size_t max = 2 * (size_t)a->n_layer + 2;
-    *net = (struct lm_network){ lm_alloc_array(max, sizeof *net->seg, "network"), 0 };
+    *net = (struct lm_network){ .seg = lm_alloc_array(max, sizeof *net->seg, "network") };
     if (!net->seg)
         return lm_fail_memory(e, max * sizeof *net->seg, "a network");
     enum lm_status st = add_dense(g, m, net, LM_SEG_EMBED, -1, e);

@@ -42,6 +42,10 @@ enum lm_status lm_engine_open(const struct lm_model *model, const struct lm_back
                               void *backend, struct lm_engine **g, struct lm_err *e);
 void lm_engine_close(struct lm_engine *g);
 const struct lm_model *lm_engine_model(const struct lm_engine *g);
+/* LM_EUNSUPPORTED says that the backend cannot compute in this precision. */
+enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
+                             struct lm_err *e);
+extern const char *const lm_precision_names[LM_N_PRECISIONS];
 
 /* Weights named by the spec must outlive the segment. [any] */
 enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec *spec,
@@ -53,16 +57,17 @@ enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind
                              int32_t layer, struct lm_segment_spec *spec,
                              struct lm_err *e);
 
-struct lm_network { struct lm_segment **seg; size_t n; };
-/* All segments of a model as it is; close frees them. */
+/* precision (enum lm_precision): what the network is run in, where it is run. */
+struct lm_network { struct lm_segment **seg; size_t n; uint32_t precision; };
+/* All segments of a model as it is, f32; close frees them. */
 enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
                                struct lm_network *net, struct lm_err *e);
 void lm_network_close(struct lm_network *net);
 
 /* A runner belongs to one thread.  It keeps the hidden states behind the
  * segments of its last path over `ids`; a network that shares a prefix with
- * that path (same keys, same ids) starts where they part.  What it computes does
- * not depend on what it kept.                                               */
+ * that path (same keys, ids and precision) starts where they part.  What it
+ * computes does not depend on what it kept.                                 */
 enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r,
                               struct lm_err *e);
 void lm_runner_close(struct lm_runner *r);
@@ -86,7 +91,8 @@ enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *ne
 /* kl[t], t < n: KL(teacher || net) of the next-token distributions, exact:
  * sum_v p_t(v) logit(v) = (W^T p_t) . h, so the teacher leaves one vector of
  * `hidden` floats and one entropy per token.  The teacher's side is computed
- * once per ids and kept in `memo` (shared by all runners; bounded).         */
+ * once per ids, in the network's precision (so that the dense model is at 0),
+ * and kept in `memo` (shared by all runners; bounded).                      */
 struct lm_teacher;
 enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
                                size_t memory, struct lm_teacher **t, struct lm_err *e);

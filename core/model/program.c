@@ -174,11 +174,13 @@ enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_
 }
 
 enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
-                                struct lm_exe **x, struct lm_err *e)
+                                uint32_t precision, struct lm_exe **x, struct lm_err *e)
 {
     struct lm_program program = { .struct_size = sizeof program, .op = p->op,
-                                  .n_op = p->n, .width = p->width, .n_reg = N_REG };
-    return g->ops->compile(g->backend, &program, x, e);
+                                  .n_op = p->n, .width = p->width, .n_reg = N_REG,
+                                  .precision = precision };
+    enum lm_status st = lm_engine_can(g, precision, e);
+    return st ? st : g->ops->compile(g->backend, &program, x, e);
 }
 
 void lm_lower_free(struct lm_lowered *p)

@@ -37,6 +37,7 @@ struct lm_runner {
     size_t limit;                       /* bytes of states */
     const size_t *depth;                /* [n_depth] planned, deepest first */
     size_t n_depth;
+    uint32_t precision;                 /* of the path */
     struct area scratch, work, lesson;  /* lesson: the teacher's vectors */
     int32_t *ids;
     size_t n_ids;
@@ -192,13 +193,15 @@ static enum lm_status states_reserve(struct lm_runner *r, size_t n, size_t n_ids
     return LM_OK;
 }
 
-/* Forgets the path when ids are others than before. */
-static enum lm_status ids_set(struct lm_runner *r, const int32_t *ids, size_t n,
-                              struct lm_err *e)
+/* Forgets the path when ids or precision are others than before. */
+static enum lm_status path_set(struct lm_runner *r, uint32_t precision,
+                               const int32_t *ids, size_t n, struct lm_err *e)
 {
-    if (r->n_ids == n && memcmp(r->ids, ids, n * sizeof *ids) == 0)
+    if (r->precision == precision && r->n_ids == n
+        && memcmp(r->ids, ids, n * sizeof *ids) == 0)
         return LM_OK;
     lm_runner_forget(r);
+    r->precision = precision;
     if (r->n_ids < n) {
         lm_release(r->ids);
         r->n_ids = 0;
@@ -212,12 +215,15 @@ static enum lm_status ids_set(struct lm_runner *r, const int32_t *ids, size_t n,
 }
 
 /* ---- the path ----------------------------------------------------------------- */
-static enum lm_status run(struct lm_runner *r, const struct lm_exe *x,
-                          const struct lm_exec *args, struct lm_err *e)
+static enum lm_status run(struct lm_runner *r, const struct lm_network *net, size_t i,
+                          enum head_kind head, const struct lm_exec *args,
+                          struct lm_err *e)
 {
-    if (lm_canceled())
+    struct lm_exe *x;
+    enum lm_status st = lm_segment_exe(net, i, head, &x, e);
+    if (!st && lm_canceled())
         return lm_fail(e, LM_ECANCELED, "interrupted");
-    return r->g->ops->run(r->g->backend, r->stream, x, args, NULL, e);
+    return st ? st : r->g->ops->run(r->g->backend, r->stream, x, args, NULL, e);
 }
 
 /* Segments of the path that need not be run again: behind the last of them a
@@ -276,7 +282,7 @@ static enum lm_status step(struct lm_runner *r, const struct lm_network *net, si
     enum lm_status st = LM_OK;
     if (from && from != to)
         st = g->ops->copy(g->backend, to, from, (int64_t)n * g->arch->hidden, e);
-    return st ? st : run(r, net->seg[i]->exe[0], &args, e);
+    return st ? st : run(r, net, i, HEAD_CE, &args, e);
 }
 
 static enum lm_status prepare(struct lm_runner *r, const struct lm_network *net,
@@ -288,7 +294,7 @@ static enum lm_status prepare(struct lm_runner *r, const struct lm_network *net,
     if (!st)
         st = lm_length_check(r->g->arch, (int64_t)n, e);
     if (!st)
-        st = ids_set(r, ids, n, e);
+        st = path_set(r, net->precision, ids, n, e);
     if (!st)
         st = states_reserve(r, net->n, n, e);
     if (!st)
@@ -339,7 +345,7 @@ enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *ne
     if (n < 2)
         return lm_fail(e, LM_EINPUT, "a loss needs at least two tokens");
     enum lm_status st = run_path(r, net, ids, n, &args.hidden, e);
-    return st ? st : run(r, net->seg[net->n - 1]->exe[HEAD_CE], &args, e);
+    return st ? st : run(r, net, net->n - 1, HEAD_CE, &args, e);
 }
 
 enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *net,
@@ -358,7 +364,7 @@ enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *ne
         st = g->ops->copy(g->backend, r->work.b, final, floats, e);
     args.hidden = r->work.b;            /* the expectation replaces it */
     if (!st)
-        st = run(r, net->seg[net->n - 1]->exe[HEAD_EXPECT], &args, e);
+        st = run(r, net, net->n - 1, HEAD_EXPECT, &args, e);
     return st ? st : g->ops->read(g->backend, r->work.b, 0, expect, floats, e);
 }
 
@@ -369,7 +375,7 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
     const struct lm_engine *g = r->g;
     struct lm_lesson lesson = { 0 };
     struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)n, .out = kl };
-    enum lm_status st = lm_teacher_lesson(memo, r, ids, n, &lesson, e);
+    enum lm_status st = lm_teacher_lesson(memo, r, net->precision, ids, n, &lesson, e);
     if (!st)
         st = area_reserve(r, &r->lesson, n, e);
     if (!st)
@@ -379,7 +385,7 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
         st = run_path(r, net, ids, n, &args.hidden, e);
     args.teacher = r->lesson.b;
     if (!st)
-        st = run(r, net->seg[net->n - 1]->exe[HEAD_KL], &args, e);
+        st = run(r, net, net->n - 1, HEAD_KL, &args, e);
     for (size_t i = 0; i < n && !st; i++) {
         float v = kl[i] + lesson.plogp[i];
         kl[i] = v < 0 ? 0 : v;          /* rounding; NaN stays */

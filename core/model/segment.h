@@ -7,6 +7,8 @@
  * user, operators carry their own dimensions.                                */
 #ifndef LM_MODEL_SEGMENT_H
 #define LM_MODEL_SEGMENT_H
+#include <pthread.h>
+
 #include "model/engine.h"
 
 enum {                          /* registers */
@@ -34,7 +36,9 @@ struct lm_segment {
     struct lm_engine *g;
     struct lm_segment_spec spec;
     struct lm_weight *w[N_SW];
-    struct lm_exe *exe[N_HEADS];    /* [0] alone but for the head */
+    struct lm_exe *exe[N_HEADS];    /* f32; [0] alone but for the head */
+    pthread_mutex_t lock;           /* of `low` */
+    struct lm_exe *low[LM_N_PRECISIONS][N_HEADS];   /* compiled at the first use */
 };
 
 struct lm_lowered { struct lm_op *op; size_t n, cap; int32_t width[N_REG]; };
@@ -44,7 +48,10 @@ struct lm_lowered { struct lm_op *op; size_t n, cap; int32_t width[N_REG]; };
 enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_t slot,
                         bool tap, enum head_kind head, struct lm_err *e);
 enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
-                                struct lm_exe **x, struct lm_err *e);
+                                uint32_t precision, struct lm_exe **x, struct lm_err *e);
+/* The program of a segment of a network; head: which one, for the head.   [any] */
+enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_kind head,
+                              struct lm_exe **x, struct lm_err *e);
 void lm_lower_free(struct lm_lowered *p);
 /* Inverse frequencies of the rotary embedding, [head_dim / 2]. */
 enum lm_status lm_rope_frequencies(const struct lm_arch *a, float *out, struct lm_err *e);
@@ -67,6 +74,6 @@ enum lm_status lm_runner_expect(struct lm_runner *r, const struct lm_network *ne
 /* One window's side of the teacher.  owned: the caller releases both arrays. */
 struct lm_lesson { float *expect, *plogp; bool owned; };
 enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
-                                 const int32_t *ids, size_t n, struct lm_lesson *out,
-                                 struct lm_err *e);
+                                 uint32_t precision, const int32_t *ids, size_t n,
+                                 struct lm_lesson *out, struct lm_err *e);
 #endif

@@ -330,7 +330,7 @@ static enum lm_status tapped(struct pass *p, const struct lm_segment *s,
     struct lm_lowered l = { 0 };
     enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
     if (!st)
-        st = lm_lower_compile(p->g, &l, x, e);
+        st = lm_lower_compile(p->g, &l, LM_AS_F32, x, e);
     lm_lower_free(&l);
     return st;
 }

@@ -16,7 +16,8 @@
 #include "model/segment.h"
 
 struct entry {
-    uint64_t hash;
+    uint64_t hash;                      /* of precision and ids */
+    uint32_t precision;
     int32_t *ids;
     size_t n;
     struct lm_lesson lesson;
@@ -72,23 +73,27 @@ void lm_teacher_close(struct lm_teacher *t)
 }
 
 /* Under the lock.  Entries are never changed or removed once listed. */
-static struct entry *find(struct lm_teacher *t, uint64_t hash, const int32_t *ids,
-                          size_t n)
+static struct entry *find(struct lm_teacher *t, uint64_t hash, uint32_t precision,
+                          const int32_t *ids, size_t n)
 {
     for (struct entry *x = t->first; x; x = x->next)
-        if (x->hash == hash && x->n == n && memcmp(x->ids, ids, n * sizeof *ids) == 0)
+        if (x->hash == hash && x->precision == precision && x->n == n
+            && memcmp(x->ids, ids, n * sizeof *ids) == 0)
             return x;
     return NULL;
 }
 
 static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
-                              const int32_t *ids, size_t n, struct entry **out,
+                              uint32_t precision, const int32_t *ids, size_t n, struct entry **out,
                               struct lm_err *e)
 {
     size_t hidden = (size_t)t->g->arch->hidden, bytes = 0;
+    struct lm_network dense = *t->dense;
     struct entry *x = lm_alloc(sizeof *x, "teacher");
+    dense.precision = precision;
     if (x && lm_mul_size(n, hidden, &bytes)) {
         x->n = n;
+        x->precision = precision;
         x->ids = lm_alloc_array(n, sizeof *ids, "teacher");
         x->lesson.expect = lm_alloc_array(bytes, sizeof(float), "teacher");
         x->lesson.plogp = lm_alloc_array(n, sizeof(float), "teacher");
@@ -98,7 +103,7 @@ static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
         return lm_fail_memory(e, bytes * sizeof(float), "the dense model's predictions");
     }
     memcpy(x->ids, ids, n * sizeof *ids);
-    enum lm_status st = lm_runner_expect(r, t->dense, ids, n, x->lesson.expect,
+    enum lm_status st = lm_runner_expect(r, &dense, ids, n, x->lesson.expect,
                                          x->lesson.plogp, e);
     if (st)
         entry_free(x);
@@ -113,7 +118,7 @@ static void settle(struct lm_teacher *t, struct entry *x, struct lm_lesson *out)
 {
     size_t bytes = x->n * ((size_t)t->g->arch->hidden + 2) * sizeof(float) + sizeof *x;
     pthread_mutex_lock(&t->lock);
-    struct entry *known = find(t, x->hash, x->ids, x->n);
+    struct entry *known = find(t, x->hash, x->precision, x->ids, x->n);
     bool room = !known && bytes <= t->memory - t->used;
     if (room) {
         x->next = t->first;
@@ -131,21 +136,21 @@ static void settle(struct lm_teacher *t, struct entry *x, struct lm_lesson *out)
 }
 
 enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
-                                 const int32_t *ids, size_t n, struct lm_lesson *out,
-                                 struct lm_err *e)
+                                 uint32_t precision, const int32_t *ids, size_t n,
+                                 struct lm_lesson *out, struct lm_err *e)
 {
     enum lm_status st = lm_ids_check(t->g->arch, ids, n, e);
     if (st)
         return st;
-    uint64_t hash = lm_hash(ids, n * sizeof *ids, n);
+    uint64_t hash = lm_hash(ids, n * sizeof *ids, lm_hash_u64(precision, n));
     pthread_mutex_lock(&t->lock);
-    struct entry *x = find(t, hash, ids, n);
+    struct entry *x = find(t, hash, precision, ids, n);
     pthread_mutex_unlock(&t->lock);
     if (x) {
         *out = x->lesson;
         return LM_OK;
     }
-    st = compute(t, r, ids, n, &x, e);
+    st = compute(t, r, precision, ids, n, &x, e);
     if (st)
         return st;
     x->hash = hash;

@@ -14,7 +14,7 @@
 #include "pipeline/negotiate.h"
 #include "pipeline/quantize.h"
 
-enum { MAX_FINALISTS = 96 };
+enum { GROUP = 8 };                     /* finalists that are open at a time */
 
 /* Opens the candidate that a trial's stored plan describes. */
 static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int64_t trial,
@@ -36,72 +36,117 @@ static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int
     return st;
 }
 
-static void add_finalist(int64_t *out, size_t *n, int64_t trial)
+struct finalist { int64_t trial; bool whole; };    /* whole: by all of `final` */
+
+static void add_finalist(struct finalist *out, size_t *n, int64_t trial, bool whole)
 {
+    if (trial < 0)
+        return;
     for (size_t j = 0; j < *n; j++)
-        if (out[j] == trial)
+        if (out[j].trial == trial) {
+            out[j].whole |= whole;
             return;
-    if (trial >= 0 && *n < MAX_FINALISTS)
-        out[(*n)++] = trial;
+        }
+    out[(*n)++] = (struct finalist){ trial, whole };
 }
 
-/* The dense model, the best, what is exported, and front members spread evenly. */
-static size_t finalists(const struct lm_pipeline *p, const struct lm_study *v, int64_t *out)
+static bool has_twins(const struct lm_study *v)
+{
+    for (int m = 0; m < v->n_search; m++)
+        if (lm_view_twin(v, m) >= 0)
+            return true;
+    return false;
+}
+
+/* The dense model, the best, what is exported, and front members spread evenly; the
+ * rest of the front where it is to be confirmed.  out has room for all trials.  */
+static size_t finalists(const struct lm_pipeline *p, const struct lm_study *v,
+                        struct finalist *out, int64_t *front)
 {
     size_t n = 0, n_front = 0, spread = (size_t)p->options->finalists;
-    int64_t *front = lm_alloc_array((size_t)v->n_trial + 1, sizeof *front, "finalists");
-    add_finalist(out, &n, 0);
-    add_finalist(out, &n, lm_view_pick(v, LM_PICK_BEST));
+    add_finalist(out, &n, 0, true);
+    add_finalist(out, &n, lm_view_pick(v, LM_PICK_BEST), true);
     for (size_t i = 0; i < p->n_export; i++)
-        add_finalist(out, &n, lm_view_pick(v, (enum lm_pick)p->export[i].o->pick));
-    for (int64_t i = 0; front && i < v->n_trial; i++)
+        add_finalist(out, &n, lm_view_pick(v, (enum lm_pick)p->export[i].o->pick), true);
+    for (int64_t i = 0; i < v->n_trial; i++)
         if (v->trial[i].front)
             front[n_front++] = i;
     for (size_t i = 0; i < spread && n_front; i++)
-        add_finalist(out, &n, front[(2 * i + 1) * n_front / (2 * spread)]);
-    lm_release(front);
+        add_finalist(out, &n, front[(2 * i + 1) * n_front / (2 * spread)], true);
+    for (size_t i = 0; i < n_front && has_twins(v); i++)
+        add_finalist(out, &n, front[i], false);
     return n;
 }
 
-static enum lm_status measure(struct lm_session *s, struct lm_study *v, const int64_t *id,
-                              size_t n, struct lm_err *e)
+/* Does metric k of `final` confirm one of `evaluate`? */
+static bool confirms(const struct lm_study *v, size_t k)
 {
-    struct lm_plan *plan[MAX_FINALISTS] = { 0 };
-    struct lm_candidate c[MAX_FINALISTS] = { 0 };
-    struct lm_err err[MAX_FINALISTS] = { 0 };
-    double share[MAX_FINALISTS];
+    for (int m = 0; m < v->n_search; m++)
+        if (lm_view_twin(v, m) == v->n_search + (int)k)
+            return true;
+    return false;
+}
+
+/* Up to GROUP finalists, which are open at the same time. */
+static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
+                                    const struct finalist *f, size_t n,
+                                    struct lm_result *r, bool *skip, struct lm_err *e)
+{
+    struct lm_plan *plan[GROUP] = { 0 };
+    struct lm_candidate c[GROUP] = { 0 };
+    struct lm_err err[GROUP] = { 0 };
+    double share[GROUP];
     size_t m = lm_evaluation_metrics(s->bench.evaluation), opened = 0;
-    struct lm_result *r = lm_alloc_array(n * m + 1, sizeof *r, "finalists");
-    enum lm_status st = r ? LM_OK : lm_fail_memory(e, n * m, "finalists");
+    enum lm_status st = LM_OK;
     for (; !st && opened < n; opened++) {
         share[opened] = 1;
-        if ((st = reopen(s, v, id[opened], &plan[opened], &c[opened], e)))
+        for (size_t k = 0; k < m; k++)
+            skip[opened * m + k] = !f[opened].whole && !confirms(v, k);
+        if ((st = reopen(s, v, f[opened].trial, &plan[opened], &c[opened], e)))
             break;
     }
     if (!st)
-        st = lm_evaluate(s->bench.evaluation, c, n, share, NULL, r, err, e);
+        st = lm_evaluate(s->bench.evaluation, c, n, share, skip, r, err, e);
     for (size_t i = 0; !st && i < n; i++)
         for (size_t k = 0; !st && k < m; k++)
-            if (!err[i].code)
-                st = lm_view_final(v, id[i], v->n_search + (int)k, r[i * m + k].value,
+            if (!err[i].code && !skip[i * m + k])
+                st = lm_view_final(v, f[i].trial, v->n_search + (int)k, r[i * m + k].value,
                                    r[i * m + k].error, e);
     for (size_t i = 0; i < opened; i++) {
         lm_candidate_close(s->bench.workshop, &c[i]);
         lm_plan_free(plan[i]);
     }
-    if (r)
-        lm_results_free(r, n * m);
-    lm_release(r);
+    lm_results_free(r, n * m);
     return st;
+}
+
+static enum lm_status measure(struct lm_session *s, struct lm_study *v, struct lm_err *e)
+{
+    size_t all = (size_t)v->n_trial + LM_MAX_STAGES, n = 0;
+    size_t m = lm_evaluation_metrics(s->bench.evaluation);
+    struct finalist *f = lm_alloc_array(all, sizeof *f, "finalists");
+    int64_t *front = lm_alloc_array(all, sizeof *front, "finalists");
+    struct lm_result *r = lm_alloc_array(GROUP * m + 1, sizeof *r, "finalists");
+    bool *skip = lm_alloc_array(GROUP * m + 1, sizeof *skip, "finalists");
+    enum lm_status st = LM_OK;
+    if (f && front && r && skip)
+        n = finalists(s->pipeline, v, f, front);
+    else
+        st = lm_fail_memory(e, all * sizeof *f, "finalists");
+    for (size_t i = 0; !st && i < n; i += GROUP)
+        st = measure_group(s, v, f + i, n - i < GROUP ? n - i : GROUP, r, skip, e);
+    lm_release(f);
+    lm_release(front);
+    lm_release(r);
+    lm_release(skip);
+    return st ? st : lm_view_rank(v, e);
 }
 
 enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
-    int64_t id[MAX_FINALISTS];
     if (!p->n_final)
         return LM_OK;
-    size_t n = finalists(p, v, id);
     lm_progress_begin("measuring finalists");
     enum lm_status st = lm_judges_open(&s->bench, p->final, p->n_final,
                                        lm_pipeline_dtype(p),
@@ -112,7 +157,7 @@ enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struc
         st = lm_store_put(v->store, key, s->bench.judge[i].protocol, e);
     }
     if (!st)
-        st = measure(s, v, id, n, e);
+        st = measure(s, v, e);
     lm_progress_end();
     return st;
 }

@@ -116,6 +116,7 @@ const struct lm_host *lm_host(void)
         .subject_file = lm_subject_file, .subject_plan = lm_subject_plan,
         .run_folder = lm_run_folder, .call = lm_commands_call,
         .price = lm_run_price,
+        .precision = lm_subject_precision,
     };
     return &table;
 }

@@ -435,6 +435,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
         (s = open_quantize(p, e)) ||
         (s = open_single(p, LM_BACKEND, "backend", "cpu", &p->backend, e)) ||
         (s = open_list(p, "evaluate", LM_EVALUATOR, p->evaluate, &p->n_evaluate, e)) ||
+        (s = lm_confirm_stages(p, e)) ||
         (s = open_list(p, "final", LM_EVALUATOR, p->final, &p->n_final, e)) ||
         (s = open_list(p, "report", LM_REPORTER, p->report, &p->n_report, e)) ||
         (s = open_goals(p, "objectives", p->objective, &p->n_objective, false, e)) ||

@@ -97,6 +97,10 @@ void lm_pipeline_close(struct lm_pipeline *p);
  * means the same to a later version.                                        */
 enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e);
 
+/* Puts into `final` what measures in f32 what `evaluate` measures in less: the same
+ * evaluator with this behind its id.                               confirm.c */
+#define LM_CONFIRMED "_f32"
+enum lm_status lm_confirm_stages(struct lm_pipeline *p, struct lm_err *e);
 /* "perplexity.ppl" -> index among the metrics of stages; -1. */
 int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);
 /* Name of metric i into out; false behind the last.  m may be NULL. */

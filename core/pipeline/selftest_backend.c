@@ -246,6 +246,8 @@ static enum lm_status compare_losses(struct lm_kit *k, struct lm_engine *g,
                                      const struct lm_network *net, const struct naive *x,
                                      const int32_t *ids)
 {
+    static const double near[LM_N_PRECISIONS] = { 1e-3, 0.1, 0.5 };
+    const char *name = lm_precision_names[net->precision];
     float nll[TOKENS], kl[TOKENS];
     struct lm_runner *r = NULL;
     struct lm_teacher *teacher = NULL;
@@ -253,16 +255,16 @@ static enum lm_status compare_losses(struct lm_kit *k, struct lm_engine *g,
     if (!s && (s = lm_runner_losses(r, net, ids, TOKENS, nll, k->e)))
         s = lm_kit_failed(k, "a model's losses", s);
     for (int t = 0; !s && t < TOKENS - 1; t++)
-        if (!(fabs((double)nll[t] - loss(x, t, ids[t + 1])) < 1e-3))
-            s = lm_broken(k, "the loss of token %d is %g, not %g", t, (double)nll[t],
-                          loss(x, t, ids[t + 1]));
+        if (!(fabs((double)nll[t] - loss(x, t, ids[t + 1])) < near[net->precision]))
+            s = lm_broken(k, "the loss of token %d in %s is %g, not %g", t, name,
+                          (double)nll[t], loss(x, t, ids[t + 1]));
     if (!s && !(s = lm_teacher_open(g, net, 1 << 20, &teacher, k->e)) &&
         (s = lm_runner_kl(r, net, teacher, ids, TOKENS, kl, k->e)))
         s = lm_kit_failed(k, "a model's divergence", s);
     for (int t = 0; !s && t < TOKENS; t++)
         if (!(fabs((double)kl[t]) < 1e-3))
-            s = lm_broken(k, "a model diverges from itself by %g at token %d",
-                          (double)kl[t], t);
+            s = lm_broken(k, "a model diverges from itself by %g at token %d in %s",
+                          (double)kl[t], t, name);
     lm_teacher_close(teacher);
     lm_runner_close(r);
     return s;
@@ -294,7 +296,7 @@ static enum lm_status check_model(struct lm_kit *k)
     static struct naive x;
     int32_t ids[TOKENS];
     struct lm_engine *g = NULL;
-    struct lm_network net = { NULL, 0 };
+    struct lm_network net = { .seg = NULL };
     void *self;
     for (int i = 0; i < TOKENS; i++)
         ids[i] = (i * 37 + 11) % 256;
@@ -306,7 +308,12 @@ static enum lm_status check_model(struct lm_kit *k)
     if ((s = lm_engine_open(k->model, k->plugin->ops, self, &g, k->e)) ||
         (s = lm_network_open(g, k->model, &net, k->e)))
         s = lm_kit_failed(k, "uploading and compiling a model", s);
-    if (!s && !(s = compare_losses(k, g, &net, &x, ids)))
+    struct lm_err no = { 0 };
+    for (; !s && net.precision < LM_N_PRECISIONS; net.precision++)
+        if (!lm_engine_can(g, net.precision, &no))
+            s = compare_losses(k, g, &net, &x, ids);
+    net.precision = LM_AS_F32;
+    if (!s)
         s = compare_logits(k, g, &net, &x, ids);
     lm_network_close(&net);
     lm_engine_close(g);

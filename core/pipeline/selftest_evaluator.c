@@ -82,6 +82,14 @@ static enum lm_status divergence(struct lm_subject *s, const int32_t *ids, size_
                : LM_EBUG;
 }
 
+static enum lm_status precision(struct lm_subject *s, uint32_t of, struct lm_err *e)
+{
+    (void)s;
+    if (!may_run(LM_NEEDS_RUN, "precision", e))
+        return LM_EBUG;
+    return of < LM_N_PRECISIONS ? LM_OK : lm_fail(e, LM_EBUG, "precision %u", of);
+}
+
 static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_err *e)
 {
     const struct lm_arch *a = lm_model_arch(lm_kit_now()->model);
@@ -152,6 +160,7 @@ static void dress(struct lm_kit *k)
     k->host.text_ids = text_ids;
     k->host.token_losses = losses;
     k->host.token_kl = divergence;
+    k->host.precision = precision;
     k->host.cost = cost;
     k->host.time = seconds;
     k->host.subject_file = subject_file;

@@ -145,6 +145,52 @@ void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, 
     }
 }
 
+int lm_view_twin(const struct lm_study *s, int m)
+{
+    const char *name = s->metric[m].name, *dot = strrchr(name, '.');
+    size_t n = dot ? (size_t)(dot - name) : strlen(name), more = strlen(LM_CONFIRMED);
+    for (int i = s->n_search; i < s->n_metric; i++) {
+        const char *twin = s->metric[i].name;
+        if (!strncmp(twin, name, n) && !strncmp(twin + n, LM_CONFIRMED, more)
+            && !strcmp(twin + n + more, name + n))
+            return i;
+    }
+    return -1;
+}
+
+/* Have all twins of what the study judges by measured this trial? */
+static bool is_confirmed(const struct lm_study *s, const struct lm_view_trial *t)
+{
+    bool any = false;
+    for (size_t k = 0; k < s->n_objective + s->n_bound; k++) {
+        int m = lm_view_twin(s, k < s->n_objective ? s->objective[k]
+                                                   : s->bound[k - s->n_objective].metric);
+        if (m >= 0 && isnan(t->value[m]))
+            return false;
+        any |= m >= 0;
+    }
+    return any;
+}
+
+/* The trial as its twins have measured it, for as long as `with` lives. */
+struct confirmed { struct lm_view_trial t; double value[LM_MAX_METRICS]; };
+
+static const struct lm_view_trial *believed(const struct lm_study *s,
+                                            const struct lm_view_trial *t,
+                                            struct confirmed *with)
+{
+    if (!is_confirmed(s, t))
+        return t;
+    with->t = *t;
+    with->t.value = with->value;
+    for (int m = 0; m < s->n_metric; m++) {
+        int twin = m < s->n_search ? lm_view_twin(s, m) : -1;
+        with->value[m] = twin >= 0 && !isnan(t->value[twin]) ? t->value[twin]
+                                                             : t->value[m];
+    }
+    return &with->t;
+}
+
 static bool complete(const struct lm_study *s, const struct lm_view_trial *t)
 {
     if (t->status != LM_OK || t->fidelity < 1)
@@ -157,6 +203,9 @@ static bool complete(const struct lm_study *s, const struct lm_view_trial *t)
 
 enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e)
 {
+    bool twins = false;
+    for (int64_t i = 0; i < s->n_trial; i++)
+        twins |= is_confirmed(s, &s->trial[i]);
     size_t m = s->n_objective, n = 0;
     double *point = lm_alloc_array((size_t)s->n_trial * m + 1, sizeof *point, "study");
     int64_t *id = lm_alloc_array((size_t)s->n_trial + 1, sizeof *id, "study");
@@ -170,15 +219,17 @@ enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e)
     }
     for (int64_t i = 0; i < s->n_trial; i++) {
         struct lm_view_trial *t = &s->trial[i];
+        struct confirmed with;
         t->front = t->feasible = false;
-        if (!complete(s, t))
+        if (!complete(s, t) || (twins && !is_confirmed(s, t)))
             continue;
+        const struct lm_view_trial *b = believed(s, t, &with);
         t->feasible = true;
-        lm_view_violation(s, t, violation);
+        lm_view_violation(s, b, violation);
         for (size_t k = 0; k < s->n_bound; k++)
             t->feasible &= violation[k] <= 0;
         for (size_t k = 0; k < m; k++)
-            point[n * m + k] = lm_view_objective(s, t, k);
+            point[n * m + k] = lm_view_objective(s, b, k);
         id[n++] = i;
     }
     lm_front(point, n, m, front);
@@ -199,6 +250,8 @@ static bool is_dense(const struct lm_study *s, const struct lm_view_trial *t)
 /* metric -1: the first objective */
 static double judged(const struct lm_study *s, const struct lm_view_trial *t, int metric)
 {
+    struct confirmed with;
+    t = believed(s, t, &with);
     return metric < 0 ? lm_view_objective(s, t, 0) : t->value[metric];
 }
 
@@ -235,8 +288,10 @@ static int64_t pick_knee(const struct lm_study *s)
         for (int64_t i = 0; i < s->n_trial; i++) {
             if (!s->trial[i].feasible)
                 continue;
-            point[2 * n] = lm_view_objective(s, &s->trial[i], 0);
-            point[2 * n + 1] = lm_view_objective(s, &s->trial[i], 1);
+            struct confirmed with;
+            const struct lm_view_trial *t = believed(s, &s->trial[i], &with);
+            point[2 * n] = lm_view_objective(s, t, 0);
+            point[2 * n + 1] = lm_view_objective(s, t, 1);
             id[n++] = i;
         }
         lm_front(point, n, 2, front);

@@ -52,7 +52,12 @@ enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p, struct 
 /* Adds a trial with the measures of its record; other metrics are NAN. */
 enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
                            struct lm_view_trial **t, struct lm_err *e);
-/* Marks feasible and front; needed after the last lm_view_add. */
+/* The metric of `final` that measures in f32 what metric m of `evaluate` measures
+ * in less ("kl_f32.nats" of "kl.nats"); -1: none.                            */
+int lm_view_twin(const struct lm_study *s, int m);
+/* Marks feasible and front; needed after the last lm_view_add and lm_view_final.
+ * Where metrics have twins, and trials that these have measured: by the twins,
+ * among those trials.                                                        */
 enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e);
 /* violation [n_bound] of a trial: <= 0 satisfied. */
 void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *v);
@@ -63,7 +68,7 @@ double lm_view_told(const struct lm_study *s, const struct lm_view_trial *t, siz
 /* By how much a value breaks a bound, relative to it; 0: not at all. */
 double lm_bound_excess(const struct lm_bound *b, double v);
 /* Trial by rule; -1: none.  Among feasible full-fidelity trials but the dense
- * one, unless it alone is feasible.                                         */
+ * one, unless it alone is feasible; by twins where these have measured.     */
 int64_t lm_view_pick(const struct lm_study *s, enum lm_pick pick);
 /* Stores a metric of a finalist. */
 enum lm_status lm_view_final(struct lm_study *s, int64_t trial, int metric, double value,

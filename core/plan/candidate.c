@@ -511,7 +511,7 @@ static void let_go(struct lm_candidate *c)
     for (size_t i = 0; i < c->net.n; i++)
         c->part[i]->refs--;
     lm_release(c->net.seg);
-    c->net = (struct lm_network){ NULL, 0 };
+    c->net = (struct lm_network){ .seg = NULL };
     c->part = NULL;
 }
 

@@ -224,7 +224,8 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
                        const struct lm_candidate *c, struct lm_runner *runner)
 {
     const struct lm_judge *j = &b->v->args.judge[judge];
-    struct lm_subject subject = { b->v, c, runner, j->ops->needs };
+    struct lm_subject subject = { .evaluation = b->v, .candidate = c, .runner = runner,
+                                  .needs = j->ops->needs };
     struct lm_sum sum[LM_MAX_METRICS] = { { 0, 0 } };
     struct lm_err why = { 0 };
 

@@ -48,11 +48,14 @@ struct lm_subject {
     const struct lm_candidate *candidate;
     struct lm_runner *runner;           /* of the calling worker; NULL: opened at use */
     uint32_t needs;                     /* LM_NEEDS_* that the evaluator declares */
+    uint32_t precision;                 /* enum lm_precision */
 };
 enum lm_status lm_subject_losses(struct lm_subject *s, const int32_t *ids, size_t n,
                                  float *nll, struct lm_err *e);
 enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
                              float *kl, struct lm_err *e);
+enum lm_status lm_subject_precision(struct lm_subject *s, uint32_t precision,
+                                    struct lm_err *e);
 enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
                                struct lm_err *e);
 enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,

@@ -53,26 +53,47 @@ static enum lm_status needs_runner(struct lm_subject *s, struct lm_err *e)
     return s->runner ? LM_OK : lm_evaluation_runner(s->evaluation, 0, &s->runner, e);
 }
 
-enum lm_status lm_subject_losses(struct lm_subject *s, const int32_t *ids, size_t n,
-                                 float *nll, struct lm_err *e)
+enum lm_status lm_subject_precision(struct lm_subject *s, uint32_t precision,
+                                    struct lm_err *e)
 {
     enum lm_status st = needs_runner(s, e);
 
-    return st != LM_OK ? st
-        : lm_runner_losses(s->runner, &s->candidate->net, ids, n, nll, e);
+    if (st == LM_OK)
+        st = lm_engine_can(s->evaluation->args.engine, precision, e);
+    if (st == LM_OK)
+        s->precision = precision;
+    return st;
+}
+
+/* The candidate's segments in the subject's precision. */
+static struct lm_network network(const struct lm_subject *s)
+{
+    struct lm_network net = s->candidate->net;
+
+    net.precision = s->precision;
+    return net;
+}
+
+enum lm_status lm_subject_losses(struct lm_subject *s, const int32_t *ids, size_t n,
+                                 float *nll, struct lm_err *e)
+{
+    struct lm_network net = network(s);
+    enum lm_status st = needs_runner(s, e);
+
+    return st != LM_OK ? st : lm_runner_losses(s->runner, &net, ids, n, nll, e);
 }
 
 enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
                              float *kl, struct lm_err *e)
 {
+    struct lm_network net = network(s);
     enum lm_status st = needs_runner(s, e);
 
     if (st == LM_OK && (!s->evaluation->teacher || !(s->needs & LM_NEEDS_DENSE)))
         st = lm_fail(e, LM_EBUG, "an evaluator compares with the dense model without "
                      "declaring it");
     return st != LM_OK ? st
-        : lm_runner_kl(s->runner, &s->candidate->net, s->evaluation->teacher, ids, n, kl,
-                       e);
+        : lm_runner_kl(s->runner, &net, s->evaluation->teacher, ids, n, kl, e);
 }
 
 enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,

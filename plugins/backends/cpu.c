@@ -1,24 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpu.c -- backend: f32 on the host's processor.
+/* cpu.c -- backend: the host's processor, in f32, bf16 or int8.
  *
- * Weights are used where they lie.  A stream owns its registers, which only
+ * A stream owns its registers, which only
  * grow, so that a worker allocates nothing once it is warm; streams share
  * nothing, so any number of them run side by side without a barrier.  A stream
  * opened with more than one thread cuts single operators by outputs; that
  * serves decoding alone on the machine, where one thread cannot draw the full
  * memory bandwidth.                                                         */
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "cpu.h"
 
 struct config { int64_t kernels; };      /* enum cpu_set */
 
-static const char *const sets[] = { "auto", "generic", "avx2", "avx512", NULL };
+static const char *const sets[] = { "auto", "portable", "avx2", "avx512", "avx512_vnni",
+                                    "avx512_bf16", NULL };
 
 static const struct lm_opt options[] = {
     LM_PICK(struct config, kernels, "auto", sets, LM_EXPERT,
-            "vector instructions to use; auto takes the best the processor has"),
+            "vector instructions to use; auto takes the best the processor has, or what "
+            "the environment variable LAMINA_CPU names"),
     LM_OPT_END
 };
 
@@ -66,6 +69,13 @@ static enum lm_status run_op(const struct call *c, struct lm_err *e)
     }
 }
 
+/* Does the operator behind o multiply what o multiplied? */
+static bool same_input(const struct lm_op *o)
+{
+    return o[0].code == LM_OP_LINEAR && o[1].code == LM_OP_LINEAR && o[0].a == o[1].a
+        && o[0].k == o[1].k && o[0].y != o[1].a;
+}
+
 static enum lm_status run(void *self, struct lm_stream *s, const struct lm_exe *x,
                           const struct lm_exec *arg, struct lm_time *t, struct lm_err *e)
 {
@@ -75,7 +85,7 @@ static enum lm_status run(void *self, struct lm_stream *s, const struct lm_exe *
     if (!st)
         st = reserve(m, s, x, arg->rows, e);
     for (size_t i = 0; i < x->n_op && !st; i++) {
-        struct call c = { m, s, x, arg, &x->op[i] };
+        struct call c = { m, s, x, arg, &x->op[i], i > 0 && same_input(&x->op[i - 1]) };
         st = run_op(&c, e);
     }
     if (t)
@@ -105,6 +115,9 @@ static void stream_close(void *self, struct lm_stream *s)
         h->release(s->reg[i].v);
     h->release(s->reg);
     h->release(s->scratch.v);
+    h->release(s->code.v);
+    h->release(s->scale.v);
+    h->release(s->panel.v);
     h->release(s->rotation.cosine.v);
     h->release(s->rotation.sine.v);
     h->release(s);
@@ -115,27 +128,49 @@ static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e
     const struct machine_cpu *m = self;
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     (void)e;
-    struct lm_device full = { .struct_size = sizeof full, .driver = "C and BLAS" };
-    snprintf(full.name, sizeof full.name, "cpu, %s", m->kernel->name);
+    struct lm_device full = { .struct_size = sizeof full, .driver = "C" };
+    snprintf(full.name, sizeof full.name, "cpu, %s", sets[m->set]);
     if (pages > 0 && size > 0 && pages < INT64_MAX / size)
         full.memory = (int64_t)pages * size;
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }
 
+/* What the option or, where that is auto, the environment asks for. */
+static enum lm_status choose(const struct lm_host *h, const struct config *config,
+                             enum cpu_set *out, struct lm_err *e)
+{
+    const char *name = getenv("LAMINA_CPU");
+    enum cpu_set set = config ? (enum cpu_set)config->kernels : CPU_AUTO, best = cpu_best();
+    bool forced = set == CPU_AUTO && name && *name;
+    while (forced && sets[set] && strcmp(sets[set], name))
+        set++;
+    if (!sets[set])
+        return h->fail(e, LM_ECONFIG, "LAMINA_CPU: '%s' is none of auto, portable, avx2, "
+                       "avx512, avx512_vnni, avx512_bf16", name);
+    if (set > best)
+        return h->fail(e, LM_EUNAVAILABLE, "this processor has no %s instructions, %s is "
+                       "its best; use %s", sets[set], sets[best],
+                       forced ? "LAMINA_CPU=auto" : "kernels = \"auto\"");
+    *out = set == CPU_AUTO ? best : set;
+    return LM_OK;
+}
+
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
 {
-    const struct config *config = a->config;
-    enum cpu_set set = config ? (enum cpu_set)config->kernels : CPU_AUTO;
-    if (!cpu_kernels(set))
-        return a->host->fail(e, LM_EUNAVAILABLE, "this processor has no %s instructions; "
-                             "use kernels = \"auto\"", sets[set]);
+    enum cpu_set set = CPU_AUTO;
+    enum lm_status st = choose(a->host, a->config, &set, e);
+    if (st)
+        return st;
     struct machine_cpu *m = a->host->alloc(sizeof *m, "cpu");
     if (!m)
         return machine_no_memory(a->host, sizeof *m, "the backend", e);
     m->base.host = a->host;
     m->base.run = a->run;
+    m->set = set;
     m->kernel = cpu_kernels(set);
+    m->product = cpu_products(set);
+    pthread_mutex_init(&m->lock, NULL);
     *self = m;
     return LM_OK;
 }
@@ -143,8 +178,30 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
 static void destroy(void *self)
 {
     struct machine_cpu *m = self;
-    if (m)
-        m->base.host->release(m);
+    if (!m)
+        return;
+    pthread_mutex_destroy(&m->lock);
+    m->base.host->release(m);
+}
+
+static void exe_free(void *self, struct lm_exe *x)
+{
+    if (x)
+        cpu_unpack(self, x);
+    machine_exe_free(self, x);
+}
+
+static enum lm_status compile(void *self, const struct lm_program *p, struct lm_exe **x,
+                              struct lm_err *e)
+{
+    struct lm_exe *y = NULL;
+    enum lm_status st = machine_compile(self, p, &y, e);
+    if (!st && (st = cpu_pack(self, y, e))) {
+        exe_free(self, y);
+        return st;
+    }
+    *x = y;
+    return st;
 }
 
 static const struct lm_backend backend = {
@@ -153,14 +210,15 @@ static const struct lm_backend backend = {
     .buffer = machine_buffer, .buffer_free = machine_buffer_free,
     .write = machine_write, .read = machine_read, .copy = machine_copy,
     .kv_open = machine_kv_open, .kv_close = machine_kv_close,
-    .compile = machine_compile, .exe_free = machine_exe_free,
-    .stream_open = stream_open, .stream_close = stream_close, .run = run
+    .compile = compile, .exe_free = exe_free,
+    .stream_open = stream_open, .stream_close = stream_close, .run = run,
+    .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8)
 };
 
 static const struct lm_module module = {
     LM_MODULE_HEAD(BACKEND), .name = "cpu", .version = "0.1.0",
     .license = "Apache-2.0", .author = "The Lamina developers",
-    .summary = "single precision on the processor, through BLAS and vector kernels",
+    .summary = "the processor, in f32, bf16 and int8, by vector kernels",
     .reference = "Dao et al. 2022; Milakov and Gimelshein 2018",
     .opt = options, .config_size = sizeof(struct config),
     .create = create, .destroy = destroy, .ops = &backend

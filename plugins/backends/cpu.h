@@ -1,19 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu.h -- private to the cpu backend.
  *
- *   cpu.c           the instance, streams, running a program
- *   cpu_ops.c       operators on rows: norm, linear, RoPE, attention, head
- *   cpu_kernels.c   vector kernels, compiled for three instruction sets
+ *   cpu.c             the instance, streams, running a program
+ *   cpu_ops.c         operators on rows: linear, RoPE, norm, ...
+ *   cpu_attention.c   attention
+ *   cpu_head.c        the heads
+ *   cpu_product.c     the products of operators, weights packed for them
+ *   cpu_gemm.c        products of matrices (cpu_gemm.h) for each instruction set
+ *   cpu_kernels.c     vector kernels, likewise
  *
- * Products of matrices are the host's (single-threaded BLAS); everything else
- * is done by the kernels.  All kernels take unaligned pointers and any n >= 1. */
+ * All kernels take unaligned pointers and any n >= 1.                        */
 #ifndef LAMINA_BACKENDS_CPU_H
 #define LAMINA_BACKENDS_CPU_H
+#include <pthread.h>
+
 #define REAL float
 #include "machine.h"
+#include "cpu_gemm.h"
 
 struct cpu_kernels {
-    const char *name;
     float (*max)(const float *x, int64_t n);
     /* sum of exp(x - shift) */
     float (*sum_exp)(const float *x, int64_t n, float shift);
@@ -36,14 +41,25 @@ struct cpu_kernels {
     void  (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
 };
 
-enum cpu_set { CPU_AUTO, CPU_GENERIC, CPU_AVX2, CPU_AVX512 };
+/* Each has what those before it have. */
+enum cpu_set { CPU_AUTO, CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_VNNI, CPU_BF16,
+               CPU_N_SETS };
 
-/* NULL when the processor has no such instructions; CPU_AUTO: its best. */
+/* The best the processor has. */
+enum cpu_set cpu_best(void);
+/* Of sets that the processor has. */
 const struct cpu_kernels *cpu_kernels(enum cpu_set set);
+const struct cpu_products *cpu_products(enum cpu_set set);
+
+enum { CPU_BUCKETS = 1024 };
 
 struct machine_cpu {                    /* begins like every instance */
     struct machine base;
+    enum cpu_set set;
     const struct cpu_kernels *kernel;
+    const struct cpu_products *product;
+    pthread_mutex_t lock;               /* of the chunks' lists and counts */
+    struct cpu_chunk *bucket[CPU_BUCKETS];
 };
 
 struct rotation {                       /* cos, sin of rows pos .. pos+rows-1 */
@@ -57,7 +73,9 @@ struct lm_stream {
     int32_t threads;
     struct block *reg;                  /* [0] stays empty: args.hidden */
     size_t n_reg;
-    struct block scratch;
+    struct block scratch;               /* of attention and heads */
+    struct block code, scale;           /* input of a product as words; its scales */
+    struct block panel;                 /* weights packed for one call */
     struct rotation rotation;
 };
 
@@ -67,12 +85,51 @@ struct call {                           /* one operator being run */
     const struct lm_exe *x;
     const struct lm_exec *arg;
     const struct lm_op *o;
+    bool same;                          /* its input is that of the last product */
 };
 
 static inline float *cpu_reg(const struct call *c, int32_t reg)
 {
     return reg == 0 ? c->arg->hidden->v : c->s->reg[reg].v;
 }
+
+static inline const struct cpu_format *cpu_format(const struct call *c)
+{
+    return &c->m->product->format[c->x->precision];
+}
+
+/* ---- cpu_product.c ------------------------------------------------------------- */
+enum { CPU_CHUNK = 128 };               /* rows of w packed together */
+
+/* Packed forms of all weights of products of x, shared where chunks of rows are
+ * the same memory: so widths of one matrix share all but their last chunk.  The
+ * memory of f32 programs is not doubled: they pack a chunk at a time, each call. */
+enum lm_status cpu_pack(struct machine_cpu *m, struct lm_exe *x, struct lm_err *e);
+void cpu_unpack(struct machine_cpu *m, struct lm_exe *x);
+
+struct cpu_input {                      /* rows to be multiplied */
+    const float *a;                     /* lda floats from row to row */
+    int64_t rows, lda;
+    const uint32_t *code;               /* NULL: a as it is */
+    const float *scale;
+    int64_t ldc;
+};
+/* Memory for `pieces` threads, and the encoded input. */
+enum lm_status cpu_input(const struct call *c, const float *a, int64_t lda, int64_t rows,
+                         int64_t pieces, struct cpu_input *in, struct lm_err *e);
+/* y [rows][last - first] = (or +=) outputs first .. last-1 of the operator's
+ * product; first is a multiple of CPU_CHUNK.  piece: which of the threads.    */
+void cpu_outputs(const struct call *c, const struct cpu_input *in, int64_t first,
+                 int64_t last, int64_t piece, float *y, int64_t ldy, bool add);
+
+/* ---- threads ---------------------------------------------------------------------- */
+typedef void cpu_part(const struct call *c, const void *with, int64_t first, int64_t last,
+                      int64_t piece);
+/* part() over 0..n-1 in `pieces` runs of whole grains. */
+enum lm_status cpu_split(const struct call *c, const void *with, int64_t n, int64_t grain,
+                         int64_t pieces, cpu_part *part, struct lm_err *e);
+/* How many pieces so much work is worth. */
+int64_t cpu_pieces(const struct call *c, double work);
 
 enum lm_status cpu_linear(const struct call *c, struct lm_err *e);
 enum lm_status cpu_rope_kv(const struct call *c, struct lm_err *e);

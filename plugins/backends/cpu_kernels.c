@@ -13,34 +13,44 @@
 #define SUFFIX base
 #define LANES 4
 #define TARGET
-#define KERNEL_NAME "generic"
 #include "cpu_vector.h"
 
 #if defined __x86_64__ && defined __GNUC__
 #define SUFFIX avx2
 #define LANES 8
 #define TARGET __attribute__((target("avx2,fma")))
-#define KERNEL_NAME "avx2"
 #include "cpu_vector.h"
 
 #define SUFFIX avx512
 #define LANES 16
 #define TARGET __attribute__((target("avx512f,avx512dq,avx512vl,avx512bw,fma")))
-#define KERNEL_NAME "avx512"
 #include "cpu_vector.h"
 #endif
+
+enum cpu_set cpu_best(void)
+{
+#if defined __x86_64__ && defined __GNUC__
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+        return CPU_PORTABLE;
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq")
+        || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512bw"))
+        return CPU_AVX2;
+    if (!__builtin_cpu_supports("avx512vnni"))
+        return CPU_AVX512;
+    return __builtin_cpu_supports("avx512bf16") ? CPU_BF16 : CPU_VNNI;
+#else
+    return CPU_PORTABLE;
+#endif
+}
 
 const struct cpu_kernels *cpu_kernels(enum cpu_set set)
 {
 #if defined __x86_64__ && defined __GNUC__
-    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq")
-               && __builtin_cpu_supports("avx512vl")
-               && __builtin_cpu_supports("avx512bw");
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (set == CPU_AVX512 || (set == CPU_AUTO && avx512))
-        return avx512 ? &table_avx512 : NULL;
-    if (set == CPU_AVX2 || (set == CPU_AUTO && avx2))
-        return avx2 ? &table_avx2 : NULL;
+    if (set >= CPU_AVX512)
+        return &table_avx512;
+    if (set == CPU_AVX2)
+        return &table_avx2;
 #endif
-    return set == CPU_AUTO || set == CPU_GENERIC ? &table_base : NULL;
+    (void)set;
+    return &table_base;
 }

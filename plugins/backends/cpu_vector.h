@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu_vector.h -- the kernels of cpu.h for one instruction set; a template,
- * included by cpu_kernels.c with SUFFIX, LANES, TARGET and KERNEL_NAME.
+ * included by cpu_kernels.c with SUFFIX, LANES and TARGET.
  *
  * The exponential: x = n ln2 + r, |r| <= ln2/2 (Cody and Waite's two-part ln2),
  * a polynomial for exp(r), and n added to the exponent's bits.  Relative error
@@ -268,7 +268,7 @@ KERNEL void FN(rotate)(float *x, const float *cosine, const float *sine, int64_t
 }
 
 static const struct cpu_kernels FN(table) = {
-    KERNEL_NAME, FN(max), FN(sum_exp), FN(exp_all), FN(exp_moment), FN(silu_mul),
+    FN(max), FN(sum_exp), FN(exp_all), FN(exp_moment), FN(silu_mul),
     FN(rmsnorm), FN(add), FN(scale), FN(gemv), FN(mix), FN(rotate)
 };
 
@@ -280,4 +280,3 @@ static const struct cpu_kernels FN(table) = {
 #undef SUFFIX
 #undef LANES
 #undef TARGET
-#undef KERNEL_NAME

@@ -21,7 +21,8 @@
 struct lm_weight { const float *data; int64_t rows, cols, stride; uint64_t id; };
 struct lm_buffer { int64_t n; REAL *v; };
 struct lm_kv     { size_t n_slot; int64_t capacity; int32_t *width; REAL **k, **v; };
-struct lm_exe    { size_t n_op, n_reg; struct lm_op *op; int32_t *width; };
+struct lm_exe    { size_t n_op, n_reg; struct lm_op *op; int32_t *width;
+                   uint32_t precision; void *own; };    /* own: the backend's */
 
 struct block { REAL *v; size_t n; };    /* memory that only grows */
 
@@ -288,6 +289,10 @@ static inline enum lm_status machine_compile(void *self, const struct lm_program
 {
     struct machine *m = self;
     const struct lm_host *h = m->host;
+    uint32_t precision = p->struct_size >= sizeof *p ? p->precision : LM_AS_F32;
+    if (precision >= LM_N_PRECISIONS)
+        return h->fail(e, LM_EUNSUPPORTED, "this backend does not know precision %u of a "
+                       "program", (unsigned)precision);
     if (p->n_reg < 1 || p->n_reg > 1 << 20 || p->n_op < 1 || p->n_op > 1 << 24)
         return h->fail(e, LM_EBUG, "a program of %zu operators and %zu registers",
                        p->n_op, p->n_reg);
@@ -310,6 +315,7 @@ static inline enum lm_status machine_compile(void *self, const struct lm_program
     memcpy(y->width, p->width, p->n_reg * sizeof *y->width);
     y->n_op = p->n_op;
     y->n_reg = p->n_reg;
+    y->precision = precision;
     *x = y;
     return LM_OK;
 }

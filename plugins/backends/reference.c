@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* reference.c -- backend: every operator as its formula, in plain loops and
- * double precision throughout (registers, cache and residual stream too).  It
+ * double precision throughout (registers, cache and residual stream too); in
+ * bf16 and int8 programs the factors of products are rounded, nothing else.  It
  * is the truth that other backends are tested against, so it shares no
  * arithmetic with them and does nothing for speed.
  *
@@ -12,7 +13,7 @@
 #define REAL double
 #include "machine.h"
 
-struct lm_stream { struct block *reg; size_t n_reg; struct block logit; };
+struct lm_stream { struct block *reg; size_t n_reg; struct block logit, a, w; };
 
 struct call {                           /* one operator being run */
     struct machine *m;
@@ -28,17 +29,73 @@ static double *row_of(const struct call *c, int32_t reg, int64_t r)
     return base + r * c->x->width[reg];
 }
 
-static double dot_weight(const double *a, const float *w, int64_t n)
+static const float *weight_row(const struct lm_weight *w, int64_t r)
+{
+    return w->data + r * w->stride;
+}
+
+static double dot(const double *a, const double *b, int64_t n)
 {
     double s = 0;
     for (int64_t i = 0; i < n; i++)
+        s += a[i] * b[i];
+    return s;
+}
+
+/* Halves to even; NaN stays NaN. */
+static double to_bf16(double x)
+{
+    float f = (float)x;
+    uint32_t bits;
+    if (isnan(x))
+        return x;
+    memcpy(&bits, &f, sizeof bits);
+    bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+    memcpy(&f, &bits, sizeof f);
+    return (double)f;
+}
+
+/* A factor of a product as the program's precision has it, in place. */
+static double *rounded(const struct call *c, double *x, int64_t n)
+{
+    double max = 0;
+    if (c->x->precision == LM_AS_BF16)
+        for (int64_t i = 0; i < n; i++)
+            x[i] = to_bf16(x[i]);
+    if (c->x->precision != LM_AS_INT8)
+        return x;
+    for (int64_t i = 0; i < n && !isnan(max); i++)
+        max = isfinite(x[i]) ? fmax(max, fabs(x[i])) : NAN;
+    double scale = isnan(max) ? NAN : max > 1e-30 ? max / 127 : 0;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = scale == 0 ? 0 : nearbyint(x[i] / scale) * scale;
+    return x;
+}
+
+static const double *rounded_row(const struct call *c, int64_t r)
+{
+    double *w = c->s->w.v;
+    for (int64_t i = 0; i < c->o->k; i++)
+        w[i] = (double)weight_row(c->o->w, r)[i];
+    return rounded(c, w, c->o->k);
+}
+
+/* Row r of the weight with a, which is rounded already. */
+static double product(const struct call *c, const double *a, int64_t r)
+{
+    const float *w = weight_row(c->o->w, r);
+    double s = 0;
+    if (c->x->precision != LM_AS_F32)
+        return dot(a, rounded_row(c, r), c->o->k);
+    for (int64_t i = 0; i < c->o->k; i++)
         s += a[i] * (double)w[i];
     return s;
 }
 
-static const float *weight_row(const struct lm_weight *w, int64_t r)
+static const double *rounded_input(const struct call *c, int64_t r)
 {
-    return w->data + r * w->stride;
+    memcpy(c->s->a.v, row_of(c, c->o->a, r), (size_t)c->o->k * sizeof(double));
+    return rounded(c, c->s->a.v, c->o->k);
 }
 
 static void do_embed(const struct call *c, int64_t r)
@@ -66,10 +123,10 @@ static void do_rmsnorm(const struct call *c, int64_t r)
 static void do_linear(const struct call *c, int64_t r)
 {
     const struct lm_op *o = c->o;
-    const double *a = row_of(c, o->a, r);
+    const double *a = rounded_input(c, r);
     double *y = row_of(c, o->y, r);
     for (int64_t i = 0; i < o->n; i++) {
-        double v = dot_weight(a, weight_row(o->w, i), o->k);
+        double v = product(c, a, i);
         if (o->bias)
             v += (double)o->bias->data[i];
         y[i] = o->flags & LM_OPF_ACC ? y[i] + v : v;
@@ -157,14 +214,13 @@ static void do_copy(const struct call *c, int64_t r)
         c->arg->tap[c->o->slot]->v[r * c->o->n + i] = a[i];
 }
 
-/* Logits of row r into s->logit; returns their logsumexp. */
-static double row_logits(const struct call *c, int64_t r)
+/* Logits of row a into s->logit; returns their logsumexp. */
+static double row_logits(const struct call *c, const double *a)
 {
     const struct lm_op *o = c->o;
-    const double *a = row_of(c, o->a, r);
     double *l = c->s->logit.v, max = -DBL_MAX, sum = 0;
     for (int64_t i = 0; i < o->n; i++) {
-        l[i] = dot_weight(a, weight_row(o->w, i), o->k);
+        l[i] = product(c, a, i);
         max = fmax(max, l[i]);
     }
     for (int64_t i = 0; i < o->n; i++)
@@ -177,7 +233,8 @@ static void do_head(const struct call *c, int64_t r)
     const struct lm_op *o = c->o;
     if (o->code == LM_OP_LOGITS && r != c->arg->rows - 1)
         return;
-    double lse = row_logits(c, r), *l = c->s->logit.v, s = 0;
+    const double *a = rounded_input(c, r);
+    double lse = row_logits(c, a), *l = c->s->logit.v, s = 0;
     if (o->code == LM_OP_LOGITS) {
         for (int64_t i = 0; i < o->n; i++)
             c->arg->out[i] = (float)l[i];
@@ -186,19 +243,17 @@ static void do_head(const struct call *c, int64_t r)
     if (o->code == LM_OP_CE) {
         s = lse - l[c->arg->target[r]];
     } else if (o->code == LM_OP_KL) {
-        const double *a = row_of(c, o->a, r), *t = c->arg->teacher->v + r * o->k;
-        for (int64_t i = 0; i < o->k; i++)
-            s += a[i] * t[i];
-        s = lse - s;
+        s = lse - dot(a, c->arg->teacher->v + r * o->k, o->k);
     } else {
         double *y = row_of(c, o->y, r);
         for (int64_t i = 0; i < o->k; i++)
             y[i] = 0;
         for (int64_t v = 0; v < o->n; v++) {
             double p = exp(l[v] - lse);
+            const double *w = rounded_row(c, v);
             s += p * (l[v] - lse);
             for (int64_t i = 0; i < o->k; i++)
-                y[i] += p * (double)weight_row(o->w, v)[i];
+                y[i] += p * w[i];
         }
     }
     c->arg->out[r] = (float)s;
@@ -236,11 +291,18 @@ static enum lm_status reserve(struct machine *m, struct lm_stream *s,
     for (size_t i = 1; i < x->n_reg && !st; i++)
         st = block_reserve(h, &s->reg[i], (size_t)arg->rows * (size_t)x->width[i],
                            "register", e);
-    size_t n = (size_t)arg->pos + (size_t)arg->rows;
-    for (size_t i = 0; i < x->n_op; i++)
+    size_t n = (size_t)arg->pos + (size_t)arg->rows, k = 1;
+    for (size_t i = 0; i < x->n_op; i++) {
         if (machine_is_head(x->op[i].code) && n < (size_t)x->op[i].n)
             n = (size_t)x->op[i].n;
-    return st ? st : block_reserve(h, &s->logit, n, "logits", e);
+        if (x->op[i].k > 0 && k < (size_t)x->op[i].k)
+            k = (size_t)x->op[i].k;
+    }
+    if (!st)
+        st = block_reserve(h, &s->logit, n, "logits", e);
+    if (!st)
+        st = block_reserve(h, &s->a, k, "a row", e);
+    return st ? st : block_reserve(h, &s->w, k, "a row", e);
 }
 
 static enum lm_status run(void *self, struct lm_stream *s, const struct lm_exe *x,
@@ -283,6 +345,8 @@ static void stream_close(void *self, struct lm_stream *s)
         m->host->release(s->reg[i].v);
     m->host->release(s->reg);
     m->host->release(s->logit.v);
+    m->host->release(s->a.v);
+    m->host->release(s->w.v);
     m->host->release(s);
 }
 
@@ -320,7 +384,8 @@ static const struct lm_backend backend = {
     .write = machine_write, .read = machine_read, .copy = machine_copy,
     .kv_open = machine_kv_open, .kv_close = machine_kv_close,
     .compile = machine_compile, .exe_free = machine_exe_free,
-    .stream_open = stream_open, .stream_close = stream_close, .run = run
+    .stream_open = stream_open, .stream_close = stream_close, .run = run,
+    .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8)
 };
 
 static const struct lm_module module = {

@@ -17,9 +17,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+static const char *const precision_names[] = { "f32", "bf16", "int8", NULL };
+
 struct config {
     const char *text;
-    int64_t window, windows;
+    int64_t window, windows, precision;
     bool spread;
 };
 
@@ -32,6 +34,9 @@ static const struct lm_opt options[] = {
            "How many windows; 0 means all."),
     LM_FLAG(struct config, spread, "false", 0,
             "Windows spread over the text instead of its first ones."),
+    LM_PICK(struct config, precision, "f32", precision_names, 0,
+            "Number format that both models compute in: bf16 and int8 are faster, and "
+            "less exact."),
     LM_OPT_END
 };
 
@@ -109,10 +114,10 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
     const struct config *c = s->config;
     int n = snprintf(out, size, "KL(dense || candidate), window %" PRId64 ", stride "
                      "%" PRId64 ", no BOS, all positions, %" PRId64 " %swindow%s of "
-                     "%s (%" PRId64 " distributions), f32", c->window, c->window,
+                     "%s (%" PRId64 " distributions), %s", c->window, c->window,
                      s->n_window, place(s, 1) == 1 ? "" : "spread ",
                      s->n_window == 1 ? "" : "s", c->text,
-                     s->n_window * c->window);
+                     s->n_window * c->window, precision_names[c->precision]);
 
     if (n < 0)
         return s->host->fail(e, LM_EFAILED, "the protocol could not be written");
@@ -128,8 +133,9 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
 
     if (!kl)
         return s->host->fail(e, LM_ENOMEM, "out of memory for a window of %zu tokens", n);
-    enum lm_status st = s->host->token_kl(subject, s->ids + (size_t)place(s, item) * n, n,
-                                              kl, e);
+    enum lm_status st = s->host->precision(subject, (uint32_t)s->config->precision, e);
+    if (st == LM_OK)
+        st = s->host->token_kl(subject, s->ids + (size_t)place(s, item) * n, n, kl, e);
     for (size_t t = 0; st == LM_OK && t < n; t++)
         sum[0].value += kl[t];
     sum[0].weight = (double)n;

@@ -20,10 +20,11 @@
 enum { ALL, SECOND_HALF };
 static const char *const bos_names[] = { "no", "yes", NULL };
 static const char *const score_names[] = { "all", "second_half", NULL };
+static const char *const precision_names[] = { "f32", "bf16", "int8", NULL };
 
 struct config {
     const char *text;
-    int64_t window, bos, score, windows;
+    int64_t window, bos, score, windows, precision;
     const char *stride;                 /* "window", or a number */
 };
 
@@ -41,6 +42,9 @@ static const struct lm_opt options[] = {
             "Which positions of a window count."),
     LM_INT(struct config, windows, "0", 0, INT32_MAX, NULL, 0,
            "How many windows from the start of the text; 0 means all."),
+    LM_PICK(struct config, precision, "f32", precision_names, 0,
+            "Number format that the model computes in: bf16 and int8 are faster, and less "
+            "exact."),
     LM_OPT_END
 };
 
@@ -155,12 +159,13 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
     for (int64_t i = 0; i < s->n_window; i++)
         scored += c->window - first_scored(s, i);
     int n = snprintf(out, size, "window %" PRId64 ", stride %" PRId64 ", %s, %s, %" PRId64
-                     " window%s of %s (%" PRId64 " predictions), f32", c->window,
+                     " window%s of %s (%" PRId64 " predictions), %s", c->window,
                      s->stride,
                      c->bos ? "BOS first" : "no BOS",
                      c->score == SECOND_HALF ? "second half of positions"
                      : "all positions",
-                     s->n_window, s->n_window == 1 ? "" : "s", c->text, scored);
+                     s->n_window, s->n_window == 1 ? "" : "s", c->text, scored,
+                     precision_names[c->precision]);
     if (n < 0)
         return s->host->fail(e, LM_EFAILED, "the protocol could not be written");
     return LM_OK;
@@ -184,6 +189,8 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
         copy[0] = s->bos;
         ids = copy;
     }
+    if (st == LM_OK)
+        st = s->host->precision(subject, (uint32_t)s->config->precision, e);
     if (st == LM_OK)
         st = s->host->token_losses(subject, ids, n, nll, e);
     for (int64_t t = first; st == LM_OK && t < window; t++) {
