@@ -524,10 +524,10 @@ START_TEST(memory_is_as_counted)
     ck_assert_ok(lm_network_open(g, model, &net, &e), e);
     for (int i = 0; i < ROWS; i++)
         many[i] = ids[i % LENGTH];
-    size_t before = lm_mem_used();
+    size_t before = live_bytes();
     ck_assert_ok(lm_decoder_open(g, &net, CONTEXT, 1, &d, &e), e);
     ck_assert_ok(lm_decoder_feed(d, many, ROWS, NULL, NULL, &e), e);
-    held = (double)(lm_mem_used() - before);
+    held = (double)(live_bytes() - before);
     lm_plan_cost(p, LM_F32, &cost);
     counted = 2.0 * CONTEXT * (double)cost.kv_bytes + ROWS * (double)cost.row_bytes;
     ck_assert_msg(held > counted && held < 1.3 * counted, "%g bytes, %g were counted",

@@ -105,7 +105,7 @@ START_TEST(branches_are_kept_in_short_memory)
         lm_runner_limit(r, (planned ? 3 : 0) * (size_t)LENGTH * sizeof(float) *
                         (size_t)lm_model_arch(s.model)->hidden);
         for (size_t k = 0; k < 4; k++) {
-            struct lm_network net = { seg, 0 };
+            struct lm_network net = { .seg = seg };
             for (size_t i = 0; i < n; i++)
                 if (i != part[k])
                     seg[net.n++] = s.net.seg[i];

@@ -203,19 +203,6 @@ START_TEST(not_a_number_stays_in_its_row)
 }
 END_TEST
 
-static void count(void *ctx, const char *tag, size_t n)
-{
-    (void)tag;
-    *(size_t *)ctx += n;
-}
-
-static size_t used(void)                /* bytes of live blocks */
-{
-    size_t n = 0;
-    lm_mem_each(count, &n);
-    return n;
-}
-
 /* Programs over the same rows share them packed: a width adds its last chunk. */
 START_TEST(widths_share)
 {
@@ -224,18 +211,18 @@ START_TEST(widths_share)
     half.n = 500;
     struct lm_weight *w = put(&cpu, data, p.n, p.k, p.k);
     struct lm_weight *v = put(&cpu, data, half.n, p.k, p.k);
-    size_t before = used();
+    size_t before = live_bytes();
     struct lm_exe *x = compile(&cpu, &p, w);
-    size_t whole = used() - before;
+    size_t whole = live_bytes() - before;
     struct lm_exe *y = compile(&cpu, &p, w), *z = compile(&cpu, &half, v);
-    size_t more = used() - before - whole;
+    size_t more = live_bytes() - before - whole;
     ck_assert_msg(whole > 512 * 1024 && whole < 600 * 1024, "%zu", whole);
     ck_assert_msg(more < 80 * 1024, "%zu", more);
     cpu.ops->exe_free(cpu.self, x);
     cpu.ops->exe_free(cpu.self, y);
-    ck_assert(used() - before > 256 * 1024);
+    ck_assert(live_bytes() - before > 256 * 1024);
     cpu.ops->exe_free(cpu.self, z);
-    ck_assert_uint_eq(used(), before);
+    ck_assert_uint_eq(live_bytes(), before);
     cpu.ops->forget(cpu.self, w);
     cpu.ops->forget(cpu.self, v);
     lm_release(data);

@@ -79,10 +79,13 @@ START_TEST(int8_is_the_nearest_of_its_lattice)
         ck_assert_uint_eq(encode("int8", option[o], NULL)->dtype, LM_Q8_0);
         for (int i = 0; i < ROWS * COLS; i += group[o]) {
             float most = 0, d;
+            uint16_t half;
 
             for (int j = i; j < i + group[o]; j++)
                 most = fmaxf(most, fabsf(w[j]));
-            d = lm_half_to_float(lm_float_to_half(most / 127));
+            d = most / 127;
+            lm_codec(LM_F16)->encode(&d, &half, 1);
+            d = lm_half_to_float(half);
             for (int j = i; j < i + group[o]; j++) {
                 double q = (double)back[j] / (double)d;
 

@@ -103,7 +103,7 @@ static void tap_segment(struct lm_segment *s, int seq, float *h, struct site *ou
     float *before = lm_alloc((size_t)floats * 4, "test"), *in;
     in = lm_alloc((size_t)(LENGTH * out->k) * 4, "test");
     ck_assert_ok(lm_lower(&p, s, 0, true, HEAD_CE, &err), err);
-    ck_assert_ok(lm_lower_compile(engine, &p, &x, &err), err);
+    ck_assert_ok(lm_lower_compile(engine, &p, LM_AS_F32, &x, &err), err);
     lm_lower_free(&p);
     ck_assert_ok(kit.ops->stream_open(kit.self, 1, &stream, &err), err);
     ck_assert_ok(kit.ops->kv_open(kit.self, &width, 1, LENGTH, &kv, &err), err);

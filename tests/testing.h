@@ -36,6 +36,21 @@ static inline void show_leak(void *ctx, const char *tag, size_t n)
     fprintf(stderr, "live block: %zu bytes, %s\n", n, tag);
 }
 
+static inline void add_bytes(void *ctx, const char *tag, size_t n)
+{
+    (void)tag;
+    *(size_t *)ctx += n;
+}
+
+/* Bytes of all live blocks. */
+static inline size_t live_bytes(void)
+{
+    size_t n = 0;
+
+    lm_mem_each(add_bytes, &n);
+    return n;
+}
+
 /* Calls work(ctx) with the 1st, 2nd, ... allocation failing, until one call
  * has no k-th allocation.  Each failure must be reported as LM_ENOMEM and
  * leave nothing behind; work() frees what it made when it succeeds.  Returns
