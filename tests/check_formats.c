@@ -6,6 +6,9 @@
 
 #include <math.h>
 
+static const uint64_t CUTS = LM_SHAPE_UNEVEN_FF | LM_SHAPE_UNEVEN_HEADS | LM_SHAPE_NO_ATTN |
+                             LM_SHAPE_NO_MLP | LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS;
+
 static char scratch[256];
 
 static const char *in_scratch(const char *name)
@@ -327,17 +330,17 @@ START_TEST(limits_and_probe)
     ck_assert_ok(hf->create(&args, &self, &e), e);      /* both have the same self */
     ck_assert_ok(g->limits(self, NULL, LM_Q8_0, &k, &e), e);
     ck_assert_int_eq(k.multiple, 32);
-    ck_assert_uint_eq(k.features, 63);
+    ck_assert_uint_eq(k.features, CUTS | LM_SHAPE_FORMATS);
     ck_assert_uint_eq(k.struct_size, sizeof k);
     ck_assert_ok(g->limits(self, NULL, LM_F16, &k, &e), e);
     ck_assert_int_eq(k.multiple, 1);
     ck_assert_ok(h->limits(self, NULL, LM_BF16, &k, &e), e);
-    ck_assert_uint_eq(k.features, 63);
+    ck_assert_uint_eq(k.features, CUTS);
     ck_assert_int_eq(k.multiple, 1);
     k = (struct lm_limits){ .struct_size = offsetof(struct lm_limits, multiple) };
     ck_assert_ok(g->limits(self, NULL, LM_Q8_0, &k, &e), e);  /* a caller of older days */
     ck_assert_uint_eq(k.struct_size, offsetof(struct lm_limits, multiple));
-    ck_assert_uint_eq(k.features, 63);
+    ck_assert_uint_eq(k.features, CUTS | LM_SHAPE_FORMATS);
     ck_assert_int_eq(k.multiple, 0);
     ck_assert_int_eq(h->limits(self, NULL, LM_Q8_0, &k, &e), LM_EUNSUPPORTED);
     ck_assert_int_eq(h->probe(self, source_path("examples/tiny")), 100);
@@ -403,13 +406,13 @@ START_TEST(limits_depend_on_the_model)
     struct toy t = { 2, 32, 8, 12, equal, 0, 0, true };
     struct lm_model *m;
     struct lm_err e = { 0 };
-    ck_assert_uint_eq(features_of("gguf", &t), 63);
+    ck_assert_uint_eq(features_of("gguf", &t), CUTS | LM_SHAPE_FORMATS);
     t.biases = qkv;                             /* as qwen2: deci holds these, too */
-    ck_assert_uint_eq(features_of("gguf", &t), 63);
+    ck_assert_uint_eq(features_of("gguf", &t), CUTS | LM_SHAPE_FORMATS);
     t.biases = norms;
-    ck_assert_uint_eq(features_of("gguf", &t), 0);
-    ck_assert_uint_eq(features_of("hf", &t), 63);
-    ck_assert_uint_eq(features_with("hf", &pad, &t), 63 - LM_SHAPE_MLP_BIAS);
+    ck_assert_uint_eq(features_of("gguf", &t), LM_SHAPE_FORMATS);
+    ck_assert_uint_eq(features_of("hf", &t), CUTS);
+    ck_assert_uint_eq(features_with("hf", &pad, &t), CUTS - LM_SHAPE_MLP_BIAS);
     t.layer = uneven;
     m = toy_model(&t);
     ck_assert_int_eq(formats_write("gguf", m, in_scratch("m.gguf"), LM_F16, &e),

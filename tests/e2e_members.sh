@@ -130,7 +130,7 @@ ok "without repair" exits 0 run heads.cfg --set run.out=bare \
     --set 'prune=( { use = "heads"; uniform = true; } )'
 helped=0
 for i in 1 2; do
-    test "$(report bare "trials/$i/plan" | wc -l)" -gt 1 || continue    # the model as it is
+    report bare "trials/$i/plan" | grep -q heads= || continue      # the model as it is
     ok "trial $i: least squares behind fewer heads helps" \
         less "$(lost even $i)" "$(calc "0.9 * $(lost bare $i)")"
     helped=$((helped + 1))

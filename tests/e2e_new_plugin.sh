@@ -39,7 +39,7 @@ for name in Mine 9mine my-plugin '' ../mine _mine; do
 done
 ok "the name of a plugin of ours" says 2 "a scorer 'wanda' already" new-plugin scorer \
     wanda
-ok "the name of another kind's is free" exits 0 new-plugin scorer random --out work
+ok "the name of another kind's is free" exits 0 new-plugin scorer nsga2 --out work
 : >file
 ok "a place where nothing can be" says 1 'file' new-plugin scorer mine --out file
 ok "which leaves nothing" test -f file

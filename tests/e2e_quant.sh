@@ -30,7 +30,7 @@ ok "nor has a format that does not know of them" says 2 "'plain' cannot write ma
     check q.cfg --set 'export=( { use = "plain"; } )'
 ok "per is one for all" says 2 '^q.cfg:1[0-9]: error: quantize.1.: per is "layer", but "role" in quantize' \
     check q.cfg --set 'quantize[0].per=role'
-ok "names of formats go into plans" says 2 "quantize.0.: 'a b' cannot be the id" \
+ok "names of formats go into plans" says 2 'quantize.0.: id: expected a string of at most 31 letters' \
     check q.cfg --set 'quantize[0].id="a b"'
 ok "'none' is taken" says 2 "'none' cannot be the id" check q.cfg --set 'quantize[0].id=none'
 ok "an id is used once" says 2 "the name 'int8' is used twice" check q.cfg --set 'quantize[1].id=int8'
