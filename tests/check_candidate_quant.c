@@ -213,6 +213,25 @@ START_TEST(what_is_judged_is_what_is_exported)
 }
 END_TEST
 
+/* The quantizer was given `bare` and sumsq [cols]. */
+static void made_of(const struct lm_mat *m, const struct lm_mat *bare, uint32_t role,
+                    const double *sumsq)
+{
+    float want[64];
+    unsigned char row[64];
+
+    for (int64_t r = 0; r < bare->rows; r++) {
+        struct lm_quant_site site = { .struct_size = sizeof site, .role = role, .rows = 1,
+            .cols = bare->cols, .stride = bare->cols, .w = bare->w + r * bare->stride,
+            .sumsq = sumsq, .tokens = lm_stats_tokens(stats) };
+
+        ck_assert_ok(((const struct lm_quantizer *)int4.ops)->encode(int4.self, &site, row,
+                                                                    &e), e);
+        lm_codec(LM_Q4_0)->decode(row, want, bare->cols);
+        ck_assert_mem_eq(want, m->w + r * m->stride, (size_t)bare->cols * sizeof *want);
+    }
+}
+
 /* Number formats come behind cut and repair: what the quantizer is given are the
  * weights of the same plan without formats, and sums of squares in their order.  */
 START_TEST(formats_come_last)
@@ -223,8 +242,6 @@ START_TEST(formats_come_last)
     const struct lm_segment_spec *s, *t;
     const double *from;
     double sumsq[64];
-    float want[64];
-    unsigned char row[64];
     int64_t n;
 
     repairing = true;
@@ -236,21 +253,40 @@ START_TEST(formats_come_last)
     ck_assert_ok(lm_stats_get(stats, LM_STAT_SUMSQ, LM_SITE_MLP, 0, &from, &n, &e), e);
     for (int j = 0; j < 64; j++)
         sumsq[j] = from[j < 32 ? j + 3 : j - 32 + 60];
-    for (int64_t r = 0; r < t->down.rows; r++) {
-        struct lm_quant_site site = { .struct_size = sizeof site, .role = LM_W_DOWN,
-            .rows = 1, .cols = 64, .stride = 64, .w = t->down.w + r * t->down.stride,
-            .sumsq = sumsq, .tokens = lm_stats_tokens(stats) };
-
-        ck_assert_ok(((const struct lm_quantizer *)int4.ops)->encode(int4.self, &site, row,
-                                                                    &e), e);
-        lm_codec(LM_Q4_0)->decode(row, want, 64);
-        ck_assert_mem_eq(want, s->down.w + r * s->down.stride, sizeof want);
-    }
+    made_of(&s->down, &t->down, LM_W_DOWN, sumsq);
     s = find(&c.net, LM_SEG_ATTN, 1);
     t = find(&d.net, LM_SEG_ATTN, 1);
     ck_assert_ptr_eq(s->q.w, t->q.w);            /* left alone: the dense one */
     ck_assert_ptr_ne(s->o.w, t->o.w);
     ck_assert_ptr_eq(s->q.bias, t->q.bias);
+    lm_candidate_close(shop, &c);
+    lm_candidate_close(shop, &d);
+    lm_plan_free(p);
+    lm_plan_free(q);
+}
+END_TEST
+
+START_TEST(squares_follow_query_heads)
+{
+    static const int head[] = { 2, 5, 7, 12 };
+    struct lm_plan *p, *q;
+    struct lm_candidate c, d;
+    const double *from;
+    double sumsq[64];
+    int64_t n, width;
+
+    repairing = true;
+    c = open_text("plan 1 layers=4\nlayer 0: kv=4/8:1-3,6 heads=4/16:2,5,7,12 "
+                  "o=int4/q4_0\n", &p);
+    d = open_text("plan 1 layers=4\nlayer 0: kv=4/8:1-3,6 heads=4/16:2,5,7,12\n", &q);
+    const struct lm_segment_spec *s = find(&c.net, LM_SEG_ATTN, 0);
+    const struct lm_segment_spec *t = find(&d.net, LM_SEG_ATTN, 0);
+    ck_assert_ok(lm_stats_get(stats, LM_STAT_SUMSQ, LM_SITE_ATTN, 0, &from, &n, &e), e);
+    width = n / 16;
+    ck_assert_int_eq(t->o.cols, 4 * width);
+    for (int64_t j = 0; j < t->o.cols; j++)
+        sumsq[j] = from[head[j / width] * width + j % width];
+    made_of(&s->o, &t->o, LM_W_O, sumsq);
     lm_candidate_close(shop, &c);
     lm_candidate_close(shop, &d);
     lm_plan_free(p);
@@ -388,6 +424,7 @@ Suite *candidate_quant_suite(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, what_is_judged_is_what_is_exported);
     tcase_add_test(t, formats_come_last);
+    tcase_add_test(t, squares_follow_query_heads);
     tcase_add_test(t, exported_models_compute_the_same);
     tcase_add_test(t, quantized_parts_are_shared_and_let_go);
     tcase_add_test(t, a_failing_quantizer_costs_its_candidate);

@@ -30,6 +30,17 @@ struct lm_rack {
     const float *w[3], *bias[3];        /* gate, up; or q, k, v; bias may be NULL */
 };
 
+/* Column j of a consumer of `cols` columns kept by `kept` members: where it is in
+ * the dense one.                                                            */
+static inline int64_t lm_rack_column(const struct lm_rack *k, int32_t kept, int64_t cols,
+                                     int64_t j)
+{
+    const int32_t *unit = k->each ? k->head : k->member;
+    int64_t width = cols / (k->each ? (int64_t)kept * k->each : kept);
+
+    return unit[j / width] * width + j % width;
+}
+
 struct lm_part {
     struct lm_part *next;               /* in its bucket */
     uint64_t key, used;

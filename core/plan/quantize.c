@@ -92,7 +92,7 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
                                    double **out, struct lm_err *e)
 {
     uint32_t site = base->kind == LM_SEG_MLP ? LM_SITE_MLP : LM_SITE_ATTN;
-    int64_t n, width = base->rack ? cols / base->kept : cols;
+    int64_t n;
     const double *from;
     enum lm_status st;
 
@@ -107,8 +107,7 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
     if (!(*out = lm_alloc_array((size_t)cols, sizeof **out, "quantize")))
         return lm_fail_memory(e, (size_t)cols * sizeof **out, "statistics");
     for (int64_t j = 0; j < cols; j++)
-        (*out)[j] = from[base->rack ? base->rack->member[j / width] * width + j % width
-                                    : j];
+        (*out)[j] = from[base->rack ? lm_rack_column(base->rack, base->kept, cols, j) : j];
     return LM_OK;
 }
 
