@@ -268,7 +268,7 @@ END_TEST
 
 START_TEST(squares_follow_query_heads)
 {
-    static const int head[] = { 2, 5, 7, 12 };
+    static const int head[] = { 1, 2, 5, 7, 8, 11, 13, 14 };
     struct lm_plan *p, *q;
     struct lm_candidate c, d;
     const double *from;
@@ -276,14 +276,13 @@ START_TEST(squares_follow_query_heads)
     int64_t n, width;
 
     repairing = true;
-    c = open_text("plan 1 layers=4\nlayer 0: kv=4/8:1-3,6 heads=4/16:2,5,7,12 "
-                  "o=int4/q4_0\n", &p);
-    d = open_text("plan 1 layers=4\nlayer 0: kv=4/8:1-3,6 heads=4/16:2,5,7,12\n", &q);
+    c = open_text("plan 1 layers=4\nlayer 0: heads=8/16:1-2,5,7-8,11,13-14 o=int4/q4_0\n", &p);
+    d = open_text("plan 1 layers=4\nlayer 0: heads=8/16:1-2,5,7-8,11,13-14\n", &q);
     const struct lm_segment_spec *s = find(&c.net, LM_SEG_ATTN, 0);
     const struct lm_segment_spec *t = find(&d.net, LM_SEG_ATTN, 0);
     ck_assert_ok(lm_stats_get(stats, LM_STAT_SUMSQ, LM_SITE_ATTN, 0, &from, &n, &e), e);
     width = n / 16;
-    ck_assert_int_eq(t->o.cols, 4 * width);
+    ck_assert_int_eq(t->o.cols, 8 * width);
     for (int64_t j = 0; j < t->o.cols; j++)
         sumsq[j] = from[head[j / width] * width + j % width];
     made_of(&s->o, &t->o, LM_W_O, sumsq);
