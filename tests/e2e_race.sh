@@ -110,4 +110,8 @@ cp "$LAMINA_BUILDDIR"/tests/plugins/.libs/thrifty.so mine/search/.libs/ 2>/dev/n
 LAMINA_PLUGIN_PATH=$LAMINA_PLUGIN_PATH:$tmp/mine
 ok "a strategy may ask what genomes cost" run full.cfg --set run.out=price \
     --set 'search={ use = "thrifty"; }'
+ok "query heads make other blocks" run full.cfg --set run.out=price2 \
+    --set 'search={ use = "thrifty"; }' --set 'prune=( { use = "heads"; } )'
+ok "so do number formats" run full.cfg --set run.out=price3 --set 'search={ use = "thrifty"; }' \
+    --set 'quantize=( { use = "int8"; per = "layer"; }, { use = "int4"; per = "layer"; } )'
 finish

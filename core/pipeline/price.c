@@ -14,13 +14,28 @@
 struct block { uint64_t key; double macs; };
 struct list { struct block *block; size_t n; };     /* n 0: costs nothing */
 
-static uint64_t keep_key(const struct lm_plan *p, const struct lm_keep *k, uint64_t key)
+static uint64_t add_keep(const struct lm_keep *k, uint64_t key)
 {
-    if (!k->bits)                       /* the dense block, whatever the settings */
-        return key;
-    key = lm_hash(k->bits, ((size_t)k->n + 63) / 64 * sizeof *k->bits, key + 1);
-    for (size_t i = 0; i < p->n_setting; i++)
+    return k->bits ? lm_hash(k->bits, ((size_t)k->n + 63) / 64 * sizeof *k->bits, key)
+                   : lm_hash_u64(0, key);
+}
+
+/* Of the attention block of a layer, or of its MLP. */
+static uint64_t block_key(const struct lm_plan *p, int32_t layer, bool mlp)
+{
+    const struct lm_layer_plan *l = &p->layer[layer];
+    bool cut = mlp ? l->ffn.bits != NULL : l->kv.bits || l->head.bits;
+    uint64_t key = 2 * (uint64_t)layer + mlp + 1;
+
+    key = mlp ? add_keep(&l->ffn, key) : add_keep(&l->head, add_keep(&l->kv, key));
+    for (size_t i = 0; cut && i < p->n_setting; i++)    /* of the repair */
         key = lm_hash_u64(p->setting[i].value.bits, lm_hash_str(p->setting[i].name, key));
+    for (int i = 0; i < LM_N_MATRICES; i++) {
+        const struct lm_plan_format *f = lm_plan_format_of(p, layer, i);
+
+        if (f && (lm_matrix_role(i) > LM_W_O) == mlp)
+            key = lm_hash_str(f->name, lm_hash_u64((uint64_t)i, key));
+    }
     return key;
 }
 
@@ -47,14 +62,11 @@ static void list_blocks(const struct lm_plan *p, struct list *out)
 
     for (int32_t i = 0; i < a->n_layer; i++) {
         struct lm_layer_shape shape = lm_plan_shape(p, i);
-        uint64_t key = 2 * (uint64_t)i + 1;
 
         if (!p->layer[i].drop_attn)
-            *b++ = (struct block){ keep_key(p, &p->layer[i].kv, key),
-                                   attn_macs(a, &shape) };
+            *b++ = (struct block){ block_key(p, i, false), attn_macs(a, &shape) };
         if (!p->layer[i].drop_mlp)
-            *b++ = (struct block){ keep_key(p, &p->layer[i].ffn, key + 1),
-                                   mlp_macs(a, &shape) };
+            *b++ = (struct block){ block_key(p, i, true), mlp_macs(a, &shape) };
     }
     *b++ = (struct block){ 0, head_macs(a) };
     out->n = (size_t)(b - out->block);

@@ -64,13 +64,18 @@ static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_
         ptr[i] = v + i * s->p->n_slot;
         dense(s, v + i * s->p->n_slot);
     }
-    v[1 * s->p->n_slot + last->slot].integer = (int64_t)last->min;
-    v[2 * s->p->n_slot + last->slot].integer = (int64_t)(last->min + last->step);
+    if (last->kind == LM_GENE_CHOICE) {     /* 0 is the dense one */
+        v[1 * s->p->n_slot + last->slot].integer = 1;
+        v[2 * s->p->n_slot + last->slot].integer = 2;
+    } else {
+        v[1 * s->p->n_slot + last->slot].integer = (int64_t)last->min;
+        v[2 * s->p->n_slot + last->slot].integer = (int64_t)(last->min + last->step);
+    }
     v[3 * s->p->n_slot + first->slot].integer = (int64_t)first->min;
     v[4 * s->p->n_slot + first->slot].integer = (int64_t)first->min;
     enum lm_status st = s->host->price(s->run, ptr, GENOMES, share, e);
-    if (!st && !(share[0] == 0 && share[1] > 0.5 && share[1] < 1 && share[2] > 0 &&
-                 share[2] < 0.5 && share[3] > 0.5 && share[3] < 1 && share[4] == 0))
+    if (!st && !(share[0] == 0 && share[1] > 0.5 && share[1] <= 1 && share[2] > 0 &&
+                 share[2] < 0.5 && share[3] > 0.5 && share[3] <= 1 && share[4] == 0))
         st = s->host->fail(e, LM_EBUG, "prices %g %g %g %g %g", share[0], share[1], share[2],
                            share[3], share[4]);
     memcpy(out[0].value, ptr[2], s->p->n_slot * sizeof *v);
@@ -96,8 +101,8 @@ static size_t budget(void *self)
 }
 
 static const struct lm_search table = {
-    .struct_size = sizeof table, .genes = LM_BIT(LM_GENE_INT), .begin = begin, .ask = ask,
-    .tell = tell, .budget = budget
+    .struct_size = sizeof table, .genes = LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_CHOICE),
+    .begin = begin, .ask = ask, .tell = tell, .budget = budget
 };
 
 static const struct lm_module module = {
