@@ -126,6 +126,16 @@ tests_plugins_thrifty_la_SOURCES = %D%/plugins/thrifty.c
 tests_plugins_thrifty_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 CLEANFILES += %D%/plugins/thrifty.la
 %D%/e2e_race.log: %D%/plugins/thrifty.la %D%/json_get$(EXEEXT)
+# An evaluator that breaks its process, and one that wants quiet.
+EXTRA_LTLIBRARIES += %D%/plugins/shaky.la %D%/plugins/still.la
+tests_plugins_shaky_la_SOURCES = %D%/plugins/shaky.c
+tests_plugins_shaky_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_plugins_still_la_SOURCES = %D%/plugins/shaky.c
+tests_plugins_still_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_plugins_still_la_CPPFLAGS = $(AM_CPPFLAGS) -DQUIET
+CLEANFILES += %D%/plugins/shaky.la %D%/plugins/still.la
+shell_tests += %D%/e2e_workers.sh
+%D%/e2e_workers.log: %D%/plugins/shaky.la %D%/plugins/still.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
 include tests/fuzz/local.mk

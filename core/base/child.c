@@ -82,7 +82,7 @@ static enum lm_status check_heads(const struct lm_frames *f, struct lm_err *e)
     struct head h;
     while (next_head(&at, &h)) {
         if (h.magic != MAGIC || h.n > LM_FRAME_MOST)
-            return lm_fail(e, LM_EINPUT, "what came is no message (kind %u, %llu bytes)",
+            return lm_fail(e, LM_EINPUT, "what it sent is no message (kind %u, %llu bytes)",
                            h.kind, (unsigned long long)h.n);
         if (at.in.n - at.at - sizeof h < h.n)
             break;

@@ -216,13 +216,13 @@ static enum lm_status done(struct lm_crew *c, struct worker *w, const void *body
         return LM_OK;
     enum lm_status st = LM_OK;
     if (d.status == LM_ECANCELED)
-        lm_fail(wrong, LM_EFAILED, "was told to stop by somebody else");
+        lm_fail(wrong, LM_EFAILED, "it was told to stop by somebody else");
     else if (d.status && w->state == STARTING)
         st = lm_fail(e, (enum lm_status)d.status, "a worker cannot begin: %s", d.text);
     else if (d.status)
         st = lm_fail(e, (enum lm_status)d.status, "%s", d.text);
     else if (w->state != BUSY || d.id != w->id)
-        lm_fail(wrong, LM_EINPUT, "answered what it was not asked");
+        lm_fail(wrong, LM_EINPUT, "it answered what it was not asked");
     else if (d.fingerprint != lm_worker_fingerprint(&c->s->bench))
         st = lm_fail(e, LM_EINPUT, "a worker measures something else: texts were changed "
                      "while the run went on");
@@ -246,7 +246,7 @@ static enum lm_status ready(struct lm_crew *c, struct worker *w, const void *bod
         return lm_fail(e, LM_EINPUT, "%s: the file was changed while the run went on",
                        c->s->pipeline->model->path);
     if (w->state != STARTING)
-        lm_fail(wrong, LM_EINPUT, "is ready twice");
+        lm_fail(wrong, LM_EINPUT, "it is ready twice");
     else
         w->state = IDLE;
     c->starts = 0;
@@ -268,7 +268,7 @@ static enum lm_status hear(struct lm_crew *c, struct worker *w, struct lm_err *w
         else if (kind == LM_SAY_DONE)
             st = done(c, w, body, n, wrong, e);
         else if (kind != LM_SAY_ALIVE)
-            lm_fail(wrong, LM_EINPUT, "sent a message of kind %u", kind);
+            lm_fail(wrong, LM_EINPUT, "it sent a message of kind %u", kind);
         else if (!lm_hear_alive(body, n, &a, wrong) && w->state == BUSY && a.id == w->id &&
                  a.fraction >= 0)
             w->unit->fraction = a.fraction;
@@ -295,9 +295,7 @@ static enum lm_status attend(struct lm_crew *c, struct worker *w, short events,
     if (wrong.code == LM_ENOMEM)
         return lm_fail(e, LM_ENOMEM, "%s", wrong.text);
     if (wrong.code) {
-        snprintf(why, sizeof why, "was killed because it %s%.300s",
-                 wrong.code == LM_EINPUT && !strncmp(wrong.text, "a message", 9) ? "sent " : "",
-                 wrong.text);
+        snprintf(why, sizeof why, "was killed because %.300s", wrong.text);
         return lose(c, w, why, e);
     }
     return open ? LM_OK : lose(c, w, "", e);

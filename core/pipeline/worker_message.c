@@ -154,7 +154,7 @@ static size_t take_count(struct cursor *c, size_t size)
 static enum lm_status end(const struct cursor *c, const char *what, struct lm_err *e)
 {
     return c->bad || c->left
-        ? lm_fail(e, LM_EINPUT, "a message that is no %s: %s", what,
+        ? lm_fail(e, LM_EINPUT, "what it sent is no %s: %s", what,
                   c->bad ? "its fields make no sense" : "there is more than it takes")
         : LM_OK;
 }
