@@ -79,6 +79,8 @@ tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
 tests_check_vocab_CFLAGS = $(AM_CFLAGS)
 tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
 
+check_PROGRAMS += %D%/check_workers
+tests_check_workers_SOURCES = %D%/testing.h %D%/check_workers.c
 check_PROGRAMS += %D%/check_job
 tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
 check_PROGRAMS += %D%/check_smollm2
