@@ -79,6 +79,9 @@ tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
 tests_check_vocab_CFLAGS = $(AM_CFLAGS)
 tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
 
+check_PROGRAMS += %D%/check_workers %D%/check_crew
+tests_check_crew_SOURCES = %D%/testing.h %D%/check_crew.c
+tests_check_workers_SOURCES = %D%/testing.h %D%/check_workers.c
 check_PROGRAMS += %D%/check_job
 tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
 check_PROGRAMS += %D%/check_smollm2
@@ -126,6 +129,16 @@ tests_plugins_thrifty_la_SOURCES = %D%/plugins/thrifty.c
 tests_plugins_thrifty_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 CLEANFILES += %D%/plugins/thrifty.la
 %D%/e2e_race.log: %D%/plugins/thrifty.la %D%/json_get$(EXEEXT)
+# An evaluator that breaks its process, and one that wants quiet.
+EXTRA_LTLIBRARIES += %D%/plugins/shaky.la %D%/plugins/still.la
+tests_plugins_shaky_la_SOURCES = %D%/plugins/shaky.c
+tests_plugins_shaky_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_plugins_still_la_SOURCES = %D%/plugins/shaky.c
+tests_plugins_still_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_plugins_still_la_CPPFLAGS = $(AM_CPPFLAGS) -DQUIET
+CLEANFILES += %D%/plugins/shaky.la %D%/plugins/still.la
+shell_tests += %D%/e2e_workers.sh
+%D%/e2e_workers.log: %D%/plugins/shaky.la %D%/plugins/still.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
 include tests/fuzz/local.mk

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 liblamina_core_la_SOURCES += \
+    %D%/child.h %D%/child.c \
     %D%/err.h %D%/err.c \
     %D%/file.h %D%/file.c %D%/folder.c \
     %D%/hash.h %D%/hash.c \

@@ -27,6 +27,8 @@ static struct {
     bool   drawn;                       /* a line stands on the terminal     */
     double fraction, step;              /* of the outer task, last gain      */
     char   what[64], detail[160], line[256];
+    void (*sink)(void *ctx, double fraction);
+    void  *sink_ctx;
 } log_state = { .lock = PTHREAD_MUTEX_INITIALIZER, .least = LM_INFO };
 
 static bool on_terminal(void)
@@ -115,10 +117,38 @@ static void compose(double fraction, const char *detail, double now)
     lm_str_tame(log_state.line, strlen(log_state.line));
 }
 
+void lm_progress_sink(void (*sink)(void *ctx, double fraction), void *ctx)
+{
+    log_state.sink = sink;
+    log_state.sink_ctx = ctx;
+}
+
+/* Is there a sink?  It gets what comes at least REDRAW behind the last. */
+static bool sunk(double fraction, double now)
+{
+    if (!log_state.sink)
+        return false;
+    pthread_mutex_lock(&log_state.lock);
+    bool due = now - log_state.shown >= REDRAW;
+    if (due)
+        log_state.shown = now;
+    pthread_mutex_unlock(&log_state.lock);
+    if (due)
+        log_state.sink(log_state.sink_ctx, fraction);
+    return true;
+}
+
+void lm_progress_alive(void)
+{
+    sunk(-1, lm_clock());
+}
+
 void lm_progress(double fraction, const char *detail)
 {
     fraction = fraction > 0 ? fraction < 1 ? fraction : 1 : 0;     /* NaN: 0 */
     double now = lm_clock();
+    if (sunk(fraction, now))
+        return;
     pthread_mutex_lock(&log_state.lock);
     bool terminal = on_terminal();
     if (log_state.depth == 1) {
@@ -146,7 +176,7 @@ void lm_progress(double fraction, const char *detail)
 void lm_progress_end(void)
 {
     pthread_mutex_lock(&log_state.lock);
-    if (log_state.depth > 0 && --log_state.depth == 0) {
+    if (log_state.depth > 0 && --log_state.depth == 0 && !log_state.sink) {
         double elapsed = lm_clock() - log_state.begun;
         char took[32];
         wipe();

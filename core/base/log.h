@@ -12,5 +12,11 @@ void lm_log(enum lm_level level, const char *fmt, ...) LM_PRINTF(2, 3);
 void lm_progress_begin(const char *what);
 void lm_progress(double fraction, const char *detail);  /* detail may be NULL */
 void lm_progress_end(void);
+/* Work goes on, though there is no number for it: what takes long says so now and
+ * then, so that nobody takes it for dead.                                   */
+void lm_progress_alive(void);
+/* Progress goes to sink(ctx) instead, at most some times a second, and with -1 for a
+ * sign of life.  Set before there are threads.                              */
+void lm_progress_sink(void (*sink)(void *ctx, double fraction), void *ctx);
 double lm_clock(void);                              /* seconds, monotonic */
 #endif

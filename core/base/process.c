@@ -14,6 +14,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -47,7 +48,8 @@ void lm_process_kill(void)
 
 /* ---- starting ----------------------------------------------------------------- */
 
-static int set_up(posix_spawnattr_t *a, posix_spawn_file_actions_t *f, const int *pipes)
+static int set_up(posix_spawnattr_t *a, posix_spawn_file_actions_t *f,
+                  const struct lm_process_fd *fd, size_t n)
 {
     sigset_t none, usual;
     sigemptyset(&none);
@@ -63,17 +65,19 @@ static int set_up(posix_spawnattr_t *a, posix_spawn_file_actions_t *f, const int
         bad = posix_spawnattr_setsigdefault(a, &usual);
     if (!bad)
         bad = posix_spawn_file_actions_addopen(f, 0, "/dev/null", O_RDONLY, 0);
-    if (!bad)
-        bad = posix_spawn_file_actions_adddup2(f, pipes[1], 1);
-    return bad ? bad : posix_spawn_file_actions_adddup2(f, pipes[3], 2);
+    for (size_t i = 0; !bad && i < n; i++)
+        bad = fd[i].here < 0
+            ? posix_spawn_file_actions_addopen(f, fd[i].there, "/dev/null", O_WRONLY, 0)
+            : posix_spawn_file_actions_adddup2(f, fd[i].here, fd[i].there);
+    return bad;
 }
 
-/* Signals wait until the group is known to lm_process_kill. */
-static int spawn(const char *const *argv, const int *pipes, pid_t *pid)
+int lm_process_spawn(const char *const *argv, const struct lm_process_fd *fd, size_t n,
+                     int *pid)
 {
     posix_spawnattr_t a;
     posix_spawn_file_actions_t f;
-    sigset_t all, before;
+    pid_t started;
     int bad = posix_spawnattr_init(&a);
     if (bad)
         return bad;
@@ -81,14 +85,28 @@ static int spawn(const char *const *argv, const int *pipes, pid_t *pid)
         posix_spawnattr_destroy(&a);
         return bad;
     }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    if (!(bad = set_up(&a, &f, pipes)) &&
-        !(bad = posix_spawnp(pid, argv[0], &f, &a, (char *const *)argv, environ)))
-        atomic_store(&running, (int)*pid);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!(bad = set_up(&a, &f, fd, n)) &&
+        !(bad = posix_spawnp(&started, argv[0], &f, &a, (char *const *)argv, environ)))
+        *pid = (int)started;
     posix_spawn_file_actions_destroy(&f);
     posix_spawnattr_destroy(&a);
+    return bad;
+}
+
+/* Signals wait until the group is known to lm_process_kill. */
+static int spawn(const char *const *argv, const int *pipes, pid_t *pid)
+{
+    const struct lm_process_fd fd[] = { { pipes[1], 1 }, { pipes[3], 2 } };
+    sigset_t all, before;
+    int started = 0;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int bad = lm_process_spawn(argv, fd, 2, &started);
+    if (!bad) {
+        atomic_store(&running, started);
+        *pid = started;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     return bad;
 }
 
@@ -154,7 +172,7 @@ static void read_all(const struct lm_process *p, int *pipes, struct lm_process_e
     read_some(&pipes[2], &end->err, p->most_err, true, &end->wordy);
 }
 
-static bool has_ended(pid_t pid)
+bool lm_process_ended(int pid)
 {
     siginfo_t info = { .si_pid = 0 };
     return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0
@@ -176,7 +194,7 @@ static void watch(const struct lm_process *p, pid_t pid, int *pipes,
 {
     double begin = lm_clock(), asked = -1;
     int tick = 1;                       /* a pipe that closes wakes; an end does not */
-    while (!has_ended(pid)) {
+    while (!lm_process_ended(pid)) {
         struct pollfd f[] = { { .fd = pipes[0], .events = POLLIN },
                               { .fd = pipes[2], .events = POLLIN } };
         poll(f, 2, tick);
@@ -227,4 +245,17 @@ void lm_process_free(struct lm_process_end *end)
 {
     lm_str_free(&end->out);
     lm_str_free(&end->err);
+}
+
+const char *lm_signal_name(int n, char out[24])
+{
+    static const struct { int n; const char *name; } known[] = {
+        { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" },
+        { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" }, { SIGKILL, "SIGKILL" },
+        { SIGTERM, "SIGTERM" } };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].n == n)
+            return known[i].name;
+    snprintf(out, 24, "signal %d", n);
+    return out;
 }

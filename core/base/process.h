@@ -31,4 +31,15 @@ enum lm_status lm_process_run(const struct lm_process *p, struct lm_process_end 
 void lm_process_free(struct lm_process_end *end);
 /* Kills the group that is running now; for signal handlers. */
 void lm_process_kill(void);
+
+/* For programs of our own.  Starts one in a process group of its own: standard input
+ * is /dev/null, descriptor `here` of this process is `there` in it (here < 0:
+ * /dev/null); 0, or an error number.                                        */
+struct lm_process_fd { int here, there; };
+int lm_process_spawn(const char *const *argv, const struct lm_process_fd *fd, size_t n,
+                     int *pid);
+/* It has, but was not waited for: its number is still its own. */
+bool lm_process_ended(int pid);
+/* "SIGSEGV", or "signal 35" in out. */
+const char *lm_signal_name(int n, char out[24]);
 #endif

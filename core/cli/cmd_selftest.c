@@ -32,6 +32,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "cli/cli.h"
 #include "loader/loader.h"
 #include "pipeline/selftest.h"
@@ -230,18 +231,6 @@ static enum lm_status watch(const char *target, const char *folder, int64_t seco
                            : LM_OK;
 }
 
-static const char *signal_name(int n, char out[24])
-{
-    static const struct { int n; const char *name; } known[] = {
-        { SIGSEGV, "SIGSEGV" }, { SIGBUS, "SIGBUS" }, { SIGFPE, "SIGFPE" },
-        { SIGILL, "SIGILL" }, { SIGABRT, "SIGABRT" }, { SIGKILL, "SIGKILL" } };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (known[i].n == n)
-            return known[i].name;
-    snprintf(out, 24, "signal %d", n);
-    return out;
-}
-
 /* What is wrong with the plugin, in one sentence without its name; "": nothing. */
 static void judge(const struct outcome *o, char *out, size_t n)
 {
@@ -261,7 +250,7 @@ static void judge(const struct outcome *o, char *out, size_t n)
                  o->what);
     else if (WIFSIGNALED(o->exit))
         snprintf(out, n, "crashes (%s) in the check of %s",
-                 signal_name(WTERMSIG(o->exit), number), o->what);
+                 lm_signal_name(WTERMSIG(o->exit), number), o->what);
     else if (o->status < 0)
         snprintf(out, n, "ends the program (exit status %d) in the check of %s%s%s",
                  WEXITSTATUS(o->exit), o->what, *first ? "; it printed: " : "", first);

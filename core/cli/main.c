@@ -49,6 +49,9 @@ const struct lm_command lm_commands[] = {
     { NULL, NULL, NULL, NULL }
 };
 
+static const struct lm_command hidden[] = {
+    { "worker", "", "work for a run", lm_cmd_worker } };
+
 static void usage(FILE *to)
 {
     fprintf(to, "lamina %s - makes smaller, faster LLaMA-family models\n\n"
@@ -67,6 +70,8 @@ static const struct lm_command *find(const char *name, struct lm_err *e)
             return c;
         names[n++] = c->name;
     }
+    if (!strcmp(name, hidden->name))
+        return hidden;
     const char *near = lm_nearest(name, names, n);
     lm_fail(e, LM_ECONFIG, "no command '%s'%s%s%s", name, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "; see `lamina help`");

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "pipeline/commands.h"
+#include "pipeline/crew.h"
 
 /* The installed format that is surest of the path. */
 static enum lm_status probe_format(const char *path, char *name, size_t size,
@@ -171,8 +172,30 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,
         .alone = b->alone,
-        .write = lm_commands_write, .write_ctx = b };
+        .write = lm_commands_write, .write_ctx = b,
+        .delegate = b->crew ? lm_crew_work : NULL, .delegate_ctx = b->crew };
     return lm_evaluation_open(&a, &b->evaluation, e);
+}
+
+enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan, size_t n,
+                                   struct lm_candidate *out, struct lm_err *err,
+                                   struct lm_err *e)
+{
+    if (!b->crew)
+        return lm_candidates_open(b->workshop, plan, n, out, err, e);
+    for (size_t i = 0; i < n; i++) {
+        out[i] = (struct lm_candidate){ .plan = plan[i] };
+        err[i] = (struct lm_err){ 0 };
+    }
+    return LM_OK;
+}
+
+void lm_bench_dismiss(struct lm_bench *b)
+{
+    if (b->crew)
+        lm_judges_close(b);             /* they are its crew's */
+    lm_crew_close(b->crew);
+    b->crew = NULL;
 }
 
 enum lm_status lm_bench_measure(struct lm_bench *b, struct lm_result *r, struct lm_err *e)
@@ -185,7 +208,7 @@ enum lm_status lm_bench_measure(struct lm_bench *b, struct lm_result *r, struct 
     if (!s)
         s = lm_plan_canonical(plan, e);
     if (!s)
-        s = lm_candidates_open(b->workshop, &plan, 1, &c, &why, e);
+        s = lm_bench_candidates(b, &plan, 1, &c, &why, e);
     if (!s && !why.code)
         s = lm_evaluate(b->evaluation, &c, 1, &share, NULL, r, &why, e);
     if (!s && why.code) {

@@ -16,9 +16,10 @@
 
 enum { GROUP = 8 };                     /* finalists that are open at a time */
 
-/* Opens the candidate that a trial's stored plan describes. */
+/* Opens the candidate that a trial's stored plan describes; its plan alone where a crew
+ * builds it.                                                                */
 static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int64_t trial,
-                             struct lm_plan **plan, struct lm_candidate *c,
+                             bool crew, struct lm_plan **plan, struct lm_candidate *c,
                              struct lm_err *e)
 {
     struct lm_err why = { 0 };
@@ -26,7 +27,8 @@ static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int
                                       v->trial[trial].plan_text, plan, e);
     if (st)
         return st;
-    st = lm_candidates_open(s->bench.workshop, plan, 1, c, &why, e);
+    st = crew ? lm_bench_candidates(&s->bench, plan, 1, c, &why, e)
+              : lm_candidates_open(s->bench.workshop, plan, 1, c, &why, e);
     if (!st && why.code) {
         *e = why;
         st = why.code;
@@ -102,7 +104,8 @@ static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
         share[opened] = 1;
         for (size_t k = 0; k < m; k++)
             skip[opened * m + k] = !f[opened].whole && !confirms(v, k);
-        if ((st = reopen(s, v, f[opened].trial, &plan[opened], &c[opened], e)))
+        if ((st = reopen(s, v, f[opened].trial, s->bench.crew, &plan[opened], &c[opened],
+                         e)))
             break;
     }
     if (!st)
@@ -174,7 +177,7 @@ static enum lm_status sample_one(struct lm_session *s, struct lm_study *v, int64
     struct lm_rest rest = { .n = 0 };
     const struct lm_tokenizer *t = lm_run_tokenizer(s->pipeline->run);
     struct lm_generate o = { .tokens = s->pipeline->sample->tokens, .threads = 1 };
-    enum lm_status st = reopen(s, v, trial, &plan, &c, e);
+    enum lm_status st = reopen(s, v, trial, false, &plan, &c, e);
     if (st)
         return st;
     st = lm_generate(s->bench.engine, &c.net, &o, ids, n, &out, &n_out, e);
@@ -243,7 +246,7 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     if (lm_same_file(lm_model_source(s->bench.model), path))
         return lm_fail(e, LM_ECONFIG, "%s: the model would overwrite itself; choose another "
                        "path", path);
-    enum lm_status st = reopen(s, v, trial, &plan, &c, e);
+    enum lm_status st = reopen(s, v, trial, false, &plan, &c, e);
     if (st)
         return st;
     struct lm_limits limits = { .struct_size = sizeof limits };

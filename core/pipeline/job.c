@@ -230,6 +230,7 @@ static enum lm_status finish(struct lm_session *s, struct lm_study *v, const cha
 {
     struct lm_err kept = { 0 };
     enum lm_status st = lm_finish_measure(s, v, e);
+    lm_bench_dismiss(&s->bench);        /* their memory is wanted */
     if (!st)
         st = lm_finish_sample(s, v, e);
     if (!st)

@@ -6,6 +6,8 @@ liblamina_core_la_SOURCES += %D%/run.c %D%/run.h %D%/host.c %D%/host.h \
 	%D%/finish.c %D%/exported.c %D%/generate.c %D%/finish.h %D%/job.c %D%/estimate.c \
 	%D%/shrink.c %D%/job.h %D%/convert.c %D%/convert.h \
 	%D%/commands.c %D%/commands.h %D%/quantize.c %D%/quantize.h
+liblamina_core_la_SOURCES += %D%/worker.c %D%/worker.h %D%/worker_message.c \
+	%D%/worker_message.h %D%/crew.c %D%/crew.h %D%/crew_unit.c %D%/crew_unit.h
 liblamina_core_la_SOURCES += %D%/selftest.c %D%/selftest.h %D%/selftest_kit.h \
 	%D%/selftest_options.c %D%/selftest_options.h %D%/selftest_model.c \
 	%D%/selftest_search.c %D%/selftest_pruner.c %D%/selftest_scorer.c \

@@ -39,7 +39,13 @@ static const struct lm_opt run_schema[] = {
     LM_STRING(struct lm_run_options, out, "lamina-run", LM_NO_HASH, "run folder"),
     LM_INT(struct lm_run_options, seed, "1", 0, 4e18, NULL, 0, "seed of every random stream"),
     LM_INT(struct lm_run_options, threads, "0", 0, 1024, NULL, LM_NO_HASH,
-           "worker threads, 0: one for each CPU"),
+           "threads, 0: one for each CPU; workers share them"),
+    LM_INT(struct lm_run_options, workers, "0", 0, LM_MAX_WORKERS, NULL, LM_NO_HASH,
+           "processes that evaluate trials, so that a crash costs no more than a trial; 0: "
+           "this one does. Each has the model's f32 weights for itself"),
+    LM_REAL(struct lm_run_options, worker_timeout, "600", 0.1, 1e9, "s", LM_NO_HASH,
+            "a worker without a sign of life for so long is killed; at least what one item "
+            "of a trial and one block of a model take"),
     LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
            "memory for derived matrices; a quarter more for the dense model's predictions, "
            "and a quarter for hidden states that candidates share"),

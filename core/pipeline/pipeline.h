@@ -5,11 +5,12 @@
 #define LM_PIPELINE_PIPELINE_H
 #include "pipeline/stage.h"
 
-enum { LM_MAX_STAGES = 16 };
+enum { LM_MAX_STAGES = 16, LM_MAX_WORKERS = 64 };
 
 struct lm_run_options {                 /* group `run` */
     const char *name, *out;
-    int64_t seed, threads, memory, batch, finalists;
+    int64_t seed, threads, memory, batch, finalists, workers;
+    double worker_timeout;
     bool verify, share;
 };
 struct lm_model_options { const char *path; };

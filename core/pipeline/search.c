@@ -244,8 +244,8 @@ static enum lm_status evaluate(struct loop *l, size_t first, size_t n_item, size
     }
     if (!*n)
         return LM_OK;
-    enum lm_status st = lm_candidates_open(l->s->bench.workshop, l->plan, *n, l->candidate,
-                                           l->err, e);
+    enum lm_status st = lm_bench_candidates(&l->s->bench, l->plan, *n, l->candidate, l->err,
+                                            e);
     if (st)
         return st;
     const struct lm_rungs *rungs = NULL;

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "pipeline/crew.h"
 #include "pipeline/negotiate.h"
 #include "pipeline/quantize.h"
 
@@ -386,6 +387,8 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
     if ((st = lm_workshop_open(&a, &b->workshop, e)))
         return st;
     b->alone = !p->options->share;
+    if (p->options->workers && (st = lm_crew_open(s, &b->crew, e)))
+        return st;
     return lm_judges_open(b, p->evaluate, p->n_evaluate, lm_pipeline_dtype(p),
                           (size_t)p->options->memory / 4, e);
 }
@@ -412,6 +415,7 @@ void lm_session_close(struct lm_session *s)
 {
     if (!s)
         return;
+    lm_bench_dismiss(&s->bench);
     lm_judges_close(&s->bench);
     lm_workshop_close(s->bench.workshop);       /* holds what repairs prepared */
     s->bench.workshop = NULL;

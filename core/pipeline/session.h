@@ -29,6 +29,7 @@ struct lm_bench {
     struct lm_judge judge[LM_MAX_STAGES];
     size_t n_judge;
     bool alone;                         /* candidates share no hidden states */
+    struct lm_crew *crew;               /* who evaluates; NULL: this process */
     struct lm_stage *backend, *judge_stage;     /* borrowed; [n_judge] */
 };
 /* Evaluators of stages (created here) on an open workshop. */
@@ -42,6 +43,12 @@ enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *u
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, struct lm_err *e);
 void lm_bench_close(struct lm_bench *b);
+/* lm_candidates_open(), or plans alone where a crew builds them. */
+enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan, size_t n,
+                                   struct lm_candidate *out, struct lm_err *err,
+                                   struct lm_err *e);
+/* From here on this process evaluates. */
+void lm_bench_dismiss(struct lm_bench *b);
 /* All metrics of all judges for the model as it is; results are released by
  * lm_results_free.                                                          */
 enum lm_status lm_bench_measure(struct lm_bench *b, struct lm_result *r, struct lm_err *e);

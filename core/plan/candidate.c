@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "plan/part.h"
@@ -446,6 +447,7 @@ static void build_one(void *ctx, int64_t i, uint32_t worker)
         lm_part_quantize(&b->w->args, j);
     else
         lm_parts_build(&b->w->args, j->part->rack, j);
+    lm_progress_alive();
 }
 
 static void count_racks(struct batch *b)

@@ -37,6 +37,8 @@ struct batch {
     size_t n, n_live, n_metric;
     const double *share;
     double *from, *to;                  /* [n] shares of the items that are run now */
+    const int64_t *low, *high;          /* [judges] of them; NULL: all */
+    struct lm_candidate *candidate;     /* [n] */
     bool   *stop;                       /* [n] out of the race */
     const bool *skip;
     struct lm_result *result;           /* [n][n_metric] */
@@ -47,37 +49,6 @@ struct batch {
     const struct task *task;
 };
 struct task { size_t judge; int64_t item; size_t first, end; };    /* live[first..end) */
-
-const struct lm_metric *lm_judge_metric(const struct lm_judge *j, size_t i)
-{
-    if (j->metric)
-        return &j->metric[i];
-    return (const void *)((const char *)j->ops->metric + i * j->ops->metric_size);
-}
-
-static enum lm_status open_judge(struct lm_judge *j, struct lm_err *e)
-{
-    if (!j->metric && (!j->ops->metric || j->ops->metric_size < sizeof(struct lm_metric)))
-        return lm_fail(e, LM_EBUG, "evaluator '%s' declares no metrics", j->id);
-    j->n_metric = 0;
-    while (lm_judge_metric(j, j->n_metric)->name)
-        if (++j->n_metric > LM_MAX_METRICS)
-            return lm_fail(e, LM_EBUG, "evaluator '%s' declares more than %d metrics",
-                           j->id, LM_MAX_METRICS);
-    j->n_items = 0;
-    memset(j->protocol, 0, sizeof j->protocol);
-    if (j->ops->items(j->self, &j->n_items, e) != LM_OK
-        || j->ops->protocol(j->self, j->protocol, sizeof j->protocol, e) != LM_OK)
-        return lm_err_prefix(e, "evaluator '%s': ", j->id);
-    j->protocol[sizeof j->protocol - 1] = 0;
-    if (!j->protocol[0] || strchr(j->protocol, '\n'))
-        return lm_fail(e, LM_EBUG, "evaluator '%s' does not say in one line how it measures",
-                       j->id);
-    if (j->n_items < 1 || j->n_items > INT32_MAX)
-        return lm_fail(e, LM_EBUG, "evaluator '%s' has %lld items", j->id,
-                       (long long)j->n_items);
-    return LM_OK;
-}
 
 enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
                                   struct lm_evaluation **out, struct lm_err *e)
@@ -91,7 +62,7 @@ enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
         return lm_fail_memory(e, sizeof *v, "the evaluation");
     v->args = *a;
     for (size_t j = 0; st == LM_OK && j < a->n_judge; j++) {
-        st = open_judge(&a->judge[j], e);
+        st = lm_judge_open(&a->judge[j], e);
         v->n_metric += a->judge[j].n_metric;
         needs_dense |= (a->judge[j].ops->needs & LM_NEEDS_DENSE) != 0;
         if (st == LM_OK && !a->engine
@@ -99,6 +70,7 @@ enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
             st = lm_fail(e, LM_EBUG, "evaluator '%s' runs models, but there is no "
                          "backend", a->judge[j].id);
     }
+    needs_dense &= !a->delegate;
     if (st == LM_OK && needs_dense)
         st = lm_network_open(a->engine, lm_engine_model(a->engine), &v->dense, e);
     if (st == LM_OK && needs_dense)
@@ -128,7 +100,7 @@ void lm_evaluation_close(struct lm_evaluation *v)
 
 struct lm_work lm_evaluation_work(const struct lm_evaluation *v)
 {
-    struct lm_work sum = { 0, 0 };
+    struct lm_work sum = v->delegated;
 
     for (uint32_t i = 0; i < v->n_runner; i++)
         if (v->runner[i]) {
@@ -154,13 +126,6 @@ static size_t first_metric(const struct lm_evaluation *v, size_t judge)
     for (size_t j = 0; j < judge; j++)
         first += v->args.judge[j].n_metric;
     return first;
-}
-
-int64_t lm_judge_items(const struct lm_judge *j, double share)
-{
-    int64_t n = j->n_items, want = (int64_t)ceil(share * (double)n - 1e-9);
-
-    return !(share > 0) ? 0 : want < 1 ? 1 : want > n ? n : want;
 }
 
 static double share_of(const struct batch *b, size_t candidate)
@@ -252,7 +217,8 @@ static bool is_due(struct batch *b, size_t judge, int64_t item, size_t candidate
     const struct lm_judge *j = &b->v->args.judge[judge];
 
     return is_wanted(b, judge, candidate) && item >= lm_judge_items(j, b->from[candidate])
-        && item < lm_judge_items(j, b->to[candidate]) && !has_failed(b, candidate);
+        && item < lm_judge_items(j, b->to[candidate]) && !has_failed(b, candidate)
+        && (!b->low || (item >= b->low[judge] && item < b->high[judge]));
 }
 
 /* What is run next: of each candidate the items from `from` to its share. */
@@ -266,12 +232,6 @@ static void set_range(struct batch *b, double from)
 
 /* ---- the four passes ------------------------------------------------------------ */
 
-bool lm_judge_counts(const struct lm_judge *j)
-{
-    return !(j->ops->needs & (LM_NEEDS_RUN | LM_NEEDS_DENSE | LM_NEEDS_QUIET |
-                              LM_NEEDS_COMMANDS));
-}
-
 /* direct: evaluators that count; else those that need quiet.  These run on
  * this thread with nothing beside, so they get no worker's runner.            */
 static void run_serial(struct batch *b, bool direct)
@@ -280,10 +240,8 @@ static void run_serial(struct batch *b, bool direct)
 
     for (size_t j = 0; j < v->args.n_judge; j++) {
         struct lm_judge *judge = &v->args.judge[j];
-        bool quiet = (judge->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS))
-            == LM_NEEDS_QUIET;
 
-        if (direct ? !lm_judge_counts(judge) : !quiet)
+        if (lm_judge_pass(judge) != (direct ? LM_PASS_COUNT : LM_PASS_QUIET))
             continue;
         /* So many decoders (with their caches) are open at a time. */
         size_t group = direct ? b->n : QUIET_GROUP;
@@ -387,15 +345,11 @@ static size_t blocks_of(const struct batch *b, int64_t n_items)
     return want < most ? want : most;
 }
 
-bool lm_judge_samples(const struct lm_judge *j)
-{
-    return !lm_judge_counts(j) && !(j->ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS));
-}
-
 /* Items of a judge that some candidate is due to see: [*first, *end). */
-static void find_items(const struct batch *b, const struct lm_judge *j, int64_t *first,
-                       int64_t *end)
+static void find_items(const struct batch *b, size_t judge, int64_t *first, int64_t *end)
 {
+    const struct lm_judge *j = &b->v->args.judge[judge];
+
     *first = INT64_MAX;
     *end = 0;
     for (size_t i = 0; i < b->n_live; i++) {
@@ -405,6 +359,10 @@ static void find_items(const struct batch *b, const struct lm_judge *j, int64_t 
         *first = from < *first ? from : *first;
         *end = to > *end ? to : *end;
     }
+    if (b->low && *first < b->low[judge])
+        *first = b->low[judge];
+    if (b->low && *end > b->high[judge])
+        *end = b->high[judge];
 }
 
 static size_t make_tasks(const struct batch *b, struct task *task)
@@ -417,7 +375,7 @@ static size_t make_tasks(const struct batch *b, struct task *task)
 
         if (!lm_judge_samples(&a->judge[j]))
             continue;
-        find_items(b, &a->judge[j], &first, &end);
+        find_items(b, j, &first, &end);
         size_t blocks = first < end ? blocks_of(b, end - first) : 0;
         for (int64_t item = first; item < end; item++)
             for (size_t k = 0; k < blocks; k++, n++)
@@ -452,6 +410,45 @@ static enum lm_status run_range(struct batch *b, struct lm_err *e)
     return st == LM_OK ? LM_OK : lm_fail(e, st, "the evaluation was interrupted");
 }
 
+/* Items of a pass that candidates are to see now, times candidates. */
+static int64_t count_items(const struct batch *b, const struct lm_chore *c)
+{
+    int64_t n = 0, first, end;
+
+    for (size_t j = 0; j < b->v->args.n_judge; j++)
+        for (size_t i = 0; i < c->n; i++) {
+            lm_chore_span(c, b->v->args.judge, j, i, &first, &end);
+            n += end - first;
+        }
+    return n;
+}
+
+/* Here, or wherever it is done. */
+static enum lm_status run_pass(struct batch *b, enum lm_pass pass, struct lm_err *e)
+{
+    const struct lm_evaluation_args *a = &b->v->args;
+    struct lm_chore c = { .pass = pass, .n = b->n, .candidate = b->candidate,
+                          .from = b->from, .to = b->to, .skip = b->skip };
+    enum lm_status st = LM_OK;
+
+    if (a->delegate) {
+        int64_t n = count_items(b, &c);
+
+        c.before = (double)b->done / (double)b->total;
+        c.share = (double)n / (double)b->total;
+        b->done += n;
+        if (n)
+            st = a->delegate(a->delegate_ctx, &c, b->result, b->err, &b->v->delegated, e);
+    } else if (pass == LM_PASS_SAMPLE) {
+        st = run_range(b, e);
+    } else if (pass == LM_PASS_COMMANDS) {
+        run_commands(b);
+    } else {
+        run_serial(b, pass == LM_PASS_COUNT);
+    }
+    return st;
+}
+
 /* A rung: candidates of full share up to `share`, others to their end.  Then the look,
  * which may stop some.                                                              */
 static enum lm_status run_rung(struct batch *b, const struct lm_rungs *rungs, size_t r,
@@ -465,7 +462,7 @@ static enum lm_status run_rung(struct batch *b, const struct lm_rungs *rungs, si
             b->to[i] = rungs->share[r];
         else if (r)                     /* partial evaluations are done */
             b->to[i] = from;
-    enum lm_status st = run_range(b, e);
+    enum lm_status st = run_pass(b, LM_PASS_SAMPLE, e);
     if (st != LM_OK || b->fatal.code != LM_OK)
         return st;
     if ((st = rungs->look(rungs->ctx, r, b->result, b->err, b->stop, e)) != LM_OK)
@@ -490,7 +487,7 @@ static enum lm_status run_parallel(struct batch *b, const struct lm_rungs *rungs
     for (size_t i = 0; n && i < b->n; i++)
         if (share_of(b, i) < 1)
             b->to[i] = b->from[i];
-    return b->fatal.code == LM_OK ? run_range(b, e) : LM_OK;
+    return b->fatal.code == LM_OK ? run_pass(b, LM_PASS_SAMPLE, e) : LM_OK;
 }
 
 /* ---- a batch --------------------------------------------------------------------- */
@@ -564,23 +561,9 @@ static void reduce_all(struct batch *b, const double *reached)
         }
 }
 
-static enum lm_status run_batch(struct batch *b, const struct lm_rungs *rungs,
-                                double *reached, struct lm_err *e)
+static enum lm_status how_it_ended(const struct batch *b, enum lm_status st,
+                                   struct lm_err *e)
 {
-    const struct lm_evaluation_args *a = &b->v->args;
-
-    for (size_t j = 0; j < a->n_judge; j++)
-        b->total += a->judge[j].n_items * (int64_t)b->n;
-    lm_progress_begin("evaluating");
-    set_range(b, 0);
-    run_serial(b, true);
-    enum lm_status st = run_parallel(b, rungs, reached, e);
-    set_range(b, 0);
-    if (st == LM_OK && b->fatal.code == LM_OK)
-        run_serial(b, false);
-    if (st == LM_OK && b->fatal.code == LM_OK)
-        run_commands(b);
-    lm_progress_end();
     if (st == LM_OK && b->fatal.code != LM_OK) {
         *e = b->fatal;
         st = e->code;
@@ -590,12 +573,34 @@ static enum lm_status run_batch(struct batch *b, const struct lm_rungs *rungs,
     return st;
 }
 
+static enum lm_status run_batch(struct batch *b, const struct lm_rungs *rungs,
+                                double *reached, struct lm_err *e)
+{
+    const struct lm_evaluation_args *a = &b->v->args;
+
+    for (size_t j = 0; j < a->n_judge; j++)
+        b->total += a->judge[j].n_items * (int64_t)b->n;
+    lm_progress_begin("evaluating");
+    set_range(b, 0);
+    enum lm_status st = run_pass(b, LM_PASS_COUNT, e);
+    if (st == LM_OK)
+        st = run_parallel(b, rungs, reached, e);
+    set_range(b, 0);
+    if (st == LM_OK && b->fatal.code == LM_OK)
+        st = run_pass(b, LM_PASS_QUIET, e);
+    if (st == LM_OK && b->fatal.code == LM_OK)
+        st = run_pass(b, LM_PASS_COMMANDS, e);
+    lm_progress_end();
+    return how_it_ended(b, st, e);
+}
+
 /* What a batch needs besides its sums; released by close_batch. */
 static enum lm_status open_batch(struct batch *b, struct lm_candidate *c, struct lm_err *e)
 {
     size_t n = b->n;
     struct place *order = lm_alloc_array(2 * n + 1, sizeof *order, "order");
 
+    b->candidate = c;
     b->order = order;
     b->from = lm_alloc_array(2 * n + 1, sizeof *b->from, "order");
     b->stop = lm_alloc_array(n + 1, sizeof *b->stop, "order");
@@ -617,6 +622,37 @@ static void close_batch(struct batch *b)
     lm_release(b->stop);
     lm_release(b->common);
     pthread_mutex_destroy(&b->lock);
+}
+
+enum lm_status lm_evaluate_chore(struct lm_evaluation *v, const struct lm_chore *c,
+                                 struct lm_result *result, struct lm_err *err,
+                                 struct lm_err *e)
+{
+    struct batch b = { .v = v, .n = c->n, .n_metric = v->n_metric, .share = c->to,
+                       .skip = c->skip, .low = c->low, .high = c->high, .result = result,
+                       .err = err };
+
+    for (size_t i = 0; i < c->n * v->n_metric; i++)
+        result[i] = (struct lm_result){ NAN, NAN, NULL, 0 };
+    pthread_mutex_init(&b.lock, NULL);
+    b.total = count_items(&b, c);
+    enum lm_status st = open_batch(&b, (struct lm_candidate *)c->candidate, e);
+    if (st == LM_OK)
+        st = make_sums(&b, e);
+    if (st == LM_OK)
+        st = lm_evaluation_prepare(v, e);
+    if (st == LM_OK && b.total > 0) {
+        memcpy(b.from, c->from, c->n * sizeof *b.from);
+        memcpy(b.to, c->to, c->n * sizeof *b.to);
+        lm_progress_begin("evaluating");
+        st = run_pass(&b, c->pass, e);
+        lm_progress_end();
+        st = how_it_ended(&b, st, e);
+    }
+    if (st != LM_OK)
+        lm_results_free(result, c->n * v->n_metric);
+    close_batch(&b);
+    return st;
 }
 
 enum lm_status lm_evaluate_race(struct lm_evaluation *v, struct lm_candidate *c, size_t n,
@@ -654,12 +690,4 @@ enum lm_status lm_evaluate(struct lm_evaluation *v, struct lm_candidate *c, size
                            struct lm_err *e)
 {
     return lm_evaluate_race(v, c, n, share, skip, NULL, NULL, result, err, e);
-}
-
-void lm_results_free(struct lm_result *r, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        lm_release(r[i].sum);
-        r[i] = (struct lm_result){ NAN, NAN, NULL, 0 };
-    }
 }

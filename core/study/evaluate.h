@@ -10,6 +10,7 @@
 #define LM_STUDY_EVALUATE_H
 #include "plan/candidate.h"
 
+struct lm_result;
 struct lm_judge {                       /* one evaluator of a pipeline */
     const char *id;                     /* "perplexity"; metrics are "id.name" */
     const struct lm_evaluator *ops;
@@ -23,6 +24,28 @@ struct lm_judge {                       /* one evaluator of a pipeline */
 typedef enum lm_status lm_candidate_write(void *ctx, const struct lm_candidate *c,
                                           const char *format, uint32_t dtype, char *out,
                                           size_t size, struct lm_err *e);
+/* The four ways in which evaluators are run, in this order. */
+enum lm_pass { LM_PASS_COUNT = 1, LM_PASS_SAMPLE, LM_PASS_QUIET, LM_PASS_COMMANDS };
+enum lm_pass lm_judge_pass(const struct lm_judge *j);
+/* A part of an evaluation that can be done elsewhere: the judges of a pass, items of
+ * the shares from .. to of each candidate, between low and high.            */
+struct lm_chore {
+    enum lm_pass pass;
+    size_t n;
+    const struct lm_candidate *candidate;   /* [n]; elsewhere their plans are enough */
+    const double  *from, *to;           /* [n] */
+    const bool    *skip;                /* [n][metrics], may be NULL */
+    const int64_t *low, *high;          /* [judges]; NULL: all items */
+    double before, share;               /* of the whole evaluation, for progress */
+};
+/* Items that a candidate sees of judge[j] in it: first .. end-1. */
+void lm_chore_span(const struct lm_chore *c, const struct lm_judge *judge, size_t j,
+                   size_t candidate, int64_t *first, int64_t *end);
+/* Does a chore: puts sums of these items into the places that result has, reasons of
+ * candidates that failed into err, and adds to *work.                       */
+typedef enum lm_status lm_delegate(void *ctx, const struct lm_chore *c,
+                                   struct lm_result *result, struct lm_err *err,
+                                   struct lm_work *work, struct lm_err *e);
 struct lm_evaluation;
 struct lm_evaluation_args {
     struct lm_workshop *workshop;       /* NULL when no judge runs candidates */
@@ -35,6 +58,9 @@ struct lm_evaluation_args {
     bool   alone;                       /* share none: each candidate from its start */
     lm_candidate_write *write;          /* for judges with LM_NEEDS_COMMANDS */
     void *write_ctx;
+    lm_delegate *delegate;              /* who runs all of it, of plans alone; NULL: this
+                                           process */
+    void *delegate_ctx;
 };
 /* Reads texts, counts items, writes protocols into the judges. */
 enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
@@ -100,6 +126,11 @@ enum lm_status lm_evaluate_race(struct lm_evaluation *v, struct lm_candidate *c,
                                 const struct lm_rungs *rungs, double *reached,
                                 struct lm_result *result, struct lm_err *err,
                                 struct lm_err *e);
+/* Does a chore of built candidates here: sums are not reduced, result and err are as of
+ * lm_evaluate().                                                      [main] */
+enum lm_status lm_evaluate_chore(struct lm_evaluation *v, const struct lm_chore *c,
+                                 struct lm_result *result, struct lm_err *err,
+                                 struct lm_err *e);
 /* How many items a share is: the first ceil(share n_items), at least one. */
 int64_t lm_judge_items(const struct lm_judge *j, double share);
 /* Judges that count only, and those that run candidates item by item: the latter's

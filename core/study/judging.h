@@ -35,7 +35,11 @@ struct lm_evaluation {
     size_t n_clocked;
     struct lm_offer *offer;             /* [n_offer] */
     size_t n_offer;
+    struct lm_work delegated;           /* run elsewhere */
 };
+
+/* Items, protocol and metrics of a judge. */
+enum lm_status lm_judge_open(struct lm_judge *j, struct lm_err *e);
 
 /* A place for the runner of each worker of the pool.                  [main] */
 enum lm_status lm_evaluation_prepare(struct lm_evaluation *v, struct lm_err *e);

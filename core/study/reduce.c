@@ -11,6 +11,8 @@
  * Items of weight 0 say nothing.  Fewer than two items: error unknown.       */
 #include "study/evaluate.h"
 
+#include "base/mem.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -116,5 +118,13 @@ void lm_reduce(const struct lm_metric *m, const struct lm_sum *sum, size_t n,
     if (m->reduce == LM_REDUCE_EXP_MEAN) {
         *value = exp(*value);
         *error *= *value;
+    }
+}
+
+void lm_results_free(struct lm_result *r, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        lm_release(r[i].sum);
+        r[i] = (struct lm_result){ NAN, NAN, NULL, 0 };
     }
 }
