@@ -34,6 +34,25 @@ ok "the same values" alike few w0
 ok "what is shared is told all the same" sh -c "$LAMINA run race.cfg --set run.out=told \
     --set run.workers=2 2>&1 >/dev/null | grep -Eq 'shared prefixes: [0-9.]+ %'"
 
+# programs of the user; less than f32, confirmed in f32
+cat >score.sh <<'END'
+#!/bin/sh
+printf '{ "x": %d }\n' "$(wc -c <"$1")"
+END
+chmod +x score.sh
+small_pipeline | sed 's/use = "kl";/use = "kl"; precision = "bf16";/; s/budget = 40/budget = 8/
+    s|{ use = "size"; } );|{ use = "size"; }, { use = "command"; metrics = [ "x" ]; \
+        command = [ "./score.sh", "{model}" ]; } );|' >score.cfg
+for n in 0 2; do
+    ok "programs of the user, $n workers" run --allow-commands score.cfg --set run.out=s$n \
+        --set run.workers=$n
+    trials s$n/report.json >s$n.trials
+done
+ok "the same values" cmp s0.trials s2.trials
+ok "and logs" test "$(ls s0/commands | wc -l)" = "$(ls s2/commands | wc -l)"
+ok "they are not run unless that was said" says 2 'allow-commands' run score.cfg \
+    --set run.out=s3 --set run.workers=2
+
 # ---- what breaks ---------------------------------------------------------------------
 small_pipeline | sed 's/^search: .*/search: { use = "random"; budget = 24; spread = true; };/
     s/{ use = "size"; } );/{ use = "size"; }, { use = "shaky"; } );/

@@ -91,16 +91,23 @@ static void bury(struct worker *w, double wait, char how[64])
     *w = (struct worker){ .state = ABSENT };
 }
 
-void lm_crew_close(struct lm_crew *c)
+/* Ends the workers of this state and those above. */
+static void send_home(struct lm_crew *c, enum state least)
 {
     char how[64];
-    if (!c)
-        return;
     for (size_t i = 0; i < c->n; i++)   /* all at once, then one after the other */
-        if (c->worker[i].child.pid > 0)
+        if (c->worker[i].state >= least)
             kill(c->worker[i].child.pid, SIGTERM);
     for (size_t i = 0; i < c->n; i++)
-        bury(&c->worker[i], patience, how);
+        if (c->worker[i].state >= least)
+            bury(&c->worker[i], patience, how);
+}
+
+void lm_crew_close(struct lm_crew *c)
+{
+    if (!c)
+        return;
+    send_home(c, STARTING);
     lm_units_free(&c->units);
     lm_str_free(&c->pipeline);
     lm_release(c);
@@ -347,13 +354,8 @@ enum lm_status lm_crew_work(void *ctx, const struct lm_chore *chore,
             st = wait_some(c, e);
         lm_progress(chore->before + chore->share * lm_units_share(&c->units), NULL);
     }
-    for (size_t i = 0; st && i < c->n; i++) {   /* what they are at is wanted no more */
-        char how[64];
-        if (c->worker[i].state == BUSY && c->worker[i].child.pid > 0)
-            kill(c->worker[i].child.pid, SIGTERM);
-        if (c->worker[i].state == BUSY)
-            bury(&c->worker[i], patience, how);
-    }
+    if (st)                             /* what they are at is wanted no more */
+        send_home(c, BUSY);
     lm_units_clear(&c->units);
     return st;
 }

@@ -112,7 +112,7 @@ static enum lm_status open_pipeline(struct worker *w, const struct lm_hello *h,
         return lm_fail(e, LM_ECONFIG, "this program is version %s, the run that started it "
                        "%s", lm_host()->version, h->version);
     snprintf(threads, sizeof threads, "run.threads=%llu", (unsigned long long)h->threads);
-    snprintf(memory, sizeof memory, "run.memory=%llu", (unsigned long long)h->memory);
+    snprintf(memory, sizeof memory, "run.memory=%lluL", (unsigned long long)h->memory);
     enum lm_status st = lm_conf_parse(h->pipeline, "study.db", set, 3, &conf, e);
     if (st || (st = lm_pipeline_open(conf, &w->pipeline, e)))
         return st;
