@@ -408,6 +408,39 @@ START_TEST(no_such_program)
 }
 END_TEST
 
+/* ---- signs of life ---------------------------------------------------------------- */
+
+static double signs[64];
+static size_t n_signs;
+
+static void sign(void *ctx, double fraction)
+{
+    ck_assert_ptr_eq(ctx, signs);
+    ck_assert_uint_lt(n_signs, 64);
+    signs[n_signs++] = fraction;
+}
+
+START_TEST(progress_is_a_sign_of_life)
+{
+    lm_progress_sink(sign, signs);
+    lm_progress_begin("working");
+    usleep(150000);
+    for (int i = 0; i < 100; i++)
+        lm_progress(0.25, NULL);
+    ck_assert(n_signs >= 1 && n_signs < 50);    /* not a hundred messages */
+    ck_assert_double_eq(signs[0], 0.25);
+    usleep(150000);
+    lm_progress_alive();
+    lm_progress_end();
+    ck_assert_double_eq(signs[n_signs - 1], -1);
+    size_t n = n_signs;
+    lm_progress_sink(NULL, NULL);
+    usleep(150000);
+    lm_progress_alive();
+    ck_assert_uint_eq(n_signs, n);
+}
+END_TEST
+
 /* ---- units ------------------------------------------------------------------------ */
 
 enum { CANDIDATES = 5, ITEMS = 10 };
@@ -691,6 +724,7 @@ int main(void)
     tcase_add_test(t, nobody_listens);
     tcase_add_test(t, children_end);
     tcase_add_test(t, no_such_program);
+    tcase_add_test(t, progress_is_a_sign_of_life);
     tcase_add_test(t, units_cover_all);
     tcase_add_test(t, a_lost_worker);
     tcase_add_test(t, answers_to_another_question);
