@@ -153,8 +153,8 @@ START_TEST(sums_are_those_of_this_process)
                                 LM_F16, 1 << 20, &e), e);
     for (int i = 0; i < CANDIDATES; i++)
         plan[i] = candidate[i].plan;
-    ck_assert_ok(lm_candidates_open(session->bench.workshop, plan, CANDIDATES, c, err, &e),
-                 e);
+    ck_assert_ok(lm_candidates_open(session->bench.workshop, plan, CANDIDATES, c, err,
+                                    &e), e);
     ck_assert_ok(lm_evaluate(session->bench.evaluation, c, CANDIDATES, NULL, NULL,
                              result[0], err, &e), e);
     for (int i = 0; i < CANDIDATES; i++) {

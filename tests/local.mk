@@ -79,7 +79,8 @@ tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
 tests_check_vocab_CFLAGS = $(AM_CFLAGS)
 tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
 
-check_PROGRAMS += %D%/check_workers %D%/check_crew
+check_PROGRAMS += %D%/check_workers %D%/check_crew %D%/check_units
+tests_check_units_SOURCES = %D%/testing.h %D%/check_units.c
 tests_check_crew_SOURCES = %D%/testing.h %D%/check_crew.c
 tests_check_workers_SOURCES = %D%/testing.h %D%/check_workers.c
 check_PROGRAMS += %D%/check_job

@@ -29,10 +29,11 @@ enum lm_status lm_child_start(const char *const *argv, struct lm_child *c,
     int pair[2];
     *c = (struct lm_child){ 0, -1 };
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
-        return lm_fail(e, LM_EFAILED, "no socket pair for a process: %s", strerror(errno));
+        return lm_fail(e, LM_EFAILED, "no socket pair for a process: %s",
+                       strerror(errno));
     const struct lm_process_fd fd[] = { { -1, 1 }, { pair[1], LM_CHILD_FD } };
-    int bad = fcntl(pair[0], F_SETFL, O_NONBLOCK) ? errno
-                                                  : lm_process_spawn(argv, fd, 2, &c->pid);
+    int bad = fcntl(pair[0], F_SETFL, O_NONBLOCK)
+        ? errno : lm_process_spawn(argv, fd, 2, &c->pid);
     close(pair[1]);
     if (bad) {
         close(pair[0]);
@@ -82,8 +83,8 @@ static enum lm_status check_heads(const struct lm_frames *f, struct lm_err *e)
     struct head h;
     while (next_head(&at, &h)) {
         if (h.magic != MAGIC || h.n > LM_FRAME_MOST)
-            return lm_fail(e, LM_EINPUT, "what it sent is no message (kind %u, %llu bytes)",
-                           h.kind, (unsigned long long)h.n);
+            return lm_fail(e, LM_EINPUT, "what it sent is no message (kind %u, %llu "
+                           "bytes)", h.kind, (unsigned long long)h.n);
         if (at.in.n - at.at - sizeof h < h.n)
             break;
         at.at += sizeof h + (size_t)h.n;
@@ -157,7 +158,8 @@ void lm_frame_end(struct lm_str *out, size_t begun)
     out->failed |= h.n > LM_FRAME_MOST;
 }
 
-enum lm_status lm_frame_write(int fd, const struct lm_str *t, size_t *at, struct lm_err *e)
+enum lm_status lm_frame_write(int fd, const struct lm_str *t, size_t *at,
+                              struct lm_err *e)
 {
     while (*at < t->n) {
         ssize_t n = send(fd, t->s + *at, t->n - *at, MSG_NOSIGNAL);

@@ -37,5 +37,6 @@ size_t lm_frame_begin(struct lm_str *out, uint32_t kind);
 void lm_frame_end(struct lm_str *out, size_t begun);
 /* Writes from t->s + *at on; *at == t->n: all of it.  A descriptor that does not block
  * takes what it has room for.  LM_EIO: nobody reads any more.               */
-enum lm_status lm_frame_write(int fd, const struct lm_str *t, size_t *at, struct lm_err *e);
+enum lm_status lm_frame_write(int fd, const struct lm_str *t, size_t *at,
+                              struct lm_err *e);
 #endif

@@ -21,8 +21,8 @@ enum lm_status lm_cmd_worker(int argc, char **argv, struct lm_err *e)
     (void)argv;
     if (argc != 1 || getsockopt(LM_CHILD_FD, SOL_SOCKET, SO_TYPE, &type, &n) ||
         type != SOCK_STREAM)
-        return lm_fail(e, LM_ECONFIG, "worker: is started by `lamina run` where run.workers "
-                       "says so, not by hand");
+        return lm_fail(e, LM_ECONFIG, "worker: is started by `lamina run` where "
+                       "run.workers says so, not by hand");
 #ifdef __linux__
     prctl(PR_SET_PDEATHSIG, SIGKILL);
 #endif

@@ -177,8 +177,8 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
     return lm_evaluation_open(&a, &b->evaluation, e);
 }
 
-enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan, size_t n,
-                                   struct lm_candidate *out, struct lm_err *err,
+enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan,
+                                   size_t n, struct lm_candidate *out, struct lm_err *err,
                                    struct lm_err *e)
 {
     if (!b->crew)

@@ -206,16 +206,16 @@ static enum lm_status lose(struct lm_crew *c, struct worker *w, const char *why,
     if (u)
         lm_units_lost(&c->units, u, text);
     else if (!lm_canceled())
-        lm_log(LM_WARN, "worker %s while it had nothing to do; another one is started when "
-               "it is needed", text);
+        lm_log(LM_WARN, "worker %s while it had nothing to do; another one is started "
+               "when it is needed", text);
     return LM_OK;
 }
 
 /* ---- hearing ---------------------------------------------------------------------- */
 
 /* A failure in e ends the run; one in `wrong` is the worker's. */
-static enum lm_status done(struct lm_crew *c, struct worker *w, const void *body, size_t n,
-                           struct lm_err *wrong, struct lm_err *e)
+static enum lm_status done(struct lm_crew *c, struct worker *w, const void *body,
+                           size_t n, struct lm_err *wrong, struct lm_err *e)
 {
     struct lm_done d;
     void *block;
@@ -243,8 +243,8 @@ static enum lm_status done(struct lm_crew *c, struct worker *w, const void *body
     return st;
 }
 
-static enum lm_status ready(struct lm_crew *c, struct worker *w, const void *body, size_t n,
-                            struct lm_err *wrong, struct lm_err *e)
+static enum lm_status ready(struct lm_crew *c, struct worker *w, const void *body,
+                            size_t n, struct lm_err *wrong, struct lm_err *e)
 {
     uint64_t model;
     if (lm_hear_ready(body, n, &model, wrong))
@@ -276,8 +276,8 @@ static enum lm_status hear(struct lm_crew *c, struct worker *w, struct lm_err *w
             st = done(c, w, body, n, wrong, e);
         else if (kind != LM_SAY_ALIVE)
             lm_fail(wrong, LM_EINPUT, "it sent a message of kind %u", kind);
-        else if (!lm_hear_alive(body, n, &a, wrong) && w->state == BUSY && a.id == w->id &&
-                 a.fraction >= 0)
+        else if (!lm_hear_alive(body, n, &a, wrong) && w->state == BUSY &&
+                 a.id == w->id && a.fraction >= 0)
             w->unit->fraction = a.fraction;
     }
     return st;
@@ -344,7 +344,8 @@ enum lm_status lm_crew_work(void *ctx, const struct lm_chore *chore,
 {
     struct lm_crew *c = ctx;
     c->work = work;
-    enum lm_status st = lm_units_cut(&c->units, chore, &c->s->bench, c->n, result, err, e);
+    enum lm_status st = lm_units_cut(&c->units, chore, &c->s->bench, c->n, result, err,
+                                     e);
     while (!st && !lm_units_all_done(&c->units)) {
         if (lm_canceled())
             st = lm_fail(e, LM_ECANCELED, "the evaluation was interrupted");

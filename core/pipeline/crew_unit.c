@@ -41,8 +41,10 @@ static enum lm_status find_homes(struct lm_units *u, struct lm_err *e)
 {
     size_t n = u->chore->n;
     uint64_t batch = lm_hash_u64(n, 0);
-    for (size_t i = 0; i < n; i++)
-        batch = lm_hash_u64(u->hash[i] = lm_plan_hash(u->chore->candidate[i].plan), batch);
+    for (size_t i = 0; i < n; i++) {
+        u->hash[i] = lm_plan_hash(u->chore->candidate[i].plan);
+        batch = lm_hash_u64(u->hash[i], batch);
+    }
     if (u->home && batch == u->batch && n == u->n_home)
         return LM_OK;
     lm_release(u->home);
@@ -348,16 +350,16 @@ static size_t walk(const struct lm_units *u, const struct lm_unit *t, size_t i,
     return n;
 }
 
-enum lm_status lm_units_take(struct lm_units *u, struct lm_unit *t, const struct lm_done *d,
-                             struct lm_err *e)
+enum lm_status lm_units_take(struct lm_units *u, struct lm_unit *t,
+                             const struct lm_done *d, struct lm_err *e)
 {
     if (d->n != t->n)
         return lm_fail(e, LM_EINPUT, "it answered for %zu trials of %zu", d->n, t->n);
     for (size_t k = 0; k < t->n; k++)
         if (!d->plan[k].status &&
             d->plan[k].n != walk(u, t, u->list[t->first + k], NULL, NULL))
-            return lm_fail(e, LM_EINPUT, "it sent %zu sums of a trial, which are not those it "
-                           "was asked for", d->plan[k].n);
+            return lm_fail(e, LM_EINPUT, "it sent %zu sums of a trial, which are not those "
+                           "it was asked for", d->plan[k].n);
     for (size_t k = 0; k < t->n; k++) {
         size_t i = u->list[t->first + k];
         const struct lm_done_plan *p = &d->plan[k];

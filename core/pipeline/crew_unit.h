@@ -25,10 +25,10 @@ struct lm_units {
     size_t *list;                       /* candidates, in an order that shares */
     char  **text;                       /* [chore->n] plans; NULL: nothing to do */
     uint64_t *hash;                     /* [chore->n] */
-    size_t *home;                       /* [n_home] the worker that has it, by candidate */
+    size_t *home;                       /* [n_home] by candidate: who has it */
     size_t  n_home;
     uint64_t batch;                     /* hash of the candidates that home is of */
-    bool    alone, patient;             /* nothing beside it; it takes the time it takes */
+    bool    alone, patient;             /* nothing beside it; without a time limit */
 };
 /* For so many workers.  After a failure it is empty. */
 enum lm_status lm_units_cut(struct lm_units *u, const struct lm_chore *chore,

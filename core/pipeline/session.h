@@ -44,8 +44,8 @@ enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, struct lm_err *e);
 void lm_bench_close(struct lm_bench *b);
 /* lm_candidates_open(), or plans alone where a crew builds them. */
-enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan, size_t n,
-                                   struct lm_candidate *out, struct lm_err *err,
+enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan,
+                                   size_t n, struct lm_candidate *out, struct lm_err *err,
                                    struct lm_err *e);
 /* From here on this process evaluates. */
 void lm_bench_dismiss(struct lm_bench *b);

@@ -109,8 +109,8 @@ static enum lm_status open_pipeline(struct worker *w, const struct lm_hello *h,
     struct lm_conf *conf;
     const char *const set[] = { "run.workers=0", threads, memory };
     if (strcmp(h->version, lm_host()->version))
-        return lm_fail(e, LM_ECONFIG, "this program is version %s, the run that started it "
-                       "%s", lm_host()->version, h->version);
+        return lm_fail(e, LM_ECONFIG, "this program is version %s, the run that started "
+                       "it %s", lm_host()->version, h->version);
     snprintf(threads, sizeof threads, "run.threads=%llu", (unsigned long long)h->threads);
     snprintf(memory, sizeof memory, "run.memory=%lluL", (unsigned long long)h->memory);
     enum lm_status st = lm_conf_parse(h->pipeline, "study.db", set, 3, &conf, e);
@@ -187,8 +187,9 @@ static enum lm_status keep(struct worker *w, struct lm_candidate *c, uint64_t ha
 }
 
 /* Builds all that are not there yet, in parallel.  plan, c, err: room for o->n. */
-static enum lm_status build(struct worker *w, const struct lm_order *o, struct lm_plan **plan,
-                            struct lm_candidate *c, struct lm_err *err, struct lm_err *e)
+static enum lm_status build(struct worker *w, const struct lm_order *o,
+                            struct lm_plan **plan, struct lm_candidate *c,
+                            struct lm_err *err, struct lm_err *e)
 {
     size_t n = 0;
     enum lm_status st = LM_OK;
@@ -230,7 +231,8 @@ struct desk {
     size_t *at;                         /* [n] where those of each begin in sums */
 };
 
-static enum lm_status open_desk(struct desk *d, const struct lm_order *o, struct lm_err *e)
+static enum lm_status open_desk(struct desk *d, const struct lm_order *o,
+                                struct lm_err *e)
 {
     size_t n = o->n, m = n * o->n_metric + 1;
     *d = (struct desk){ .plan = lm_alloc_array(n, sizeof *d->plan, "order"),
@@ -291,8 +293,8 @@ static enum lm_status set_up(struct worker *w, const struct lm_order *o, struct 
 }
 
 /* The sums that the order asks for, of candidate i. */
-static void collect(struct desk *d, const struct lm_bench *b, const struct lm_chore *chore,
-                    size_t i, size_t n_metric)
+static void collect(struct desk *d, const struct lm_bench *b,
+                    const struct lm_chore *chore, size_t i, size_t n_metric)
 {
     size_t first_metric = i * n_metric;
     d->at[i] = d->sums.n;

@@ -197,7 +197,8 @@ static void take_windows(struct cursor *c, int64_t *low, int64_t *high, size_t n
     }
 }
 
-static void take_plan(struct cursor *c, struct lm_order_plan *p, bool *skip, size_t n_metric)
+static void take_plan(struct cursor *c, struct lm_order_plan *p, bool *skip,
+                      size_t n_metric)
 {
     p->hash = take_u64(c, UINT64_MAX);
     p->from = take_real(c, 0, 1);

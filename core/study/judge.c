@@ -47,7 +47,8 @@ enum lm_pass lm_judge_pass(const struct lm_judge *j)
 {
     uint32_t needs = j->ops->needs;
 
-    return needs & LM_NEEDS_COMMANDS ? LM_PASS_COMMANDS : needs & LM_NEEDS_QUIET ? LM_PASS_QUIET
+    return needs & LM_NEEDS_COMMANDS ? LM_PASS_COMMANDS
+        : needs & LM_NEEDS_QUIET ? LM_PASS_QUIET
         : needs & (LM_NEEDS_RUN | LM_NEEDS_DENSE) ? LM_PASS_SAMPLE : LM_PASS_COUNT;
 }
 

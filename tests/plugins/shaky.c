@@ -24,7 +24,8 @@ struct options {
     const char *diary, *once;
 };
 static const struct lm_opt schema[] = {
-    LM_INT(struct options, at, "0", 0, 1e15, NULL, 0, "body parameters of whom it breaks at"),
+    LM_INT(struct options, at, "0", 0, 1e15, NULL, 0,
+           "body parameters of whom it breaks at"),
     LM_PICK(struct options, sin, "none", sins, 0, "how"),
     LM_REAL(struct options, pause, "0", 0, 10, "s", 0, "for each item"),
     LM_STRING(struct options, diary, NULL, 0, "file that it adds to"),
@@ -106,11 +107,13 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
     if (s->o->pause > 0)
         nanosleep(&(struct timespec){ .tv_sec = (time_t)s->o->pause,
             .tv_nsec = (long)(1e9 * (s->o->pause - (double)(time_t)s->o->pause)) }, NULL);
-    *sum = (struct lm_sum){ (double)cost.body_params / 1000 + 1.0 / (double)(3 + item), 1 };
+    *sum = (struct lm_sum){ (double)cost.body_params / 1000 + 1.0 / (double)(3 + item),
+                            1 };
     if (s->o->diary && *s->o->diary) {
         char line[128];
         int fd = open(s->o->diary, O_CREAT | O_APPEND | O_WRONLY, 0666);
-        int n = snprintf(line, sizeof line, "%ld %.6f %.6f\n", (long)getpid(), begun, now());
+        int n = snprintf(line, sizeof line, "%ld %.6f %.6f\n", (long)getpid(), begun,
+                         now());
         if (fd >= 0 && write(fd, line, (size_t)n) != n)
             st = s->host->fail(e, LM_EIO, "the diary cannot be written");
         if (fd >= 0)
