@@ -6,7 +6,9 @@ bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
 bench_peak_SOURCES = %D%/peak.c
 bench_peak_LDADD =
 CLEANFILES += %D%/engine %D%/peak
-EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/search \
+EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/rows.py \
+    %D%/rows.sh %D%/methods %D%/methods.cfg %D%/methods_texts.cfg \
+    %D%/methods_reference.txt %D%/search \
     %D%/search.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
     %D%/hypervolume.py %D%/race %D%/race.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \
     %D%/speed_llama.py %D%/load %D%/load_llama.py

@@ -170,6 +170,21 @@ START_TEST(groups_go_by_score)
 }
 END_TEST
 
+START_TEST(groups_go_alike)
+{
+    begin("kv_groups", "uniform=true,first=3", 3, 16);
+    ck_assert_uint_eq(genes(), 1);
+    ck_assert(gene(0)->min == 1 && gene(0)->max == 3 && gene(0)->initial == 3);
+    value_of("kv")->integer = 2;
+    expect("layer 3: kv=2/3:1-2\nlayer 4: kv=2/3:1-2\n");
+    end();
+    inst_load(&pruner, "pruners", "kv_groups");
+    ck_assert_int_eq(inst_create(&pruner, "uniform=true,select=search", NULL, NULL, &e),
+                     LM_ECONFIG);
+    dlclose(pruner.dl);
+}
+END_TEST
+
 START_TEST(groups_are_searched)
 {
     begin("kv_groups", "select=search,last=1", 5, 16);
@@ -353,6 +368,7 @@ int main(void)
     tcase_add_test(t, layers_go);
     tcase_add_test(t, blocks_go);
     tcase_add_test(t, groups_go_by_score);
+    tcase_add_test(t, groups_go_alike);
     tcase_add_test(t, groups_are_searched);
     tcase_add_test(t, heads_go_by_score);
     tcase_add_test(t, least_blocks_go_first);

@@ -100,6 +100,10 @@ ok "reference perplexity within 0.01 %" near "$(field perplexity.ppl value)" \
 ok "ppl = exp(nats)" near "$(field perplexity.ppl value)" \
     "$(calc "exp($(field perplexity.nats value))")" 1e-9
 ok "59 windows" same "$(field perplexity.ppl items)" 59
+ok "with their sums" same "$("$json_get" eval.json 'metrics/name=perplexity.nats/sums/#')" 59
+ok "which the value is the quotient of" near "$(metric perplexity.nats "$tiny" \
+    "perplexity:text=$text,window=256,windows=1")" \
+    "$(calc "$(field perplexity.nats sums/0/0) / $(field perplexity.nats sums/0/1)")" 1e-9
 ok "kl of the model to itself is nothing" less "$(field kl.nats value)" 1e-5
 ok "size.params" same "$(field size.params value)" 664800
 ok "size.body_params" same "$(field size.body_params value)" 589824

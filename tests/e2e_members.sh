@@ -123,6 +123,8 @@ ok "a format of equal layers is refused before the search" \
     --set run.out=refused --set 'prune=( { use = "heads"; } )'
 ok "unless all layers go alike" exits 0 check plain.cfg \
     --set 'prune=( { use = "heads"; uniform = true; } )'
+ok "KV groups, too" exits 0 check plain.cfg \
+    --set 'prune=( { use = "kv_groups"; uniform = true; } )'
 # keys and values stay, so o_proj alone makes up for what went
 lost() { report "$1" "trials/$2/metrics/kl.nats/value"; }
 ok "without repair" exits 0 run heads.cfg --set run.out=bare \

@@ -57,6 +57,27 @@ ok "a second run into the folder is refused" says 2 'resume' run small.cfg
 ok "a finished run can be resumed" exits 0 run --resume r
 ok "the trials of it are as before" test "$(report r 'trials/#')" = 41
 
+# ---- where calibration sequences start ---------------------------------------------
+# The first two outputs of mt19937 for seed 5489, from the C++ standard: what `seed`
+# draws, named with `starts`.
+ok "a start behind the text" says 3 'data.calibration: starts: 9999999 and 128 tokens' \
+    run small.cfg --set run.out=behind --set 'data.calibration.starts=[0, 9999999]'
+room=$(($(sed -n 's/.*beyond the \([0-9]*\) tokens.*/\1/p' "$tmp/err") - 128 - 1))
+sampled()           # sampled RUN SETTING...: trials of a run on some calibration
+{
+    folder=$1
+    shift
+    for set in "$@"; do set -- "$@" --set "data.calibration.$set"; shift; done
+    run --set run.out="$folder" --set search.budget=4 "$@" >&2 &&
+        trials "$folder/report.json"
+}
+drawn=$(sampled drawn seed=5489 sequences=2)
+ok "starts can be named" same "$(sampled named \
+    "starts=[$((3499211612 % room)), $((581869302 % room))]" | md5sum)" \
+    "$(echo "$drawn" | md5sum)"
+shifted() { test "$(sampled shifted 'starts=[0, 128]')" != "$drawn"; }
+ok "other starts, other trials" shifted
+
 # ---- determinism -----------------------------------------------------------------
 trials r/report.json >first.txt
 ok "run again" run --set run.out=again

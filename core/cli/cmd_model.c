@@ -42,6 +42,19 @@ static void desk_close(struct desk *d)
     lm_run_close(d->run);
 }
 
+/* [value, weight] of each item in order: a loss summed over a window, and tokens. */
+static void print_sums(const struct lm_result *r, struct lm_jsonw *w)
+{
+    lm_jsonw_begin(w, '[');
+    for (size_t i = 0; i < r->n_sum; i++) {
+        lm_jsonw_begin(w, '[');
+        lm_jsonw_real(w, r->sum[i].value);
+        lm_jsonw_real(w, r->sum[i].weight);
+        lm_jsonw_end(w, ']');
+    }
+    lm_jsonw_end(w, ']');
+}
+
 static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
                           const char *model, bool json, struct lm_str *out)
 {
@@ -82,6 +95,8 @@ static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
             lm_jsonw_string(&w, b->judge[j].protocol);
             lm_jsonw_key(&w, "items");
             lm_jsonw_int(&w, (int64_t)r[k].n_sum);
+            lm_jsonw_key(&w, "sums");
+            print_sums(&r[k], &w);
             lm_jsonw_end(&w, '}');
         }
     if (json) {

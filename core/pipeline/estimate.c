@@ -76,7 +76,7 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
         if (data->child[i]->key && p->has_calibration &&
             !strcmp(data->child[i]->key, "calibration"))
             calibration = *(const struct lm_text_options *)p->data_opt[i].config;
-    double t_cal = needs ? (double)(calibration.sequences * calibration.length) * per_token
+    double t_cal = needs ? (double)(lm_text_sequences(&calibration) * calibration.length) * per_token
                            * 1.5 / lm_pool_threads() : 0;
     lm_str_add(text, "estimated (not measured):\n"
                "  trials        at most %zu\n"

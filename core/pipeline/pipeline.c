@@ -75,6 +75,8 @@ static const struct lm_opt data_schema[] = {
            "length of each of them"),
     LM_INT(struct lm_text_options, seed, "0", 0, 4294967295.0, NULL, 0,
            "seed of their starts"),
+    LM_INTLIST(struct lm_text_options, starts, NULL, 0, 1e15, "tokens", 0,
+               "where they start in the part, in place of sequences and seed"),
     LM_FLAG(struct lm_text_options, chat, "false", 0,
             "a file of conversations, a JSON object on each line: \"messages\", or "
             "\"instruction\" and \"output\""),

@@ -21,6 +21,7 @@ struct text {
     bool    chat;
     double  from, to;
     int64_t sequences, length, seed;
+    int64_t *start;                     /* [sequences] in the slice; NULL: by seed */
     int32_t *ids;                       /* the whole file; NULL: not read yet */
     bool    shared;                     /* ids are another slice's */
     uint64_t hash;                      /* of the file's bytes */
@@ -58,6 +59,7 @@ void lm_run_close(struct lm_run *r)
         lm_release(r->text[i].name);
         lm_release(r->text[i].path);
         lm_release(r->text[i].origin);
+        lm_release(r->text[i].start);
         if (!r->text[i].shared)
             lm_release(r->text[i].ids);
     }
@@ -117,14 +119,18 @@ enum lm_status lm_run_text(struct lm_run *r, const char *name,
     struct text *t = &r->text[r->n_text];
     *t = (struct text){ .name = lm_strdup(name, "run"), .path = lm_strdup(o->path, "run"),
         .from = o->part.n == 2 ? o->part.v[0] : 0, .to = o->part.n == 2 ? o->part.v[1] : 1,
-        .sequences = o->sequences, .length = o->length, .seed = o->seed,
+        .sequences = lm_text_sequences(o), .length = o->length, .seed = o->seed,
+        .start = o->starts.n ? lm_alloc_array(o->starts.n, sizeof *t->start, "run") : NULL,
         .chat = o->chat, .origin = lm_strdup(o->origin ? o->origin : "", "run") };
-    if (!t->name || !t->path || !t->origin) {
+    if (!t->name || !t->path || !t->origin || (o->starts.n && !t->start)) {
         lm_release(t->name);
         lm_release(t->path);
         lm_release(t->origin);
+        lm_release(t->start);
         return lm_fail_memory(e, strlen(o->path), "a text's name");
     }
+    if (t->start)
+        memcpy(t->start, o->starts.v, o->starts.n * sizeof *t->start);
     r->n_text++;
     return LM_OK;
 }
@@ -282,6 +288,24 @@ enum lm_status lm_run_ids(struct lm_run *r, const char *name, const int32_t **id
     return s;
 }
 
+/* Where the sequences of a sample start in the slice. */
+static enum lm_status find_starts(const struct text *t, int64_t *start, struct lm_err *e)
+{
+    if (!t->start) {
+        lm_sample_starts((uint32_t)t->seed, (int64_t)t->n, t->length, t->sequences, start);
+        return LM_OK;
+    }
+    for (int64_t i = 0; i < t->sequences; i++) {
+        if (t->start[i] > (int64_t)t->n - t->length)
+            return lm_fail(e, LM_EINPUT, "%s%sdata.%s: starts: %lld and %lld tokens from "
+                           "there are beyond the %zu tokens of %s", t->origin,
+                           *t->origin ? ": error: " : "", t->name, (long long)t->start[i],
+                           (long long)t->length, t->n, t->path);
+        start[i] = t->start[i];
+    }
+    return LM_OK;
+}
+
 enum lm_status lm_run_sample(struct lm_run *r, const char *name, int32_t **ids,
                              int64_t *n_seq, int64_t *length, struct lm_err *e)
 {
@@ -300,11 +324,15 @@ enum lm_status lm_run_sample(struct lm_run *r, const char *name, int32_t **ids,
         lm_release(out);
         return lm_fail_memory(e, (size_t)(t->sequences * t->length) * 4, "calibration text");
     }
-    lm_sample_starts((uint32_t)t->seed, (int64_t)t->n, t->length, t->sequences, start);
-    for (int64_t i = 0; i < t->sequences; i++)
+    s = find_starts(t, start, e);
+    for (int64_t i = 0; !s && i < t->sequences; i++)
         memcpy(out + i * t->length, t->ids + t->first + start[i],
                (size_t)t->length * sizeof *out);
     lm_release(start);
+    if (s) {
+        lm_release(out);
+        return s;
+    }
     *ids = out;
     *n_seq = t->sequences;
     *length = t->length;

@@ -17,9 +17,16 @@ struct lm_text_options {
     const char *path;
     struct lm_reals part;           /* [from, to) as shares of the tokens */
     int64_t sequences, length, seed;    /* a calibration sample of it */
+    struct lm_ints starts;          /* where its sequences start: instead of those */
     bool chat;                      /* JSON lines of conversations */
     const char *origin;             /* "run.cfg:14" of the entry, or NULL */
 };
+
+/* Sequences of a calibration sample of the text. */
+static inline int64_t lm_text_sequences(const struct lm_text_options *o)
+{
+    return o->starts.n ? (int64_t)o->starts.n : o->sequences;
+}
 
 struct lm_run;
 enum lm_status lm_run_open(uint64_t seed, struct lm_run **r, struct lm_err *e);

@@ -5,14 +5,15 @@
  * The only cut of attention that every runtime accepts: all groups keep the
  * same number of query heads.  With select = "score" the gene kv[i] is how many
  * groups layer i keeps, the best ones; with "search" it is the set itself.  A
- * layer that may not lose a group has no gene.                              */
+ * layer that may not lose a group has no gene.  With `uniform` one gene, kv, says
+ * for all layers how many of their best groups stay.                        */
 #include <stdio.h>
 
 #include "plugin.h"
 
 enum { BY_SCORE, BY_SEARCH };
 
-struct config { int64_t min, select, first, last; };
+struct config { int64_t min, select, first, last; bool uniform; };
 
 struct groups {
     const struct lm_host *host;
@@ -33,6 +34,15 @@ static void destroy(void *self)
 
     p->host->release(p->index);
     p->host->release(p);
+}
+
+static enum lm_status check(const struct lm_host *h, const void *config, struct lm_err *e)
+{
+    const struct config *c = config;
+
+    return !c->uniform || c->select == BY_SCORE ? LM_OK
+        : h->fail(e, LM_ECONFIG, "uniform is a number for all layers, select = \"search\" "
+                  "a set for each; choose one of them");
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -58,19 +68,17 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
 }
 
 static enum lm_status add(const struct groups *p, struct lm_space *s, int32_t i,
-                          struct lm_err *e)
+                          const char *name, struct lm_err *e)
 {
     int32_t n = p->arch->layer[i].n_kv;
-    char name[32];
     struct lm_gene g = {
         .struct_size = sizeof g, .kind = LM_GENE_INT, .name = name,
         .min = (double)p->cfg.min, .max = n, .step = 1, .initial = n,
-        .site = { LM_SITE_KV_GROUP, i, 0 }
+        .site = { p->cfg.uniform ? LM_SITE_MODEL : LM_SITE_KV_GROUP, i, 0 }
     };
     enum lm_status st;
     int64_t scored;
 
-    snprintf(name, sizeof name, "kv[%d]", i);
     if (p->cfg.select == BY_SEARCH) {
         g.kind = LM_GENE_SUBSET;
         g.n = (uint32_t)n;
@@ -84,14 +92,38 @@ static enum lm_status add(const struct groups *p, struct lm_space *s, int32_t i,
     return p->host->add_gene(s, &g, e);
 }
 
+static enum lm_status uniform_gene(const struct groups *p, struct lm_space *s,
+                                   struct lm_err *e)
+{
+    int32_t first = -1;
+
+    for (int32_t i = 0; i < p->arch->n_layer; i++) {
+        if (!free_to_go(p, i))
+            continue;
+        first = first < 0 ? i : first;
+        if (p->arch->layer[i].n_kv != p->arch->layer[first].n_kv)
+            return p->host->fail(e, LM_ECONFIG, "uniform needs layers with equally many "
+                                 "KV groups, but layer %d has %d and layer %d has %d",
+                                 first, p->arch->layer[first].n_kv, i,
+                                 p->arch->layer[i].n_kv);
+    }
+    return first < 0 ? LM_OK : add(p, s, first, "kv", e);
+}
+
 static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
 {
     const struct groups *p = self;
     enum lm_status st = LM_OK;
+    char name[32];
 
-    for (int32_t i = 0; !st && i < p->arch->n_layer; i++)
-        if (free_to_go(p, i))
-            st = add(p, s, i, e);
+    if (p->cfg.uniform)
+        return uniform_gene(p, s, e);
+    for (int32_t i = 0; !st && i < p->arch->n_layer; i++) {
+        if (!free_to_go(p, i))
+            continue;
+        snprintf(name, sizeof name, "kv[%d]", i);
+        st = add(p, s, i, name, e);
+    }
     return st;
 }
 
@@ -120,7 +152,7 @@ static enum lm_status decode(void *self, const union lm_value *value,
             value += (p->arch->layer[i].n_kv + 63) / 64;
         } else {
             st = p->host->edit_keep_top(plan, LM_SITE_KV_GROUP, i, value->integer, e);
-            value++;
+            value += !p->cfg.uniform;
         }
     }
     return st;
@@ -133,6 +165,8 @@ static const struct lm_opt options[] = {
            "Groups that every layer keeps at least; 0 lets attention blocks go."),
     LM_PICK(struct config, select, "score", selects, 0,
             "Which groups stay: the best by score, or whichever the search finds."),
+    LM_FLAG(struct config, uniform, "false", 0,
+            "One gene sets the number for all layers."),
     LM_INT(struct config, first, "0", 0, 1000000, "layers", 0,
            "The first so many layers keep all groups."),
     LM_INT(struct config, last, "0", 0, 1000000, "layers", 0,
@@ -144,7 +178,8 @@ static uint64_t shapes(const void *config)
 {
     const struct config *c = config;
 
-    return LM_SHAPE_UNEVEN_HEADS | (c->min == 0 ? LM_SHAPE_NO_ATTN : 0);
+    return (c->uniform && !c->first && !c->last ? 0 : LM_SHAPE_UNEVEN_HEADS) |
+           (c->min == 0 ? LM_SHAPE_NO_ATTN : 0);
 }
 
 static const struct lm_pruner ops = {
@@ -157,7 +192,7 @@ static const struct lm_module module = {
     LM_MODULE_HEAD(PRUNER),
     .name = "kv_groups", .version = "1.0", .license = "Apache-2.0", .author = "Lamina",
     .summary = "removes key-value heads with their query heads",
-    .opt = options, .config_size = sizeof(struct config),
+    .opt = options, .config_size = sizeof(struct config), .check = check,
     .create = create, .destroy = destroy, .ops = &ops
 };
 

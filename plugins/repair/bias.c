@@ -8,7 +8,7 @@
  *
  * so that the output of the cut matrix has the mean it had, over those tokens.
  * FLAP (An et al. 2024, "Fluctuation-based adaptive structured pruning for large
- * language models", eq. 5).  What varies in the removed part is lost;
+ * language models").  What varies in the removed part is lost;
  * least_squares with its option bias also takes that over.                   */
 #include <math.h>
 #include <string.h>

@@ -25,7 +25,7 @@
  * W mu - W' mu_S with mu = sum_t x / N, the mean over the N tokens; put in, the
  * problem is the one above in x - mu, so all of it holds with the centred
  * H' = H - N mu mu^T in place of H: the affine optimum, of which the bias of
- * FLAP (An et al. 2024, eq. 5), W' = W_S, is a special case.                  */
+ * FLAP (An et al. 2024), W' = W_S, is a special case.                  */
 #include <math.h>
 #include <string.h>
 

@@ -7,8 +7,8 @@
  *   abs     score = sum_{t, j in C} |x_tj| / (T |C|)
  *   square  score = sum_{t, j in C} x_tj^2 / (T |C|)
  *
- * (Muralidharan et al. 2024, Minitron, section 2.2: importance from activations
- * alone, mean and L2.)  The weights behind, which wanda multiplies in, count
+ * (Muralidharan et al. 2024, Minitron: importance from activations alone, mean
+ * and L2.)  The weights behind, which wanda multiplies in, count
  * nothing here.                                                              */
 #include "columns.h"
 

@@ -3,8 +3,8 @@
  *
  *   BI = 1 - E_t[ cos(x_t, y_t) ],  x, y: hidden state before and behind it
  *
- * (Men et al. 2024, ShortGPT, eq. 1) for layers, attention and MLP blocks.  A
- * block that changes little has a small score.                              */
+ * (Men et al. 2024, ShortGPT) for layers, attention and MLP blocks.  A block that
+ * changes little has a small score.                                         */
 #include <math.h>
 
 #include "plugin.h"

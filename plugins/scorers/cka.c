@@ -4,10 +4,10 @@
  *   score = 1 - CKA(X, Y),  CKA = HSIC(X, Y) / sqrt(HSIC(X, X) HSIC(Y, Y))
  *
  * X, Y: the hidden states before and behind the block, linear kernels (Kornblith
- * et al. 2019, eq. 3), the unbiased HSIC summed over pieces of the calibration
- * sequences (Nguyen et al. 2021, eq. 3 and 4; the sums are LM_STAT_ALIGN).  CKA
- * compares how tokens lie to each other, so a block that only turns, shifts or
- * scales all of them scores 0, which block_influence would call important.    */
+ * et al. 2019), the unbiased HSIC summed over pieces of the calibration sequences
+ * (Nguyen et al. 2021; the sums are LM_STAT_ALIGN).  CKA compares how tokens lie to
+ * each other, so a block that only turns, shifts or scales all of them scores 0,
+ * which block_influence would call important.                                 */
 #include <math.h>
 
 #include "plugin.h"

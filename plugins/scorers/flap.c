@@ -7,13 +7,13 @@
  *
  *   S_j = 1 / (T - 1) sum_t (x_tj - mean_j)^2  *  sum_i W_ij^2
  *
- * (An et al. 2024, FLAP, eq. 4).  What is constant in a removed channel can be
+ * (An et al. 2024, FLAP).  What is constant in a removed channel can be
  * given back by a bias (repair `bias`, or least_squares with its option bias), so
  * only what varies counts.  A query head has the mean over its columns, a KV
  * group that over the columns of its heads.
  *
  * With `standardize` S is brought to mean 0 and standard deviation 1 over all
- * columns of the layer's matrix before that (eq. 6), so that scores of different
+ * columns of the layer's matrix before that, so that scores of different
  * layers, and of attention and MLPs, can be compared; the order within a layer is
  * the same.  Columns that all fluctuate alike then score 0.                   */
 #include "columns.h"

@@ -7,7 +7,7 @@
  *   |w_j|^2 / (H^-1)_jj,     then   W   <- W - w_j (H^-1)_j: / (H^-1)_jj,
  *                                  H^-1 <- H^-1 - (H^-1)_:j (H^-1)_j: / (H^-1)_jj
  *
- * (Hassibi & Stork 1993, eq. 5; for structures: Kurtic et al. 2023, ZipLM).  FFN
+ * (Hassibi & Stork 1993; for structures: Kurtic et al. 2023, ZipLM).  FFN
  * channels are removed one at a time, cheapest first, with these updates; a
  * channel's score is its place in that order, so redundant channels go early.
  * Only Q = W^T W is needed of W, and it is updated with c = (H^-1)_:j,

@@ -6,7 +6,7 @@
  *
  *   score_j = sum_i |W_ij| * sqrt(sum_t x_tj^2)
  *
- * (Sun et al. 2024, eq. 1, summed over output rows as in its structured
+ * (Sun et al. 2024, summed over output rows as in its structured
  * variants).  A query head has the sum over its columns, a KV group that over
  * the columns of its heads.                                                 */
 #include "columns.h"
