@@ -81,9 +81,10 @@ static void break_down(const struct options *o)
             return;
         close(fd);
     }
-    if (o->sin == CRASH)
+    if (o->sin == CRASH) {
+        signal(SIGSEGV, SIG_DFL);       /* which sanitizers have taken */
         raise(SIGSEGV);
-    else if (o->sin == LEAVE)
+    } else if (o->sin == LEAVE)
         _exit(7);
     else if (o->sin == STOP)
         raise(SIGSTOP);
