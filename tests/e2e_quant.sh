@@ -81,6 +81,8 @@ for s in '{ use = "random"; budget = 20; }' '{ use = "lagrangian"; budget = 120;
     share=$(calc "$(report "only-$name" "trials/$best/metrics/size.bytes/value") / $(report "only-$name" trials/0/metrics/size.bytes/value)")
     ok "$name: the best is within the bound" less "$share" 0.5000001
 done
+ok "a scorer that has nothing to rank is no hindrance" exits 0 run q.cfg --set run.out=idle \
+    --set "$only" --set 'quantize[1].weigh=false' --set search.budget=8
 loss() { report "only-$1" "trials/$(report "only-$1" best)/metrics/kl.nats/value"; }
 ok "lagrangian finds no worse than random" less "$(loss lagrangian)" "$(calc "$(loss random) * 1.0001")"
 

@@ -371,7 +371,7 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
                                       p->run, e);
     if (st || (st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
         return st;
-    for (size_t i = 0; i < p->n_score; i++)
+    for (size_t i = 0; p->n_prune > 0 && i < p->n_score; i++)   /* else nothing is ranked */
         if ((st = lm_stage_create(&p->score[i], b->model, b->stats, e)))
             return st;
     if ((st = lm_quantize_create(s, e)))
