@@ -8,7 +8,7 @@
  *
  * A command evaluator is part of it, so programs start and end at every k.
  *
- * k runs through 1..DENSE and then in about 40 steps; with LAMINA_LONG in
+ * k runs through 1..DENSE and then in about STEPS steps; with LAMINA_LONG in
  * the environment (`make check-long`) through every number, in PARTS tests:
  * Check counts a test's microseconds in 31 bits, which is 36 minutes.        */
 #include <ftw.h>
@@ -21,7 +21,7 @@
 #include "pipeline/job.h"
 #include "testing.h"
 
-enum { DENSE = 20, STEPS = 40, PARTS = 8 };
+enum { DENSE = 12, STEPS = 16, PARTS = 8 };
 
 static char root[256], out[300], cache[300];
 static char *quiet_report;              /* trials of the undisturbed run */
@@ -54,8 +54,8 @@ static enum lm_status small_conf(struct lm_conf **conf, struct lm_err *e)
         "  command = [ \"echo\", \"{ \\\"x\\\": 1, \\\"m\\\": \\\"{model}\\\" }\" ]; }"
         " );\n"
         "objectives = ( { metric = \"kl.nats\"; }, { metric = \"size.bytes\"; } );\n"
-        "search: { use = \"chain\"; stages = ( { use = \"random\"; budget = 3; },\n"
-        "          { use = \"nsga2\"; population = 4; budget = 6; } ); };\n"
+        "search: { use = \"chain\"; stages = ( { use = \"random\"; budget = 2; },\n"
+        "          { use = \"nsga2\"; population = 4; budget = 4; } ); };\n"
         "sample: { tokens = 2; };\n"
         "race: { risk = 0.5; first = 2; };\n"
         "export = ( { use = \"gguf\"; dtype = \"q8_0\"; pick = \"smallest\"; } );\n"
@@ -207,7 +207,7 @@ static int64_t count(void (*arm)(int64_t), bool (*fired)(void), bool memory)
     int64_t low = 1, high = 2;          /* the run has a low-th call, no high-th */
     while (fault(arm, fired, high, memory))
         low = high, high *= 2;
-    while (high - low > 1 + high / 50) {
+    while (high - low > 1 + high / 10) {
         int64_t mid = low + (high - low) / 2;
         *(fault(arm, fired, mid, memory) ? &low : &high) = mid;
     }
@@ -258,7 +258,7 @@ int main(void)
     Suite *s = suite_create("job");
     TCase *c = tcase_create("faults");
     tcase_add_checked_fixture(c, setup, teardown);
-    tcase_set_timeout(c, thorough() ? 2000 : 120);
+    tcase_set_timeout(c, thorough() ? 2000 : 240);
     tcase_add_loop_test(c, allocations_may_fail, 0, thorough() ? PARTS : 1);
     tcase_add_loop_test(c, file_operations_may_fail, 0, thorough() ? PARTS : 1);
     suite_add_tcase(s, c);

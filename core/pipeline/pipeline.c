@@ -91,10 +91,10 @@ static const struct lm_opt sample_schema[] = {
 };
 static const struct lm_opt race_schema[] = {
     LM_REAL(struct lm_race_options, risk, "0.05", 0, 0.5, NULL, 0,
-            "probability that a batch loses a trial that all items would not have shown to "
-            "be dominated; 0: no race"),
-    LM_INT(struct lm_race_options, first, "4", 2, 1e6, "items", 0,
-           "items before the first look; each look waits for half as many more"),
+            "probability that a trial is stopped that all items would not have shown to be "
+            "dominated; 0: no race"),
+    LM_INT(struct lm_race_options, first, "3", 2, 1e6, "items", 0,
+           "items before the first test; the next ones are behind twice as many each"),
     LM_OPT_END
 };
 static const struct lm_opt goal_schema[] = {

@@ -22,6 +22,7 @@ struct lm_racing {
     struct lm_judge *judge;             /* all of `evaluate` */
     size_t  n_judge;
     double  share[MAX_RUNGS];
+    int64_t seen[(MAX_RUNGS + 1) * LM_MAX_STAGES];      /* [rungs + 1][n_sampled] */
     struct lm_rungs rungs;
     struct lm_sum **kept;               /* [n_kept] by trial: sums of all items of all
                                            sampled objectives, or NULL */
@@ -35,7 +36,7 @@ struct lm_racing {
     const struct lm_sum **sum;          /* [racers][n_sampled] */
     int64_t *trial;                     /* [n_member] */
     size_t  *at, *candidate;            /* candidate -> contender or n; and back */
-    int64_t *seen;                      /* [n] items of the first objective at its end */
+    bool    *go;                        /* [n] contenders */
 };
 
 /* ---- what races can be about ------------------------------------------------------- */
@@ -80,25 +81,27 @@ static enum lm_status sort_goals(struct lm_racing *r, struct lm_session *s, stru
     return LM_OK;
 }
 
-/* Looks after `first` items, about half as many more and so on, as long as an eighth of
- * all is left to be saved; of the objective with the fewest items.  An even number of
- * items between two looks: workers mostly come in pairs.                            */
-static void plan_looks(struct lm_racing *r, int64_t first)
+/* Rungs after `first` items, twice as many and so on, as long as an eighth of all is left
+ * to be saved; of the objective with the fewest items.                               */
+static void plan_rungs(struct lm_racing *r, int64_t first)
 {
     int64_t n = r->n_sampled ? r->items[0] : 0;
     for (size_t k = 1; k < r->n_sampled; k++)
         n = r->items[k] < n ? r->items[k] : n;
-    for (int64_t at = first; at <= n - (n + 7) / 8 && r->rungs.n < MAX_RUNGS;
-         at += (at + 3) / 4 * 2)
+    for (int64_t at = first; at <= n - (n + 7) / 8 && r->rungs.n < MAX_RUNGS; at *= 2)
         r->share[r->rungs.n++] = (double)at / (double)n;
+    for (size_t i = 0; i <= r->rungs.n; i++)
+        for (size_t k = 0; k < r->n_sampled; k++)
+            r->seen[i * r->n_sampled + k] =
+                lm_judge_items(r->sampled[k].judge, i < r->rungs.n ? r->share[i] : 1);
     if (!r->rungs.n)
         lm_log(LM_WARN, "race: no trial can stop early: after the first %lld of %lld items "
                "there is too little left; give the evaluators more items, for instance "
                "shorter windows", (long long)first, (long long)n);
 }
 
-static enum lm_status look(void *ctx, size_t rung, const struct lm_result *result,
-                           const struct lm_err *err, bool *stop, struct lm_err *e);
+static enum lm_status look(void *ctx, const struct lm_result *result,
+                           const struct lm_err *err, bool *go, struct lm_err *e);
 
 enum lm_status lm_racing_open(struct lm_session *s, struct lm_study *view,
                               struct lm_racing **out, struct lm_err *e)
@@ -115,7 +118,7 @@ enum lm_status lm_racing_open(struct lm_session *s, struct lm_study *view,
     r->rungs = (struct lm_rungs){ .share = r->share, .look = look, .ctx = r };
     enum lm_status st = sort_goals(r, s, e);
     if (!st)
-        plan_looks(r, o->first);
+        plan_rungs(r, o->first);
     if (st || !r->rungs.n) {
         lm_racing_close(r);
         return st;
@@ -193,12 +196,12 @@ enum lm_status lm_racing_begin(struct lm_racing *r, const double *share, size_t 
     r->member = lm_alloc_array(racers + 1, sizeof *r->member, "race");
     r->number = lm_alloc_array(racers * n_numbers(r) + 1, sizeof *r->number, "race");
     r->sum = lm_alloc_array(racers * r->n_sampled + 1, sizeof *r->sum, "race");
-    r->trial = lm_alloc_array((size_t)r->view->n_trial + n + 1, sizeof *r->trial, "race");
+    r->trial = lm_alloc_array((size_t)r->view->n_trial + 1, sizeof *r->trial, "race");
     r->at = lm_alloc_array(2 * n + 1, sizeof *r->at, "race");
-    if (!r->member || !r->number || !r->sum || !r->trial || !r->at)
+    r->go = lm_alloc_array(n + 1, sizeof *r->go, "race");
+    if (!r->member || !r->number || !r->sum || !r->trial || !r->at || !r->go)
         return lm_fail_memory(e, racers * sizeof *r->member, "the race");
     r->candidate = r->at + n;
-    r->seen = r->trial + r->view->n_trial;
     return LM_OK;
 }
 
@@ -210,12 +213,14 @@ void lm_racing_end(struct lm_racing *r)
     lm_release(r->sum);
     lm_release(r->trial);
     lm_release(r->at);
+    lm_release(r->go);
     r->race = NULL;
     r->member = NULL;
     r->number = NULL;
     r->sum = NULL;
     r->trial = NULL;
     r->at = NULL;
+    r->go = NULL;
     r->n = r->n_member = r->n_contender = 0;
 }
 
@@ -290,8 +295,8 @@ static enum lm_status start(struct lm_racing *r, const struct lm_result *result,
                             const struct lm_err *err, struct lm_err *e)
 {
     struct lm_race_rules rules = { .n_exact = r->n_exact, .n_sampled = r->n_sampled,
-        .n_bound = r->view->n_bound, .maximise = r->maximise, .items = r->items,
-        .looks = r->rungs.n, .risk = r->risk };
+        .n_bound = r->view->n_bound, .maximise = r->maximise, .n_rung = r->rungs.n,
+        .seen = r->seen, .risk = r->risk };
     add_members(r);
     for (size_t i = 0; i < r->n; i++) {
         r->at[i] = r->n;
@@ -302,26 +307,21 @@ static enum lm_status start(struct lm_racing *r, const struct lm_result *result,
                         r->n_contender, &r->race, e);
 }
 
-/* Behind a rung: lm_rungs.look. */
-static enum lm_status look(void *ctx, size_t rung, const struct lm_result *result,
-                           const struct lm_err *err, bool *stop, struct lm_err *e)
+/* lm_rungs.look. */
+static enum lm_status look(void *ctx, const struct lm_result *result,
+                           const struct lm_err *err, bool *go, struct lm_err *e)
 {
     struct lm_racing *r = ctx;
-    int64_t seen[LM_MAX_STAGES];
-    enum lm_status st = rung ? LM_OK : start(r, result, err, e);
+    enum lm_status st = r->race ? LM_OK : start(r, result, err, e);
     if (st)
         return st;
-    for (size_t k = 0; k < r->n_sampled; k++)
-        seen[k] = lm_judge_items(r->sampled[k].judge, r->share[rung]);
     for (size_t i = 0; i < r->n_contender; i++)
         if (err[r->candidate[i]].code)
             lm_race_leave(r->race, i);
-    lm_race_look(r->race, seen);
+    lm_race_go(r->race, r->go);
+    memset(go, 0, r->n * sizeof *go);
     for (size_t i = 0; i < r->n_contender; i++)
-        if (!stop[r->candidate[i]] && lm_race_end(r->race, i).stopped) {
-            stop[r->candidate[i]] = true;
-            r->seen[r->candidate[i]] = seen[0];
-        }
+        go[r->candidate[i]] = r->go[i];
     return LM_OK;
 }
 
@@ -337,7 +337,7 @@ void lm_racing_result(const struct lm_racing *r, size_t candidate,
         return;
     *out = (struct lm_race_result){ .stopped = true, .by_trial = end.by_member,
         .by = end.by_member ? r->trial[end.by] : (int64_t)r->candidate[end.by],
-        .seen = r->seen[candidate], .items = r->items[0], .n = r->n_sampled };
+        .seen = r->seen[end.rung * r->n_sampled], .items = r->items[0], .n = r->n_sampled };
     for (size_t k = 0; k < r->n_sampled; k++) {
         double mean, error;
         lm_race_estimate(r->race, c, k, &mean, &error);

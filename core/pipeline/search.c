@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "base/mem.h"
@@ -40,6 +41,7 @@ struct loop {
     struct lm_err *err;
     int64_t *at;                        /* candidate -> item */
     size_t batch, budget;
+    double start;                       /* processor time then */
 };
 
 /* ---- decoding -------------------------------------------------------------- */
@@ -138,18 +140,14 @@ static void copy_known(const struct loop *l, const struct lm_view_trial *k, stru
         }
 }
 
-/* A trial that lost its race is marked by its estimates, even where its opponent failed
- * later and there is none: then it counts for what it was so far.                     */
+/* A trial that lost its race is marked by its estimates. */
 static void add_race(const struct loop *l, const struct lm_race_result *race, int64_t trial,
-                     const struct lm_result *result, struct sheet *h)
+                     struct sheet *h)
 {
     for (size_t k = 0; k < race->n; k++) {
-        int m = race->told[k].metric;
-        bool lost = isnan(race->told[k].value);
         snprintf(h->name[k], sizeof h->name[k], LM_RACE_PREFIX "%s",
-                 l->view->metric[m].name);
-        add_measure(h, h->name[k], lost ? result[m].value : race->told[k].value,
-                    lost ? result[m].error : race->told[k].error, NULL);
+                 l->view->metric[race->told[k].metric].name);
+        add_measure(h, h->name[k], race->told[k].value, race->told[k].error, NULL);
     }
     snprintf(h->reason, sizeof h->reason, "stopped after %lld of %lld items: trial %lld is "
              "better", (long long)race->seen, (long long)race->items, (long long)trial);
@@ -201,7 +199,7 @@ static enum lm_status record(struct loop *l, struct item *it, int64_t id, size_t
                         &result[m]);
         if (race.stopped) {
             fidelity = l->reached[c];
-            add_race(l, &race, race.by_trial ? race.by : base + l->at[race.by], result, &h);
+            add_race(l, &race, race.by_trial ? race.by : base + l->at[race.by], &h);
         }
     }
     return store(l, it, id, fidelity, c < n_eval ? seconds : 0, &h, e);
@@ -470,6 +468,19 @@ static enum lm_status drive(struct loop *l, struct problem *q, struct lm_err *e)
     }
 }
 
+/* Seconds of processors, of this process and those it waited for. */
+static double processor_time(void)
+{
+    struct rusage u[2];
+    getrusage(RUSAGE_SELF, &u[0]);
+    getrusage(RUSAGE_CHILDREN, &u[1]);
+    double s = 0;
+    for (int i = 0; i < 2; i++)
+        s += (double)(u[i].ru_utime.tv_sec + u[i].ru_stime.tv_sec) +
+             1e-6 * (double)(u[i].ru_utime.tv_usec + u[i].ru_stime.tv_usec);
+    return s;
+}
+
 static void tell_savings(const struct loop *l)
 {
     struct lm_work w = lm_evaluation_work(l->s->bench.evaluation);
@@ -480,6 +491,9 @@ static void tell_savings(const struct loop *l)
             stopped++;
             seen += l->view->trial[i].fidelity;
         }
+    if (l->view->n_trial > l->stored)
+        lm_log(LM_INFO, "search: %lld trials took %.1f s of processor time",
+               (long long)(l->view->n_trial - l->stored), processor_time() - l->start);
     if (l->racing && l->view->n_trial > 1)
         lm_log(LM_INFO, "race: %lld of %lld trials stopped early; %.1f %% of all items were "
                "not run", (long long)stopped, (long long)l->view->n_trial - 1,
@@ -529,7 +543,7 @@ enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view, struct
 {
     struct loop l = { .s = s, .view = view, .n_slot = lm_space_slots(s->bench.space),
         .n_metric = (size_t)view->n_search, .stored = lm_store_count(view->store),
-        .batch = (size_t)s->pipeline->options->batch };
+        .batch = (size_t)s->pipeline->options->batch, .start = processor_time() };
     struct lm_pricing pricing = { s, view };
     struct problem *q = lm_alloc(sizeof *q, "search");
     enum lm_status st = q ? allocate(&l, e) : lm_fail_memory(e, sizeof *q, "the search");

@@ -39,7 +39,9 @@ struct batch {
     double *from, *to;                  /* [n] shares of the items that are run now */
     const int64_t *low, *high;          /* [judges] of them; NULL: all */
     struct lm_candidate *candidate;     /* [n] */
-    bool   *stop;                       /* [n] out of the race */
+    bool   *stop;                       /* [n] not at the end of its race */
+    bool   *go;                         /* [n] to its next rung */
+    size_t *rung;                       /* [n] behind it */
     const bool *skip;
     struct lm_result *result;           /* [n][n_metric] */
     struct lm_err *err;                 /* [n] */
@@ -221,12 +223,12 @@ static bool is_due(struct batch *b, size_t judge, int64_t item, size_t candidate
         && (!b->low || (item >= b->low[judge] && item < b->high[judge]));
 }
 
-/* What is run next: of each candidate the items from `from` to its share. */
-static void set_range(struct batch *b, double from)
+/* What is run next: each candidate up to its share, none of those that stopped. */
+static void set_range(struct batch *b)
 {
     for (size_t i = 0; i < b->n; i++) {
-        b->from[i] = from;
-        b->to[i] = b->stop[i] ? from : share_of(b, i);
+        b->from[i] = 0;
+        b->to[i] = b->stop[i] ? 0 : share_of(b, i);
     }
 }
 
@@ -449,45 +451,48 @@ static enum lm_status run_pass(struct batch *b, enum lm_pass pass, struct lm_err
     return st;
 }
 
-/* A rung: candidates of full share up to `share`, others to their end.  Then the look,
- * which may stop some.                                                              */
-static enum lm_status run_rung(struct batch *b, const struct lm_rungs *rungs, size_t r,
+static double rung_share(const struct lm_rungs *rungs, size_t rung)
+{
+    return rung < rungs->n ? rungs->share[rung] : 1;
+}
+
+/* Those of partial share to their end, the others as far as the looks send them. */
+static enum lm_status run_race(struct batch *b, const struct lm_rungs *rungs,
                                double *reached, struct lm_err *e)
 {
-    double from = r ? rungs->share[r - 1] : 0;
+    set_range(b);
+    for (size_t i = 0; i < b->n; i++)
+        if ((b->stop[i] = b->to[i] == 1))
+            b->to[i] = reached[i] = rung_share(rungs, 0);
+    for (;;) {
+        bool any = false;
+        enum lm_status st = run_pass(b, LM_PASS_SAMPLE, e);
 
-    set_range(b, from);
-    for (size_t i = 0; i < b->n; i++)
-        if (!b->stop[i] && b->to[i] == 1)
-            b->to[i] = rungs->share[r];
-        else if (r)                     /* partial evaluations are done */
-            b->to[i] = from;
-    enum lm_status st = run_pass(b, LM_PASS_SAMPLE, e);
-    if (st != LM_OK || b->fatal.code != LM_OK)
-        return st;
-    if ((st = rungs->look(rungs->ctx, r, b->result, b->err, b->stop, e)) != LM_OK)
-        return st;
-    for (size_t i = 0; i < b->n; i++)
-        if (b->stop[i] && share_of(b, i) == 1 && reached[i] == 1)
-            reached[i] = rungs->share[r];
-    return LM_OK;
+        if (st != LM_OK || b->fatal.code != LM_OK)
+            return st;
+        if ((st = rungs->look(rungs->ctx, b->result, b->err, b->go, e)) != LM_OK)
+            return st;
+        for (size_t i = 0; i < b->n; i++) {
+            bool go = b->stop[i] && b->go[i];
+
+            b->from[i] = b->to[i];
+            if (go)
+                b->to[i] = reached[i] = rung_share(rungs, ++b->rung[i]);
+            b->stop[i] &= reached[i] < 1;
+            any |= go;
+        }
+        if (!any)
+            return LM_OK;
+    }
 }
 
 static enum lm_status run_parallel(struct batch *b, const struct lm_rungs *rungs,
                                    double *reached, struct lm_err *e)
 {
-    size_t n = rungs ? rungs->n : 0;
-
-    for (size_t r = 0; r < n && b->fatal.code == LM_OK; r++) {
-        enum lm_status st = run_rung(b, rungs, r, reached, e);
-        if (st != LM_OK)
-            return st;
-    }
-    set_range(b, n ? rungs->share[n - 1] : 0);
-    for (size_t i = 0; n && i < b->n; i++)
-        if (share_of(b, i) < 1)
-            b->to[i] = b->from[i];
-    return b->fatal.code == LM_OK ? run_pass(b, LM_PASS_SAMPLE, e) : LM_OK;
+    if (rungs)
+        return run_race(b, rungs, reached, e);
+    set_range(b);
+    return run_pass(b, LM_PASS_SAMPLE, e);
 }
 
 /* ---- a batch --------------------------------------------------------------------- */
@@ -581,11 +586,11 @@ static enum lm_status run_batch(struct batch *b, const struct lm_rungs *rungs,
     for (size_t j = 0; j < a->n_judge; j++)
         b->total += a->judge[j].n_items * (int64_t)b->n;
     lm_progress_begin("evaluating");
-    set_range(b, 0);
+    set_range(b);
     enum lm_status st = run_pass(b, LM_PASS_COUNT, e);
     if (st == LM_OK)
         st = run_parallel(b, rungs, reached, e);
-    set_range(b, 0);
+    set_range(b);
     if (st == LM_OK && b->fatal.code == LM_OK)
         st = run_pass(b, LM_PASS_QUIET, e);
     if (st == LM_OK && b->fatal.code == LM_OK)
@@ -603,11 +608,13 @@ static enum lm_status open_batch(struct batch *b, struct lm_candidate *c, struct
     b->candidate = c;
     b->order = order;
     b->from = lm_alloc_array(2 * n + 1, sizeof *b->from, "order");
-    b->stop = lm_alloc_array(n + 1, sizeof *b->stop, "order");
+    b->stop = lm_alloc_array(2 * n + 1, sizeof *b->stop, "order");
+    b->rung = lm_alloc_array(n + 1, sizeof *b->rung, "order");
     b->common = lm_alloc_array(n + 1, sizeof *b->common, "order");
-    if (!order || !b->from || !b->stop || !b->common)
+    if (!order || !b->from || !b->stop || !b->rung || !b->common)
         return lm_fail_memory(e, n * sizeof *order, "the evaluation");
     b->to = b->from + n;
+    b->go = b->stop + n;
     b->live = order + n;
     for (size_t i = 0; i < n; i++)
         order[i] = (struct place){ &c[i], i };
@@ -620,6 +627,7 @@ static void close_batch(struct batch *b)
     lm_release((void *)b->order);
     lm_release(b->from);
     lm_release(b->stop);
+    lm_release(b->rung);
     lm_release(b->common);
     pthread_mutex_destroy(&b->lock);
 }

@@ -108,16 +108,18 @@ enum lm_status lm_evaluate(struct lm_evaluation *v, struct lm_candidate *c, size
                            const double *share, const bool *skip,
                            struct lm_result *result, struct lm_err *err,
                            struct lm_err *e);
-/* Stages of a race: after each share of the items somebody looks at the sums. */
+/* Stages of a race: those that race, whose share is 1, are measured to the first rung;
+ * then somebody looks at the sums and says who goes on to the next, until nobody does. */
 struct lm_rungs {
-    const double *share;                /* [n], rising, below 1 */
+    const double *share;                /* [n] of the items, rising, below 1 */
     size_t n;
-    /* result has the sums of the first lm_judge_items(judge, share[rung]) items of the
-     * candidates that race, whose share is 1, and all of what is counted, not reduced
-     * yet; err says who failed.  Sets stop[i] for those that need not go on: of them
-     * no more is measured, nothing that wants quiet or commands.                     */
-    enum lm_status (*look)(void *ctx, size_t rung, const struct lm_result *result,
-                           const struct lm_err *err, bool *stop, struct lm_err *e);
+    /* result has the sums of the items seen so far, lm_judge_items(judge, share) behind a
+     * rung, and all of what is counted, not reduced yet; err says who failed.  Sets
+     * go[i] for those that are to be measured to their next rung (behind the last: to
+     * their end); who is left out may go on later.  Of those that never reach their end
+     * nothing is measured that wants quiet or commands.                              */
+    enum lm_status (*look)(void *ctx, const struct lm_result *result,
+                           const struct lm_err *err, bool *go, struct lm_err *e);
     void *ctx;
 };
 /* lm_evaluate() in rungs.  reached[n]: the share of its items that each has seen. */

@@ -7,21 +7,22 @@
 #include "base/mem.h"
 
 struct standing {                       /* of a contender */
-    bool   racing, raced;               /* now; before this look */
+    bool   racing;                      /* neither stopped nor at its end */
+    size_t rung;                        /* that it has seen, or is being run to */
     struct lm_race_end end;
-    size_t first, n;                    /* its opponents among the members: rival[] */
 };
 
+/* Racers are numbered members first, then contenders. */
 struct lm_race {
     struct lm_race_rules rules;
     const struct lm_racer *member, *contender;
     size_t n_member, n_contender;
-    struct standing *state;            /* [n_contender] */
-    size_t *rival, n_rival;
-    double *mean;                       /* [n_member][n_sampled] of all items, smaller is
-                                           better */
+    struct standing *state;             /* [n_contender] */
+    bool   *whole;                      /* [racers] seen to the end: may be opponents */
+    double *mean;                       /* [racers][n_sampled] of the whole ones, of all
+                                           items, smaller is better */
     double *gap, *error;                /* [n_contender][n_sampled] of the stopped */
-    double alpha_member, alpha_contender;
+    size_t *rival;                      /* [racers] opponents of one test */
 };
 
 /* Abramowitz and Stegun, Handbook of Mathematical Functions, eqs. 26.7.3, 26.7.4. */
@@ -45,6 +46,16 @@ double lm_student_tail(double t, int64_t n)
 
 /* ---- two racers ------------------------------------------------------------------ */
 
+static const struct lm_racer *racer(const struct lm_race *r, size_t i)
+{
+    return i < r->n_member ? &r->member[i] : &r->contender[i - r->n_member];
+}
+
+static int64_t seen_at(const struct lm_race *r, size_t rung, size_t objective)
+{
+    return r->rules.seen[rung * r->rules.n_sampled + objective];
+}
+
 static double ratio(const struct lm_sum *s, int64_t n, double *weight)
 {
     double v = 0, w = 0;
@@ -65,7 +76,7 @@ static double doubt(const struct lm_race *r, size_t k, const struct lm_racer *c,
     const struct lm_sum *x = c->sum[k], *y = d->sum[k];
     double wx, wy, rest = 0;
     double rx = ratio(x, n, &wx), ry = ratio(y, n, &wy);
-    double unseen = 1 - (double)n / (double)r->rules.items[k];
+    double unseen = 1 - (double)n / (double)seen_at(r, r->rules.n_rung, k);
 
     *gap = r->rules.maximise[k] ? ry - rx : rx - ry;
     *error = NAN;
@@ -94,32 +105,55 @@ static bool may_beat(const struct lm_race *r, const struct lm_racer *d,
 }
 
 /* Beaten in every sampled objective?  gap and error [n_sampled] say by how much. */
-static bool is_beaten(const struct lm_race *r, const struct lm_racer *c,
-                      const struct lm_racer *d, const int64_t *seen, double alpha,
-                      double *gap, double *error)
+static bool is_beaten(const struct lm_race *r, size_t c, const struct lm_racer *d,
+                      double alpha, double *gap, double *error)
 {
     for (size_t k = 0; k < r->rules.n_sampled; k++)
-        if (!(doubt(r, k, c, d, seen[k], &gap[k], &error[k]) <= alpha))
+        if (!(doubt(r, k, &r->contender[c], d, seen_at(r, r->state[c].rung, k), &gap[k],
+                    &error[k]) < alpha))
             return false;
     return true;
 }
 
+/* Is contender c behind contender d, by the items that both have seen? */
+static bool is_behind(const struct lm_race *r, size_t c, size_t d)
+{
+    const struct lm_racer *x = &r->contender[c], *y = &r->contender[d];
+    size_t rung = r->state[c].rung < r->state[d].rung ? r->state[c].rung
+                                                      : r->state[d].rung;
+    bool better = d < c;                /* of two equal ones the first leads */
+
+    if (!may_beat(r, y, x))
+        return false;
+    for (size_t k = 0; k < r->rules.n_exact; k++)
+        better |= y->exact[k] < x->exact[k];
+    for (size_t k = 0; k < r->rules.n_sampled; k++) {
+        double weight, a = ratio(x->sum[k], seen_at(r, rung, k), &weight);
+        double b = ratio(y->sum[k], seen_at(r, rung, k), &weight);
+        bool ahead = r->rules.maximise[k] ? b > a : b < a;
+
+        if (!ahead && b != a)
+            return false;
+        better |= ahead;
+    }
+    return better;
+}
+
 /* ---- opponents ------------------------------------------------------------------- */
 
-/* Members that may beat c and are not behind another of them in all means: with one
- * sampled objective the best one.  Means are of all items, so that the choice has
+/* Whole racers that may beat c and are not behind another of them in all means: with
+ * one sampled objective the best one.  Means are of all items, so that the choice has
  * nothing to do with what is seen of c.                                            */
-static size_t choose_rivals(const struct lm_race *r, const struct lm_racer *c,
-                            size_t *out)
+static size_t choose_rivals(struct lm_race *r, const struct lm_racer *c)
 {
-    size_t n = 0, m = r->rules.n_sampled;
+    size_t n = 0, m = r->rules.n_sampled, *out = r->rival;
 
-    for (size_t i = 0; i < r->n_member; i++) {
+    for (size_t i = 0; i < r->n_member + r->n_contender; i++) {
         const double *a = r->mean + i * m;
         bool behind = false;
         size_t kept = 0;
 
-        if (!may_beat(r, &r->member[i], c))
+        if (!r->whole[i] || !may_beat(r, racer(r, i), c))
             continue;
         for (size_t j = 0; j < n; j++) {
             const double *b = r->mean + out[j] * m;
@@ -140,50 +174,17 @@ static size_t choose_rivals(const struct lm_race *r, const struct lm_racer *c,
     return n;
 }
 
-static void count_tests(struct lm_race *r)
+static void make_whole(struct lm_race *r, size_t i)
 {
-    double member = 0, contender = 0, looks = (double)r->rules.looks;
+    size_t m = r->rules.n_sampled;
 
-    for (size_t i = 0; i < r->n_contender; i++) {
-        member += (double)r->state[i].n;
-        for (size_t j = 0; j < r->n_contender; j++)
-            contender += j != i && may_beat(r, &r->contender[j], &r->contender[i]);
+    r->whole[i] = true;
+    for (size_t k = 0; k < m; k++) {
+        double weight, x = ratio(racer(r, i)->sum[k], seen_at(r, r->rules.n_rung, k),
+                                 &weight);
+
+        r->mean[i * m + k] = r->rules.maximise[k] ? -x : x;
     }
-    double share = contender > 0 ? 0.8 : 1;
-    if (member > 0)
-        r->alpha_member = share * r->rules.risk / (looks * member);
-    else
-        share = 0;
-    if (contender > 0)
-        r->alpha_contender = (1 - share) * r->rules.risk / (looks * contender);
-}
-
-static enum lm_status find_rivals(struct lm_race *r, struct lm_err *e)
-{
-    size_t *out = lm_alloc_array(r->n_member + 1, sizeof *out, "race"), cap = 0;
-    enum lm_status st = out ? LM_OK : lm_fail_memory(e, r->n_member * 8, "a race");
-
-    for (size_t i = 0; !st && i < r->n_contender; i++) {
-        size_t n = choose_rivals(r, &r->contender[i], out);
-
-        if (r->n_rival + n > cap) {
-            cap = 2 * (r->n_rival + n);
-            size_t *more = lm_resize(r->rival, cap * sizeof *more);
-
-            if (!more) {
-                st = lm_fail_memory(e, cap * sizeof *more, "a race");
-                break;
-            }
-            r->rival = more;
-        }
-        for (size_t k = 0; k < n; k++)
-            r->rival[r->n_rival + k] = out[k];
-        r->state[i].first = r->n_rival;
-        r->state[i].n = n;
-        r->n_rival += n;
-    }
-    lm_release(out);
-    return st;
 }
 
 enum lm_status lm_race_open(const struct lm_race_rules *rules,
@@ -191,7 +192,7 @@ enum lm_status lm_race_open(const struct lm_race_rules *rules,
                             const struct lm_racer *contender, size_t n_contender,
                             struct lm_race **out, struct lm_err *e)
 {
-    size_t m = rules->n_sampled;
+    size_t m = rules->n_sampled, n = n_member + n_contender;
     struct lm_race *r = lm_alloc(sizeof *r, "race");
 
     *out = NULL;
@@ -200,27 +201,19 @@ enum lm_status lm_race_open(const struct lm_race_rules *rules,
     *r = (struct lm_race){ .rules = *rules, .member = member, .n_member = n_member,
         .contender = contender, .n_contender = n_contender,
         .state = lm_alloc_array(n_contender + 1, sizeof *r->state, "race"),
-        .mean = lm_alloc_array(n_member * m + 1, sizeof(double), "race"),
+        .whole = lm_alloc_array(n + 1, sizeof *r->whole, "race"),
+        .mean = lm_alloc_array(n * m + 1, sizeof(double), "race"),
         .gap = lm_alloc_array(n_contender * m + 1, sizeof(double), "race"),
-        .error = lm_alloc_array(n_contender * m + 1, sizeof(double), "race") };
-    if (!r->state || !r->mean || !r->gap || !r->error) {
+        .error = lm_alloc_array(n_contender * m + 1, sizeof(double), "race"),
+        .rival = lm_alloc_array(n + 1, sizeof *r->rival, "race") };
+    if (!r->state || !r->whole || !r->mean || !r->gap || !r->error || !r->rival) {
         lm_race_close(r);
-        return lm_fail_memory(e, (n_contender + n_member) * m * 8, "a race");
+        return lm_fail_memory(e, n * m * sizeof(double), "a race");
     }
     for (size_t i = 0; i < n_contender; i++)
         r->state[i].racing = true;
     for (size_t i = 0; i < n_member; i++)
-        for (size_t k = 0; k < m; k++) {
-            double weight, x = ratio(member[i].sum[k], rules->items[k], &weight);
-
-            r->mean[i * m + k] = rules->maximise[k] ? -x : x;
-        }
-    enum lm_status st = find_rivals(r, e);
-    if (st) {
-        lm_race_close(r);
-        return st;
-    }
-    count_tests(r);
+        make_whole(r, i);
     *out = r;
     return LM_OK;
 }
@@ -230,10 +223,11 @@ void lm_race_close(struct lm_race *r)
     if (!r)
         return;
     lm_release(r->state);
-    lm_release(r->rival);
+    lm_release(r->whole);
     lm_release(r->mean);
     lm_release(r->gap);
     lm_release(r->error);
+    lm_release(r->rival);
     lm_release(r);
 }
 
@@ -242,43 +236,75 @@ void lm_race_close(struct lm_race *r)
 void lm_race_leave(struct lm_race *r, size_t contender)
 {
     r->state[contender].racing = false;
+    r->whole[r->n_member + contender] = false;
 }
 
-/* If b beats c and a beats b, then a is the best of the three: nobody is lost when b
- * and c stop at once, so that all who raced before this look are opponents in it.  */
-static void judge(struct lm_race *r, size_t c, const int64_t *seen)
+/* The test of a contender at its rung. */
+static bool is_hopeless(struct lm_race *r, size_t c)
 {
     struct standing *s = &r->state[c];
-    const struct lm_racer *x = &r->contender[c];
-    double *gap = r->gap + c * r->rules.n_sampled;
-    double *error = r->error + c * r->rules.n_sampled;
+    size_t m = r->rules.n_sampled, n = choose_rivals(r, &r->contender[c]);
+    double alpha = r->rules.risk / (double)(r->rules.n_rung * (n ? n : 1));
 
-    for (size_t k = 0; k < s->n && s->racing; k++) {
-        size_t i = r->rival[s->first + k];
+    for (size_t k = 0; k < n; k++) {
+        size_t i = r->rival[k];
 
-        if (is_beaten(r, x, &r->member[i], seen, r->alpha_member, gap, error)) {
-            s->end = (struct lm_race_end){ true, true, i };
-            s->racing = false;
+        if (is_beaten(r, c, racer(r, i), alpha, r->gap + c * m, r->error + c * m)) {
+            bool member = i < r->n_member;
+
+            s->end = (struct lm_race_end){ true, member, member ? i : i - r->n_member,
+                                           s->rung };
+            return true;
         }
     }
-    for (size_t j = 0; j < r->n_contender && s->racing; j++) {
-        const struct lm_racer *y = &r->contender[j];
-
-        if (j != c && r->state[j].raced && may_beat(r, y, x) &&
-            is_beaten(r, x, y, seen, r->alpha_contender, gap, error)) {
-            s->end = (struct lm_race_end){ true, false, j };
-            s->racing = false;
-        }
-    }
+    return false;
 }
 
-void lm_race_look(struct lm_race *r, const int64_t *seen)
+/* Who is behind nobody else in the race goes on or is stopped.  `behind` can be a ring,
+ * since each two have items of their own in common; then everybody leads.            */
+static bool send_leaders(struct lm_race *r, bool *go)
 {
+    size_t n = r->n_contender, leaders = 0;
+    bool any = false;
+
+    for (size_t i = 0; i < n; i++) {
+        go[i] = r->state[i].racing;
+        for (size_t j = 0; go[i] && j < n; j++)
+            go[i] = j == i || !r->state[j].racing || !is_behind(r, i, j);
+        leaders += go[i];
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!leaders)
+            go[i] = r->state[i].racing;
+        if (go[i] && is_hopeless(r, i))
+            go[i] = r->state[i].racing = false;
+        any |= go[i];
+    }
+    return any;
+}
+
+bool lm_race_go(struct lm_race *r, bool *go)
+{
+    bool left = false;
+
+    for (size_t i = 0; i < r->n_contender; i++) {
+        struct standing *s = &r->state[i];
+
+        go[i] = false;
+        if (s->racing && s->rung == r->rules.n_rung) {
+            make_whole(r, r->n_member + i);
+            s->racing = false;
+        }
+        left |= s->racing;
+    }
+    while (left && !send_leaders(r, go)) {      /* all of them were stopped: the next */
+        left = false;
+        for (size_t i = 0; i < r->n_contender; i++)
+            left |= r->state[i].racing;
+    }
     for (size_t i = 0; i < r->n_contender; i++)
-        r->state[i].raced = r->state[i].racing;
-    for (size_t i = 0; i < r->n_contender; i++)
-        if (r->state[i].raced)
-            judge(r, i, seen);
+        r->state[i].rung += go[i];
+    return left;
 }
 
 struct lm_race_end lm_race_end(const struct lm_race *r, size_t contender)
@@ -289,24 +315,10 @@ struct lm_race_end lm_race_end(const struct lm_race *r, size_t contender)
 void lm_race_estimate(const struct lm_race *r, size_t contender, size_t objective,
                       double *mean, double *error)
 {
-    size_t m = r->rules.n_sampled, c = contender, k = objective;
-    double sum = 0, variance = 0, weight;
+    const struct lm_race_end *end = &r->state[contender].end;
+    size_t m = r->rules.n_sampled, by = end->by + (end->by_member ? 0 : r->n_member);
+    double x = r->mean[by * m + objective] + r->gap[contender * m + objective];
 
-    for (;; c = r->state[c].end.by) {   /* ends: every opponent is better than the last */
-        const struct standing *s = &r->state[c];
-
-        if (!s->end.stopped) {          /* NAN for one that failed */
-            sum += s->racing ? ratio(r->contender[c].sum[k], r->rules.items[k], &weight) *
-                               (r->rules.maximise[k] ? -1 : 1) : NAN;
-            break;
-        }
-        sum += r->gap[c * m + k];
-        variance += r->error[c * m + k] * r->error[c * m + k];
-        if (s->end.by_member) {
-            sum += r->mean[s->end.by * m + k];
-            break;
-        }
-    }
-    *mean = r->rules.maximise[k] ? -sum : sum;
-    *error = sqrt(variance);
+    *mean = r->rules.maximise[objective] ? -x : x;
+    *error = r->error[contender * m + objective];
 }
