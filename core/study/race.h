@@ -31,9 +31,10 @@
  * divided by the number of rungs and by that of the opponents tested then (Bonferroni).
  * With one sampled objective there is one opponent, however many trials and contenders
  * there are: the best of those that may beat it, by its mean over all items.  That
- * choice is made from the opponents' numbers alone, so it costs no correction.  The
- * number of members of the front that a race loses is at most the risk times that of
- * all on average.                                                                   */
+ * choice is made from the opponents' numbers alone, so it costs no correction; which
+ * contenders are at their end by then has a little to do with what was seen of c, and
+ * tests/check_race.c measures that the risk is kept all the same.  Of the front, a race
+ * loses at most the share `risk` on average.                                         */
 #ifndef LM_STUDY_RACE_H
 #define LM_STUDY_RACE_H
 #include "base/err.h"
