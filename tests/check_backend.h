@@ -46,7 +46,7 @@ struct trial {
     struct lm_op op;
     int32_t width[N_REG];               /* floats used of a, b, c, y; 0: none   */
     int64_t w_rows, w_cols, w_stride;   /* 0: no weight                         */
-    bool    bias;
+    bool    bias, w_zero;               /* w_zero: the weight is all zeros      */
     int32_t rows, pos, threads;
     double  scale;                      /* of inputs                            */
     int32_t repeat;                     /* calls that continue in the cache     */
@@ -108,7 +108,7 @@ static inline void plan_make(const struct kit *k, const struct trial *t, struct 
     p->width[0] = p->width[0] ? p->width[0] : 1;
     plan_load(k, t, p);
     if (t->w_rows) {
-        p->data = noise(t->w_rows * t->w_stride, "weight", 1);
+        p->data = noise(t->w_rows * t->w_stride, "weight", t->w_zero ? 0 : 1);
         p->weight = put(k, p->data, t->w_rows, t->w_cols, t->w_stride);
     }
     if (t->bias) {

@@ -47,7 +47,11 @@ START_TEST(heads)
 }
 END_TEST
 
-/* Factors of attention may be bf16: some 2^-9 of each. */
+/* Factors of attention are bf16 where the program is not f32: each is off by at
+ * most 2^-9 of itself, so a score by 2^-8 sum |q k| / sqrt(d) (here up to 0.1 where
+ * scores are up to 13), an output by as much times the spread of the values, if
+ * all errors had one sign.  They do not: the largest seen on any set is 4.7e-3 of
+ * the largest output.                                                          */
 START_TEST(attention)
 {
     static const int32_t rows[] = { 3, 5, 33, 65 };
@@ -59,25 +63,35 @@ START_TEST(attention)
             t.width[A] = t.width[Y] = 6 * t.op.head_dim;
             t.width[B] = t.width[C] = 2 * t.op.head_dim;
             t.w_cols = t.w_stride = t.op.head_dim / 2;
-            agree(&t, p ? 1e-2 : 5e-6, "attention");
+            agree(&t, p ? 7e-3 : 5e-6, "attention");
             t.threads = 2;
-            agree(&t, p ? 1e-2 : 5e-6, "attention, two threads");
+            agree(&t, p ? 7e-3 : 5e-6, "attention, two threads");
         }
 }
 END_TEST
 
-/* More keys than one block. */
+/* More keys than one block, weights sharp enough that most rows meet new maxima.
+ * Without rotation and with 1 / sqrt(d) = 1/4 all factors of a bf16 program are
+ * bf16 already, so only the weights p of y = sum p v / sum p are rounded:
+ * |y - y_exact| <= 2^-9 max |v|, with |v| <= 6.                                 */
 START_TEST(attention_over_key_blocks)
 {
-    for (uint32_t p = LM_AS_F32; p <= LM_AS_BF16; p++) {
+    for (uint32_t p = LM_AS_F32; here && p <= LM_AS_BF16; p++) {
         struct trial t = { .op = { .code = LM_OP_ROPE_KV, .y = -1, .a = A, .b = B,
-            .c = C, .n_head = 2, .n_kv = 1, .head_dim = 8, .f = 1 },
-            .rows = 600, .repeat = 2, .w_rows = 1, .precision = p,
-            .scale = p ? 1 : 6 };       /* bf16 is too coarse for sharp weights */
-        t.width[A] = t.width[Y] = 16;
-        t.width[B] = t.width[C] = 8;
-        t.w_cols = t.w_stride = 4;
-        agree(&t, p ? 2e-2 : 1e-5, "attention");
+            .c = C, .n_head = 2, .n_kv = 1, .head_dim = 16, .f = 1 },
+            .rows = 600, .repeat = 2, .w_rows = 1, .w_cols = 8, .w_stride = 8,
+            .w_zero = p, .precision = p, .scale = 6 };
+        struct answer a, b;
+        t.width[A] = t.width[Y] = 32;
+        t.width[B] = t.width[C] = 16;
+        solve(&cpu, &t, &a);
+        solve(&reference, &t, &b);
+        for (int64_t i = 0; i < a.n_tap; i++)
+            ck_assert_msg(fabs((double)a.tap[i] - (double)b.tap[i])
+                          < (p ? 0x1p-9 * 6 : 5e-5), "%u, %lld: %.9g, not %.9g",
+                          (unsigned)p, (long long)i, (double)a.tap[i], (double)b.tap[i]);
+        answer_free(&a);
+        answer_free(&b);
     }
 }
 END_TEST
@@ -334,11 +348,11 @@ int main(void)
         tcase_add_test(c, linear);
         tcase_add_test(c, heads);
         tcase_add_test(c, attention);
+        tcase_add_test(c, attention_over_key_blocks);
         tcase_add_test(c, rows_stand_alone);
         tcase_add_test(c, not_a_number_stays_in_its_row);
     }
     TCase *c = add_case(s, "rest", use_auto);
-    tcase_add_test(c, attention_over_key_blocks);
     tcase_add_test(c, integers_are_exact);
     tcase_add_test(c, widths_share);
     tcase_add_test(c, refusals);
