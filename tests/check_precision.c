@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_precision.c -- bf16 and int8 programs: each instruction set against the
- * reference, sums of integers equal on all of them, and what a result may not
- * depend on: rows beside it, threads, other programs over the same weights.   */
+/* check_precision.c -- bf16 and int8 programs, and f32 programs on weights in
+ * number formats: each instruction set against the reference, sums of integers
+ * equal on all of them, and what a result may not depend on: rows beside it,
+ * threads, other programs over the same weights.                             */
 #include <stdlib.h>
 
 #include "check_backend.h"
@@ -93,6 +94,71 @@ START_TEST(attention_over_key_blocks)
         answer_free(&a);
         answer_free(&b);
     }
+}
+END_TEST
+
+/* ---- weights in number formats --------------------------------------------------------- */
+static const uint32_t coded[] = { LM_F16, LM_BF16, LM_Q8_0, LM_Q4_0, LM_Q4_1 };
+
+/* Whole blocks, and for f16 and bf16 other lengths; rows are apart by more. */
+static struct trial coded_trial(uint32_t code, uint32_t dtype, int32_t rows, int i)
+{
+    static const int32_t shape[][2] = { { 5, 32 }, { 6, 64 }, { 65, 96 }, { 130, 160 },
+                                        { 515, 576 }, { 7, 288 } };
+    static const int32_t odd[] = { 1, 31, 33, 160, 577, 290 };
+    bool blocks = lm_codec(dtype)->block > 1;
+    struct trial t = trial(code, rows, shape[i][0], blocks ? shape[i][1] : odd[i]);
+    t.w_stride = t.w_cols + (blocks ? 32 : 3);
+    t.dtype = dtype;
+    return t;
+}
+
+START_TEST(coded_weights)
+{
+    for EACH(d, coded)
+        for (int i = 0; i < 6; i++)
+            for EACH(j, rows_of) {
+                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], rows_of[j], i);
+                t.op.flags = (i + j) % 2 ? LM_OPF_ACC : 0;
+                t.bias = i % 2;
+                agree(&t, 4e-6, "linear");
+                t = coded_trial(LM_OP_LOGITS, coded[d], rows_of[j], i);
+                agree(&t, 4e-6, "logits");
+                t = coded_trial(LM_OP_EMBED, coded[d], rows_of[j], i);
+                t.width[A] = 0;
+                t.width[Y] = t.op.k;
+                t.op.a = -1;
+                agree(&t, 0, "embed");
+            }
+}
+END_TEST
+
+static void same(const float *a, const float *b, int64_t n, const char *what);
+
+/* The reference is the same on decoded values, and so is the cpu but for one row,
+ * which adds in another order (threads change nothing there), and for what the
+ * portable set leaves to OpenBLAS, which adds as it likes.                      */
+START_TEST(coded_is_decoded)
+{
+    const struct kit *kit[] = { &reference, &cpu };
+    for EACH(b, kit)
+        for EACH(d, coded)
+            for EACH(j, rows_of) {
+                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], rows_of[j], 4), u = t;
+                struct answer x, y;
+                if (kit[b] == &cpu && !here)
+                    continue;
+                u.decoded = kit[b] == &reference || t.rows > 1;
+                u.threads = 3;
+                solve(kit[b], &t, &x);
+                solve(kit[b], &u, &y);
+                if (kit[b] == &cpu && t.rows > 16 && !strcmp(kernels, "portable"))
+                    near(x.tap, y.tap, x.n_tap, 2e-6, lm_codec(coded[d])->name);
+                else
+                    same(x.tap, y.tap, x.n_tap, lm_codec(coded[d])->name);
+                answer_free(&x);
+                answer_free(&y);
+            }
 }
 END_TEST
 
@@ -296,6 +362,56 @@ START_TEST(refusals)
 }
 END_TEST
 
+/* Weights in number formats are for some operators of f32 programs. */
+START_TEST(coded_weights_are_refused)
+{
+    static float row[256];
+    const struct kit *kit[] = { &reference, &cpu };
+    static const struct { uint32_t code, precision; } no[] = {
+        { LM_OP_CE, LM_AS_F32 }, { LM_OP_KL, LM_AS_F32 }, { LM_OP_EXPECT, LM_AS_F32 },
+        { LM_OP_RMSNORM, LM_AS_F32 }, { LM_OP_LINEAR, LM_AS_BF16 },
+        { LM_OP_LOGITS, LM_AS_INT8 }
+    };
+    for EACH(b, kit) {
+        const struct lm_backend *ops = kit[b]->ops;
+        struct lm_tensor t = { .data = row, .rows = 1, .cols = 64, .dtype = LM_Q8_0 };
+        struct lm_weight *w = NULL, *bias = NULL;
+        struct lm_exe *x = NULL;
+        int32_t width[3] = { 64, 64, 64 };
+        ck_assert_ok(ops->upload(kit[b]->self, &t, 96, &w, &err), err);
+        ck_assert_int_eq(ops->upload(kit[b]->self, &t, 80, &bias, &err), LM_EBUG);
+        t.cols = 60;
+        ck_assert_int_eq(ops->upload(kit[b]->self, &t, 64, &bias, &err), LM_EBUG);
+        t.cols = 256;
+        t.dtype = LM_Q4_K;
+        ck_assert_int_eq(ops->upload(kit[b]->self, &t, 256, &bias, &err), LM_EUNSUPPORTED);
+        t.dtype = 1000;
+        ck_assert_int_eq(ops->upload(kit[b]->self, &t, 256, &bias, &err), LM_EUNSUPPORTED);
+        for EACH(i, no) {
+            struct lm_op op = { .code = no[i].code, .y = 1, .a = 0, .b = -1, .c = -1,
+                                .w = w, .n = no[i].code == LM_OP_RMSNORM ? 64 : 1,
+                                .k = 64 };
+            struct lm_program p = { sizeof p, &op, 1, width, 3, no[i].precision };
+            ck_assert_int_eq(ops->compile(kit[b]->self, &p, &x, &err), LM_EBUG);
+            ck_assert_ptr_nonnull(strstr(err.text, "not f32"));
+        }
+        t = (struct lm_tensor){ .data = row, .rows = 1, .cols = 64, .dtype = LM_BF16 };
+        ck_assert_ok(ops->upload(kit[b]->self, &t, 64, &bias, &err), err);
+        float *data = noise(64 * 64, "w", 1);
+        struct lm_weight *wide = put(kit[b], data, 64, 64, 64);
+        struct lm_op op = { .code = LM_OP_LINEAR, .y = 1, .a = 0, .b = -1, .c = -1,
+                            .w = wide, .bias = bias, .n = 64, .k = 64 };
+        struct lm_program p = { sizeof p, &op, 1, width, 3, LM_AS_F32 };
+        ck_assert_int_eq(ops->compile(kit[b]->self, &p, &x, &err), LM_EBUG);
+        ck_assert_ptr_null(x);
+        ops->forget(kit[b]->self, bias);
+        ops->forget(kit[b]->self, wide);
+        ops->forget(kit[b]->self, w);
+        lm_release(data);
+    }
+}
+END_TEST
+
 START_TEST(environment_names_a_set)
 {
     const struct lm_module *m = plug_open("backends", "cpu");
@@ -349,6 +465,8 @@ int main(void)
         tcase_add_test(c, heads);
         tcase_add_test(c, attention);
         tcase_add_test(c, attention_over_key_blocks);
+        tcase_add_test(c, coded_weights);
+        tcase_add_test(c, coded_is_decoded);
         tcase_add_test(c, rows_stand_alone);
         tcase_add_test(c, not_a_number_stays_in_its_row);
     }
@@ -356,6 +474,7 @@ int main(void)
     tcase_add_test(c, integers_are_exact);
     tcase_add_test(c, widths_share);
     tcase_add_test(c, refusals);
+    tcase_add_test(c, coded_weights_are_refused);
     tcase_add_test(c, environment_names_a_set);
     return run_suites(&s, 1);
 }
