@@ -200,7 +200,8 @@ INLINE void FN(turn)(uint32_t *to, const float *v, int64_t stride, int64_t k, in
     }
 }
 
-KERNEL void FN(turn_f32)(uint32_t *to, const float *v, int64_t stride, int64_t k, int64_t n)
+KERNEL void FN(turn_f32)(uint32_t *to, const float *v, int64_t stride, int64_t k,
+                         int64_t n)
 {
     FN(turn)(to, v, stride, k, n, 1);
 }

@@ -69,7 +69,8 @@ static inline enum lm_status machine_upload(void *self, const struct lm_tensor *
     bool coded = t->dtype != LM_F32;
     const struct lm_codec *codec = coded ? m->host->codec(t->dtype) : NULL;
     if (t->dtype >= LM_N_DTYPES || !(LM_BIT(t->dtype) & MACHINE_DTYPES)
-        || coded != (codec != NULL) || (!coded && (uintptr_t)t->data % sizeof(float) != 0))
+        || coded != (codec != NULL)
+        || (!coded && (uintptr_t)t->data % sizeof(float) != 0))
         return m->host->fail(e, LM_EUNSUPPORTED, "this backend does not take weights of "
                              "type %u, or not where they lie", (unsigned)t->dtype);
     if (!t->data || t->rows < 1 || t->cols < 1 || stride < t->cols
