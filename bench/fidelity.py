@@ -11,15 +11,18 @@ from race import spearman
 def main():
     f32, other = (json.load(open(p)) for p in sys.argv[1:3])
     name = sys.argv[3]
-    x, y = [], []
+    x, y, dense = [], [], None
     assert len(f32["trials"]) == len(other["trials"])
     for a, b in zip(f32["trials"], other["trials"]):
         assert a["plan"] == b["plan"], a["id"]
         if a["status"] != "ok" or b["status"] != "ok":
             continue
-        x.append(a["metrics"]["perplexity.nats"]["value"])
-        y.append(b["metrics"]["perplexity.nats"]["value"])
-    dense, x, y = y[0] - x[0], x[1:], y[1:]
+        p, q = (t["metrics"]["perplexity.nats"]["value"] for t in (a, b))
+        if a["plan"] == f32["trials"][0]["plan"]:   # the dense model, also as a start
+            dense = q - p
+            continue
+        x.append(p)
+        y.append(q)
     off = [b - a for a, b in zip(x, y)]
     print(f"fidelity.{name}.trials = {len(x)}")
     print(f"fidelity.{name}.spearman = {spearman(x, y):.5f}")
