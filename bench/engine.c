@@ -1,30 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* engine.c -- how fast the engine is, next to what the machine can do.
  *
- *   bench/engine MODEL IDS WINDOWS
+ *   bench/engine losses MODEL IDS WINDOWS
+ *   bench/engine decode MODEL IDS NAME
  *
  * IDS is a file of token ids separated by spaces.  In one process, on one
- * thread, it measures the processor's peak in each number format (rates.c), the
- * sgemm rate (best of 20, C[2048][3072] = A[2048][576] W[3072][576]^T), the rate of
- * reading memory, and in each precision the losses of WINDOWS windows of 512
- * tokens, each different from the last so that no prefix is shared, and 64
- * decoding steps behind 512 tokens, in seconds of processor time.  Loading and
- * packing are not timed.  Each line of output is `key = value`.
+ * thread, `losses` measures the processor's peak in each number format (rates.c),
+ * the sgemm rate (best of 20, C[2048][3072] = A[2048][576] W[3072][576]^T), the rate
+ * of reading memory, and in each precision the losses of WINDOWS windows of 512
+ * tokens, each different from the last so that no prefix is shared.  `decode`
+ * measures 64 decoding steps behind 512 tokens from the weights as the file has
+ * them.  Times are seconds of processor time; loading and packing are not timed.
+ * Each line of output is `key = value`.
  *
  * Work is counted as the model needs it, whatever the engine does: 2 flops for
  * each weight of a matrix and token, and causal attention's two products, each
- * over T / 2 keys on average.  Decoding counts the bytes of the weights only.   */
+ * over T / 2 keys on average.  Decoding counts the bytes of the matrices only.   */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/file.h"
 #include "base/linalg.h"
-#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "loader/loader.h"
+#include "model/codec.h"
 #include "pipeline/session.h"
 #include "plan/plan.h"
 #include "rates.h"
@@ -32,7 +35,6 @@
 enum { T = 512, STEPS = 64, MOST_WINDOWS = 64, REPEATS = 3 };
 enum { M = 2048, N = 3072, K = 576, WORDS = 1 << 25 };     /* WORDS: 256 MiB */
 
-struct work { double flops, weights; };     /* of one token: prefill; decode */
 
 static double cpu_seconds(void)
 {
@@ -71,10 +73,10 @@ static enum lm_status gemm_rate(struct lm_err *e)
     for (int32_t i = 0; !s && i < N * K; i++)
         w[i] = (float)(i % 13) - 6;
     for (int i = 0; !s && i < 20; i++) {
-        double t = lm_clock();
+        double t = cpu_seconds();
 
         lm_gemm('n', 't', M, N, K, 1, a, K, w, K, 0, c, N);
-        best = fmin(best, lm_clock() - t);
+        best = fmin(best, cpu_seconds() - t);
     }
     if (!s)
         printf("gemm.core = %s\ngemm.gflops = %.1f\n", lm_linalg_core(),
@@ -108,10 +110,10 @@ static enum lm_status memory_rate(struct lm_err *e)
     for (size_t i = 0; i < WORDS; i++)
         v[i] = i;
     for (int i = 0; i < 20; i++) {
-        double t = lm_clock();
+        double t = cpu_seconds();
 
         sum += total(v);
-        best = fmin(best, lm_clock() - t);
+        best = fmin(best, cpu_seconds() - t);
     }
     lm_release(v);
     if (sum != 20 * ((uint64_t)WORDS / 2 * (WORDS - 1)))        /* and keeps the loop */
@@ -122,7 +124,7 @@ static enum lm_status memory_rate(struct lm_err *e)
 
 /* ---- the engine -------------------------------------------------------------- */
 
-static enum lm_status count_work(const struct lm_model *m, struct work *w,
+static enum lm_status count_work(const struct lm_model *m, double *flops,
                                  struct lm_err *e)
 {
     const struct lm_arch *a = lm_model_arch(m);
@@ -137,14 +139,31 @@ static enum lm_status count_work(const struct lm_model *m, struct work *w,
     lm_plan_free(plan);
     for (int32_t i = 0; i < a->n_layer; i++)
         heads += a->layer[i].n_head;
-    w->flops = 2.0 * ((double)cost.body_params + head + heads * a->head_dim * T);
-    w->weights = (double)cost.body_params + head;
+    *flops = 2.0 * ((double)cost.body_params + head + heads * a->head_dim * T);
     return LM_OK;
+}
+
+/* What a token reads: the matrices, and of the embedding the head. */
+static double count_bytes(const struct lm_model *m)
+{
+    const struct lm_arch *a = lm_model_arch(m);
+    double bytes = 0;
+
+    for (int32_t i = -1; i < a->n_layer; i++)
+        for (uint32_t role = 1; role < LM_N_ROLES; role++) {
+            bool layers = role > LM_W_FINAL_NORM;
+            const struct lm_tensor *t = layers == (i >= 0) ? lm_model_tensor(m, role, i)
+                                                           : NULL;
+
+            if (t && t->rows > 1 && (role != LM_W_EMBED || a->tied))
+                bytes += (double)lm_row_bytes(t->dtype, t->cols) * (double)t->rows;
+        }
+    return bytes;
 }
 
 static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *net,
                                   const int32_t *ids, size_t windows,
-                                  const struct work *w, struct lm_err *e)
+                                  double flops, struct lm_err *e)
 {
     static float nll[T];
     const char *name = lm_precision_names[net->precision];
@@ -168,18 +187,17 @@ static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *
         double rate = T / median(seconds, windows);
 
         printf("lamina.%s.prefill_tok_s = %.1f\nlamina.%s.prefill_gflops = %.1f\n"
-               "lamina.%s.loss = %.5f\n", name, rate, name, rate * w->flops * 1e-9, name,
+               "lamina.%s.loss = %.5f\n", name, rate, name, rate * flops * 1e-9, name,
                sum / (double)(windows * (T - 1)));
     }
     return s;
 }
 
 static enum lm_status time_decode(struct lm_engine *g, const struct lm_network *net,
-                                  const int32_t *ids, const struct work *w,
+                                  const int32_t *ids, const char *name,
                                   struct lm_err *e)
 {
     int32_t vocab = lm_model_arch(lm_engine_model(g))->vocab;
-    const char *name = lm_precision_names[net->precision];
     float *logits = lm_alloc_array((size_t)vocab, sizeof *logits, "bench");
     double seconds[REPEATS];
     struct lm_decoder *d = NULL;
@@ -203,20 +221,36 @@ static enum lm_status time_decode(struct lm_engine *g, const struct lm_network *
         double rate = STEPS / median(seconds, REPEATS);
 
         printf("lamina.%s.decode_tok_s = %.2f\nlamina.%s.decode_gbytes = %.2f\n", name,
-               rate, name, rate * w->weights * (4 >> net->precision) * 1e-9);
+               rate, name, rate * count_bytes(lm_engine_model(g)) * 1e-9);
     }
     return s;
 }
 
+static enum lm_status time_all_losses(struct lm_engine *g, struct lm_network *net,
+                                      const int32_t *ids, size_t windows,
+                                      struct lm_err *e)
+{
+    double flops = 0;
+    enum lm_status s = count_work(lm_engine_model(g), &flops, e);
+
+    for (uint32_t p = LM_AS_F32; !s && p < LM_N_PRECISIONS; p++) {
+        net->precision = p;
+        s = time_losses(g, net, ids, windows, flops, e);
+    }
+    if (!s)
+        printf("work.mflop_per_token = %.1f\n", flops * 1e-6);
+    return s;
+}
+
+/* windows 0: decode. */
 static enum lm_status time_model(const char *path, const int32_t *ids, size_t windows,
-                                 struct lm_err *e)
+                                 const char *name, struct lm_err *e)
 {
     struct lm_run *run = NULL;
     struct lm_conf *conf = NULL;
     struct lm_stage backend = { 0 };
     struct lm_bench b = { 0 };
     struct lm_network net = { 0 };
-    struct work w = { 0, 0 };
     enum lm_status s = lm_run_open(0, &run, e);
 
     if (!s)
@@ -226,16 +260,8 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
     if (!s)
         s = lm_network_open(b.engine, b.model, &net, e);
     if (!s)
-        s = count_work(b.model, &w, e);
-    for (uint32_t p = LM_AS_F32; !s && p < LM_N_PRECISIONS; p++) {
-        net.precision = p;
-        s = time_losses(b.engine, &net, ids, windows, &w, e);
-        if (!s)
-            s = time_decode(b.engine, &net, ids, &w, e);
-    }
-    if (!s)
-        printf("work.mflop_per_token = %.1f\nwork.mweights_per_token = %.1f\n",
-               w.flops * 1e-6, w.weights * 1e-6);
+        s = windows ? time_all_losses(b.engine, &net, ids, windows, e)
+                    : time_decode(b.engine, &net, ids, name, e);
     lm_network_close(&net);
     lm_bench_close(&b);
     if (backend.plugin)
@@ -269,15 +295,35 @@ static enum lm_status read_ids(const char *path, size_t want, int32_t **ids,
                                        "needed", path, n, want);
 }
 
+static enum lm_status measure(const char *path, const char *file, size_t windows,
+                              const char *name, struct lm_err *e)
+{
+    int32_t *ids = NULL;
+    enum lm_status s = read_ids(file, ((windows ? windows : 1) + 1) * T, &ids, e);
+
+    if (!s && windows) {
+        rates_show();
+        s = gemm_rate(e);
+        if (!s)
+            s = memory_rate(e);
+    }
+    if (!s)
+        s = time_model(path, ids, windows, name, e);
+    lm_release(ids);
+    return s;
+}
+
 int main(int argc, char **argv)
 {
     struct lm_err e = { 0 };
-    int32_t *ids = NULL;
-    long windows = argc == 4 ? atol(argv[3]) : 0;
+    bool losses = argc == 5 && !strcmp(argv[1], "losses");
+    bool decode = argc == 5 && !strcmp(argv[1], "decode");
+    long windows = losses ? atol(argv[4]) : 0;
     enum lm_status s;
 
-    if (windows < 2 || windows > MOST_WINDOWS) {
-        fprintf(stderr, "usage: %s MODEL IDS WINDOWS (2 to %d)\n", argv[0], MOST_WINDOWS);
+    if (!decode && (windows < 2 || windows > MOST_WINDOWS)) {
+        fprintf(stderr, "usage: %s losses MODEL IDS WINDOWS (2 to %d)\n"
+                "       %s decode MODEL IDS NAME\n", argv[0], MOST_WINDOWS, argv[0]);
         return 2;
     }
     lm_linalg_threads(1);
@@ -285,18 +331,9 @@ int main(int argc, char **argv)
     if (!s)
         s = lm_pool_start(1, &e);
     if (!s)
-        s = read_ids(argv[2], ((size_t)windows + 1) * T, &ids, &e);
-    if (!s)
-        rates_show();
-    if (!s)
-        s = gemm_rate(&e);
-    if (!s)
-        s = memory_rate(&e);
-    if (!s)
-        s = time_model(argv[1], ids, (size_t)windows, &e);
+        s = measure(argv[2], argv[3], (size_t)windows, argv[4], &e);
     if (s)
         fprintf(stderr, "%s: %s\n", argv[0], e.text);
-    lm_release(ids);
     lm_pool_stop();
     lm_loader_stop();
     return s ? 1 : 0;

@@ -56,4 +56,5 @@ def main():
     print(f"spearman_measured = {spearman(x, own):.4f}")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -244,12 +244,15 @@ struct lm_time { double host, device; };    /* seconds; device 0: unknown; froze
 
 struct lm_backend {
     uint32_t struct_size, reserved;
-    uint64_t dtypes;                    /* LM_BIT(enum lm_dtype) of weights     */
+    /* LM_BIT(enum lm_dtype) of weights.  Those that are not f32 are matrices of
+     * EMBED, LINEAR and LOGITS in f32 programs; results are those of the decoded
+     * values but for the order of sums.                                          */
+    uint64_t dtypes;
     /* name must change with whatever changes results: it is part of the keys
      * of cached statistics.                                             [main] */
     enum lm_status (*device)(void *self, struct lm_device *out, struct lm_err *e);
     /* t->data stays valid until forget(); a backend may keep the pointer.
-     * stride: elements from row to row.                                  [any] */
+     * stride: elements from row to row, whole blocks.                    [any] */
     enum lm_status (*upload)(void *self, const struct lm_tensor *t, int64_t stride,
                              struct lm_weight **w, struct lm_err *e);
     void (*forget)(void *self, struct lm_weight *w);                    /* [any] */

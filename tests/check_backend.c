@@ -196,7 +196,7 @@ static void refusals(const struct kit *k)
     refuse_program(k, o, "dimensions");
     o = (struct lm_op){ .code = LM_OP_RMSNORM, .y = 1, .w = v, .n = 8, .k = 12 };
     refuse_program(k, o, "groups");
-    struct lm_tensor t = { .data = data, .rows = 1, .cols = 8, .dtype = LM_BF16 };
+    struct lm_tensor t = { .data = data, .rows = 1, .cols = 8, .dtype = LM_Q4_K };
     ck_assert_int_eq(k->ops->upload(k->self, &t, 8, &x, &err), LM_EUNSUPPORTED);
     t.dtype = LM_F32;
     ck_assert_int_eq(k->ops->upload(k->self, &t, 7, &x, &err), LM_EBUG);

@@ -46,11 +46,13 @@ struct trial {
     struct lm_op op;
     int32_t width[N_REG];               /* floats used of a, b, c, y; 0: none   */
     int64_t w_rows, w_cols, w_stride;   /* 0: no weight                         */
-    bool    bias;
+    bool    bias, w_zero;               /* w_zero: the weight is all zeros      */
     int32_t rows, pos, threads;
     double  scale;                      /* of inputs                            */
     int32_t repeat;                     /* calls that continue in the cache     */
     uint32_t precision;
+    uint32_t dtype;                     /* of the weight; 0: f32                */
+    bool    decoded;                    /* f32, the values of that number format */
 };
 
 struct answer { float *hidden, *tap, *out; int64_t n_hidden, n_tap, n_out; };
@@ -79,6 +81,7 @@ struct plan {
     float *select[N_REG];
     struct lm_weight *w[N_REG], *weight, *bias;
     float *data, *bias_data;
+    unsigned char *code;
 };
 
 static inline void plan_load(const struct kit *k, const struct trial *t, struct plan *p)
@@ -100,6 +103,24 @@ static inline void plan_load(const struct kit *k, const struct trial *t, struct 
     }
 }
 
+/* The weight in t->dtype, and its data as that has them. */
+static inline void plan_encode(const struct kit *k, const struct trial *t, struct plan *p)
+{
+    int64_t row = t->dtype ? lm_row_bytes(t->dtype, t->w_stride) : 0;
+    p->code = lm_alloc((size_t)(t->w_rows * row) + 1, "codes");
+    for (int64_t i = 0; t->dtype && i < t->w_rows; i++) {
+        float *w = p->data + i * t->w_stride;
+        lm_codec(t->dtype)->encode(w, p->code + i * row, t->w_stride);
+        lm_codec(t->dtype)->decode(p->code + i * row, w, t->w_stride);
+    }
+    struct lm_tensor c = { .data = p->code, .rows = t->w_rows, .cols = t->w_cols,
+                           .dtype = t->dtype };
+    if (!t->dtype || t->decoded)
+        p->weight = put(k, p->data, t->w_rows, t->w_cols, t->w_stride);
+    else
+        ck_assert_ok(k->ops->upload(k->self, &c, t->w_stride, &p->weight, &err), err);
+}
+
 static inline void plan_make(const struct kit *k, const struct trial *t, struct plan *p)
 {
     *p = (struct plan){ 0 };
@@ -108,8 +129,8 @@ static inline void plan_make(const struct kit *k, const struct trial *t, struct 
     p->width[0] = p->width[0] ? p->width[0] : 1;
     plan_load(k, t, p);
     if (t->w_rows) {
-        p->data = noise(t->w_rows * t->w_stride, "weight", 1);
-        p->weight = put(k, p->data, t->w_rows, t->w_cols, t->w_stride);
+        p->data = noise(t->w_rows * t->w_stride, "weight", t->w_zero ? 0 : 1);
+        plan_encode(k, t, p);
     }
     if (t->bias) {
         p->bias_data = noise(t->op.n, "bias", 1);
@@ -145,6 +166,7 @@ static inline void plan_free(const struct kit *k, struct plan *p)
     if (p->bias)
         k->ops->forget(k->self, p->bias);
     lm_release(p->data);
+    lm_release(p->code);
     lm_release(p->bias_data);
 }
 

@@ -316,6 +316,51 @@ START_TEST(exported_models_compute_the_same)
 }
 END_TEST
 
+static double logits_loss(const float *logit, int32_t n, int32_t target)
+{
+    double sum = 0;
+
+    for (int32_t i = 0; i < n; i++)
+        sum += exp((double)logit[i]);
+    return log(sum) - (double)logit[target];
+}
+
+/* A decoder reads the bytes of the number formats: losses are those of the decoded
+ * weights, and follow when a byte is changed.                                     */
+START_TEST(decoders_read_codes)
+{
+    struct lm_plan *p;
+    struct lm_candidate c = open_text(mixture, &p);
+    const struct lm_mat *m = &find(&c.net, LM_SEG_MLP, 1)->down;
+    struct lm_decoder *d;
+    float x[LENGTH], row[64];
+    double differ[2] = { 0, 0 };
+
+    losses(engine, &c.net, x);
+    ck_assert_ptr_nonnull(m->coded.data);
+    ck_assert_uint_eq(m->coded.dtype, LM_Q4_0);
+    lm_codec(LM_Q4_0)->decode(m->coded.data, row, m->cols);
+    ck_assert_mem_eq(row, m->w, (size_t)m->cols * sizeof *row);
+    ck_assert_ok(lm_decoder_open(engine, &c.net, LENGTH, 1, &d, &e), e);
+    for (int changed = 0; changed < 2; changed++) {
+        lm_decoder_seek(d, 0);
+        for (int i = 0; i < LENGTH - 1; i++) {
+            float logit[TOY_VOCAB];
+
+            ck_assert_ok(lm_decoder_feed(d, ids + i, 1, logit, NULL, &e), e);
+            differ[changed] = fmax(differ[changed],
+                                   fabs(logits_loss(logit, TOY_VOCAB, ids[i + 1])
+                                        - (double)x[i]));
+        }
+        ((unsigned char *)(uintptr_t)m->coded.data)[1] ^= 4;   /* a scale, 16 times */
+    }
+    ck_assert_msg(differ[0] < 1e-5 && differ[1] > 1e-4, "%g, %g", differ[0], differ[1]);
+    lm_decoder_close(d);
+    lm_candidate_close(shop, &c);
+    lm_plan_free(p);
+}
+END_TEST
+
 START_TEST(quantized_parts_are_shared_and_let_go)
 {
     struct lm_workshop_use before, use;
@@ -425,6 +470,7 @@ Suite *candidate_quant_suite(void)
     tcase_add_test(t, formats_come_last);
     tcase_add_test(t, squares_follow_query_heads);
     tcase_add_test(t, exported_models_compute_the_same);
+    tcase_add_test(t, decoders_read_codes);
     tcase_add_test(t, quantized_parts_are_shared_and_let_go);
     tcase_add_test(t, a_failing_quantizer_costs_its_candidate);
     tcase_add_test(t, memory_may_run_out);

@@ -234,14 +234,30 @@ START_TEST(kl_is_that_of_the_logits)
 }
 END_TEST
 
+static double rms_difference(const float *a, const float *b, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++)
+        sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sqrt(sum / n);
+}
+
 /* bf16 and int8: near f32, the same on both backends but for the attention of
  * the cpu in bf16, the dense model at 0, and no state of one precision is taken
  * for another's.  A decoder gives the losses of the runner, but for its f32
- * attention.                                                                   */
+ * attention.
+ *
+ * The model is random, its losses around 10, and a rounding that falls to the
+ * other side changes all that follows: so what holds is the root mean square
+ * over the window.  Largest of all instruction sets, bf16 and int8: to f32 0.0262
+ * and 0.1136, to the reference 0.0161 and 0.0770, decoder to runner 0.0176 and
+ * 0.0745.  Operators are held to much narrower bounds in check_precision.c; here a
+ * program of another precision shows: f32 run for bf16 is 0.026 from the reference,
+ * bf16 for int8 0.11.                                                         */
 START_TEST(precisions)
 {
-    static const double near[] = { 0, 0.1, 0.5 };   /* of losses around 10 */
-    float f32[LENGTH], got[LENGTH], truth[LENGTH], kl[LENGTH], logit[128];
+    static const double to_f32[] = { 0, 0.035, 0.15 }, to_truth[] = { 0, 0.022, 0.1 };
+    float f32[LENGTH], got[LENGTH], truth[LENGTH], kl[LENGTH], loss[LENGTH], logit[128];
     uint32_t precision = LM_AS_BF16 + (uint32_t)_i;
     struct stage s, r;
     struct lm_runner *a = NULL, *b = NULL;
@@ -257,15 +273,10 @@ START_TEST(precisions)
     ck_assert_ok(lm_runner_losses(a, &s.net, s.ids, LENGTH, f32, &err), err);
     ck_assert_ok(lm_runner_losses(a, &low, s.ids, LENGTH, got, &err), err);
     ck_assert_ok(lm_runner_losses(b, &other, s.ids, LENGTH, truth, &err), err);
-    double differ = 0;
-    for (int i = 0; i < LENGTH - 1; i++) {
-        differ += fabs((double)got[i] - (double)f32[i]);
-        ck_assert_msg(fabs((double)got[i] - (double)f32[i]) < near[precision], "%d: %g %g",
-                      i, (double)got[i], (double)f32[i]);
-        ck_assert_msg(fabs((double)got[i] - (double)truth[i]) < near[precision] / 2,
-                      "%d: %g %g", i, (double)got[i], (double)truth[i]);
-    }
-    ck_assert(differ > 1e-4);
+    double differ = rms_difference(got, f32, LENGTH - 1);
+    double off = rms_difference(got, truth, LENGTH - 1);
+    ck_assert_msg(differ > 1e-3 && differ < to_f32[precision], "%g from f32", differ);
+    ck_assert_msg(off < to_truth[precision], "%g from the reference", off);
     for (int again = 0; again < 2; again++) {
         ck_assert_ok(lm_runner_kl(a, &low, t, s.ids, LENGTH, kl, &err), err);
         for (int i = 0; i < LENGTH; i++)
@@ -281,10 +292,10 @@ START_TEST(precisions)
         ck_assert_ok(lm_decoder_feed(d, s.ids + i, 1, logit, NULL, &err), err);
         for (int v = 0; v < s.vocab; v++)
             sum += exp((double)logit[v]);
-        double loss = log(sum) - (double)logit[s.ids[i + 1]];
-        ck_assert_msg(fabs(loss - (double)got[i]) < near[precision] / 2, "%d: %g %g", i,
-                      loss, (double)got[i]);
+        loss[i] = (float)(log(sum) - (double)logit[s.ids[i + 1]]);
     }
+    off = rms_difference(got, loss, LENGTH - 1);
+    ck_assert_msg(off < to_truth[precision], "%g from the runner", off);
     lm_decoder_close(d);
     lm_teacher_close(t);
     lm_runner_close(a);

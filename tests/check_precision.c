@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_precision.c -- bf16 and int8 programs: each instruction set against the
- * reference, sums of integers equal on all of them, and what a result may not
- * depend on: rows beside it, threads, other programs over the same weights.   */
+/* check_precision.c -- bf16 and int8 programs, and f32 programs on weights in
+ * number formats: each instruction set against the reference, sums of integers
+ * equal on all of them, and what a result may not depend on: rows beside it,
+ * threads, other programs over the same weights.                             */
 #include <stdlib.h>
 
 #include "check_backend.h"
@@ -47,7 +48,11 @@ START_TEST(heads)
 }
 END_TEST
 
-/* Factors of attention may be bf16: some 2^-9 of each. */
+/* Factors of attention are bf16 where the program is not f32: each is off by at
+ * most 2^-9 of itself, so a score by 2^-8 sum |q k| / sqrt(d) (here up to 0.1 where
+ * scores are up to 13), an output by as much times the spread of the values, if
+ * all errors had one sign.  They do not: the largest seen on any set is 4.7e-3 of
+ * the largest output.                                                          */
 START_TEST(attention)
 {
     static const int32_t rows[] = { 3, 5, 33, 65 };
@@ -59,30 +64,106 @@ START_TEST(attention)
             t.width[A] = t.width[Y] = 6 * t.op.head_dim;
             t.width[B] = t.width[C] = 2 * t.op.head_dim;
             t.w_cols = t.w_stride = t.op.head_dim / 2;
-            agree(&t, p ? 1e-2 : 5e-6, "attention");
+            agree(&t, p ? 7e-3 : 5e-6, "attention");
             t.threads = 2;
-            agree(&t, p ? 1e-2 : 5e-6, "attention, two threads");
+            agree(&t, p ? 7e-3 : 5e-6, "attention, two threads");
         }
 }
 END_TEST
 
-/* More keys than one block. */
+/* More keys than one block, weights sharp enough that most rows meet new maxima.
+ * Without rotation and with 1 / sqrt(d) = 1/4 all factors of a bf16 program are
+ * bf16 already, so only the weights p of y = sum p v / sum p are rounded:
+ * |y - y_exact| <= 2^-9 max |v|, with |v| <= 6.                                 */
 START_TEST(attention_over_key_blocks)
 {
-    for (uint32_t p = LM_AS_F32; p <= LM_AS_BF16; p++) {
+    for (uint32_t p = LM_AS_F32; here && p <= LM_AS_BF16; p++) {
         struct trial t = { .op = { .code = LM_OP_ROPE_KV, .y = -1, .a = A, .b = B,
-            .c = C, .n_head = 2, .n_kv = 1, .head_dim = 8, .f = 1 },
-            .rows = 600, .repeat = 2, .w_rows = 1, .precision = p,
-            .scale = p ? 1 : 6 };       /* bf16 is too coarse for sharp weights */
-        t.width[A] = t.width[Y] = 16;
-        t.width[B] = t.width[C] = 8;
-        t.w_cols = t.w_stride = 4;
-        agree(&t, p ? 2e-2 : 1e-5, "attention");
+            .c = C, .n_head = 2, .n_kv = 1, .head_dim = 16, .f = 1 },
+            .rows = 600, .repeat = 2, .w_rows = 1, .w_cols = 8, .w_stride = 8,
+            .w_zero = p, .precision = p, .scale = 6 };
+        struct answer a, b;
+        t.width[A] = t.width[Y] = 32;
+        t.width[B] = t.width[C] = 16;
+        solve(&cpu, &t, &a);
+        solve(&reference, &t, &b);
+        for (int64_t i = 0; i < a.n_tap; i++)
+            ck_assert_msg(fabs((double)a.tap[i] - (double)b.tap[i])
+                          < (p ? 0x1p-9 * 6 : 5e-5), "%u, %lld: %.9g, not %.9g",
+                          (unsigned)p, (long long)i, (double)a.tap[i], (double)b.tap[i]);
+        answer_free(&a);
+        answer_free(&b);
     }
 }
 END_TEST
 
-/* ---- one product -------------------------------------------------------------------- */
+/* ---- weights in number formats ----------------------------------------------------- */
+static const uint32_t coded[] = { LM_F16, LM_BF16, LM_Q8_0, LM_Q4_0, LM_Q4_1 };
+
+/* Whole blocks, and for f16 and bf16 other lengths; rows are apart by more. */
+static struct trial coded_trial(uint32_t code, uint32_t dtype, int32_t rows, int i)
+{
+    static const int32_t shape[][2] = { { 5, 32 }, { 6, 64 }, { 65, 96 }, { 130, 160 },
+                                        { 515, 576 }, { 7, 288 } };
+    static const int32_t odd[] = { 1, 31, 33, 160, 577, 290 };
+    bool blocks = lm_codec(dtype)->block > 1;
+    struct trial t = trial(code, rows, shape[i][0], blocks ? shape[i][1] : odd[i]);
+    t.w_stride = t.w_cols + (blocks ? 32 : 3);
+    t.dtype = dtype;
+    return t;
+}
+
+START_TEST(coded_weights)
+{
+    for EACH(d, coded)
+        for (int i = 0; i < 6; i++)
+            for EACH(j, rows_of) {
+                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], rows_of[j], i);
+                t.op.flags = (i + j) % 2 ? LM_OPF_ACC : 0;
+                t.bias = i % 2;
+                agree(&t, 4e-6, "linear");
+                t = coded_trial(LM_OP_LOGITS, coded[d], rows_of[j], i);
+                agree(&t, 4e-6, "logits");
+                t = coded_trial(LM_OP_EMBED, coded[d], rows_of[j], i);
+                t.width[A] = 0;
+                t.width[Y] = t.op.k;
+                t.op.a = -1;
+                agree(&t, 0, "embed");
+            }
+}
+END_TEST
+
+static void same(const float *a, const float *b, int64_t n, const char *what);
+
+/* The reference is the same on decoded values, and so is the cpu but for one row,
+ * which adds in another order (threads change nothing there), and for what the
+ * portable set leaves to OpenBLAS, which adds as it likes.                      */
+START_TEST(coded_is_decoded)
+{
+    const struct kit *kit[] = { &reference, &cpu };
+    for EACH(b, kit)
+        for EACH(d, coded)
+            for EACH(j, rows_of) {
+                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], rows_of[j], 4);
+                struct trial u = t;
+                struct answer x, y;
+                if (kit[b] == &cpu && !here)
+                    continue;
+                u.decoded = kit[b] == &reference || t.rows > 1;
+                u.threads = 3;
+                solve(kit[b], &t, &x);
+                solve(kit[b], &u, &y);
+                if (kit[b] == &cpu && t.rows > 16 && !strcmp(kernels, "portable"))
+                    near(x.tap, y.tap, x.n_tap, 2e-6, lm_codec(coded[d])->name);
+                else
+                    same(x.tap, y.tap, x.n_tap, lm_codec(coded[d])->name);
+                answer_free(&x);
+                answer_free(&y);
+            }
+}
+END_TEST
+
+/* ---- one product ------------------------------------------------------------------- */
 struct product { uint32_t precision; int32_t rows, n, k, threads; };
 
 static struct lm_exe *compile(const struct kit *k, const struct product *p,
@@ -195,7 +276,8 @@ START_TEST(not_a_number_stays_in_its_row)
             a[p.k + 3 + 7] = bad[b];
             float *y = multiply(&cpu, &p, a, w);
             for (int32_t i = 0; i < 3 * p.n; i++)
-                ck_assert_msg(isfinite(y[i]) == (i / p.n != 1), "%d: %g", i, (double)y[i]);
+                ck_assert_msg(isfinite(y[i]) == (i / p.n != 1), "%d: %g", i,
+                              (double)y[i]);
             lm_release(a);
             lm_release(w);
             lm_release(y);
@@ -229,7 +311,7 @@ START_TEST(widths_share)
 }
 END_TEST
 
-/* ---- refusals ------------------------------------------------------------------------- */
+/* ---- refusals ---------------------------------------------------------------------- */
 static enum lm_status compile_all(void *ctx)
 {
     struct lm_weight *w = ctx;
@@ -248,7 +330,8 @@ static enum lm_status compile_all(void *ctx)
 START_TEST(refusals)
 {
     float *data = noise(300 * 70, "w", 1);
-    struct lm_weight *w = put(&cpu, data, 300, 70, 70), *wide = put(&cpu, data, 1, 70, 70);
+    struct lm_weight *w = put(&cpu, data, 300, 70, 70);
+    struct lm_weight *wide = put(&cpu, data, 1, 70, 70);
     const struct kit *kit[] = { &cpu, &reference };
     int32_t width[2] = { 70000, 8 };
     for EACH(i, kit) {
@@ -279,6 +362,57 @@ START_TEST(refusals)
     cpu.ops->forget(cpu.self, wide);
     lm_release(row);
     lm_release(data);
+}
+END_TEST
+
+/* Weights in number formats are for some operators of f32 programs. */
+START_TEST(coded_weights_are_refused)
+{
+    static float row[256];
+    const struct kit *kit[] = { &reference, &cpu };
+    static const struct { uint32_t code, precision; } no[] = {
+        { LM_OP_CE, LM_AS_F32 }, { LM_OP_KL, LM_AS_F32 }, { LM_OP_EXPECT, LM_AS_F32 },
+        { LM_OP_RMSNORM, LM_AS_F32 }, { LM_OP_LINEAR, LM_AS_BF16 },
+        { LM_OP_LOGITS, LM_AS_INT8 }
+    };
+    for EACH(b, kit) {
+        const struct lm_backend *ops = kit[b]->ops;
+        struct lm_tensor t = { .data = row, .rows = 1, .cols = 64, .dtype = LM_Q8_0 };
+        struct lm_weight *w = NULL, *bias = NULL;
+        struct lm_exe *x = NULL;
+        int32_t width[3] = { 64, 64, 64 };
+        ck_assert_ok(ops->upload(kit[b]->self, &t, 96, &w, &err), err);
+        ck_assert_int_eq(ops->upload(kit[b]->self, &t, 80, &bias, &err), LM_EBUG);
+        t.cols = 60;
+        ck_assert_int_eq(ops->upload(kit[b]->self, &t, 64, &bias, &err), LM_EBUG);
+        t.cols = 256;
+        for (int i = 0; i < 2; i++) {
+            t.dtype = i ? 1000 : LM_Q4_K;
+            ck_assert_int_eq(ops->upload(kit[b]->self, &t, 256, &bias, &err),
+                             LM_EUNSUPPORTED);
+        }
+        for EACH(i, no) {
+            struct lm_op op = { .code = no[i].code, .y = 1, .a = 0, .b = -1, .c = -1,
+                                .w = w, .n = no[i].code == LM_OP_RMSNORM ? 64 : 1,
+                                .k = 64 };
+            struct lm_program p = { sizeof p, &op, 1, width, 3, no[i].precision };
+            ck_assert_int_eq(ops->compile(kit[b]->self, &p, &x, &err), LM_EBUG);
+            ck_assert_ptr_nonnull(strstr(err.text, "not f32"));
+        }
+        t = (struct lm_tensor){ .data = row, .rows = 1, .cols = 64, .dtype = LM_BF16 };
+        ck_assert_ok(ops->upload(kit[b]->self, &t, 64, &bias, &err), err);
+        float *data = noise(64 * 64, "w", 1);
+        struct lm_weight *wide = put(kit[b], data, 64, 64, 64);
+        struct lm_op op = { .code = LM_OP_LINEAR, .y = 1, .a = 0, .b = -1, .c = -1,
+                            .w = wide, .bias = bias, .n = 64, .k = 64 };
+        struct lm_program p = { sizeof p, &op, 1, width, 3, LM_AS_F32 };
+        ck_assert_int_eq(ops->compile(kit[b]->self, &p, &x, &err), LM_EBUG);
+        ck_assert_ptr_null(x);
+        ops->forget(kit[b]->self, bias);
+        ops->forget(kit[b]->self, wide);
+        ops->forget(kit[b]->self, w);
+        lm_release(data);
+    }
 }
 END_TEST
 
@@ -326,7 +460,8 @@ static TCase *add_case(Suite *s, const char *name, void (*use)(void))
 
 int main(void)
 {
-    void (*const use[])(void) = { use_portable, use_avx2, use_avx512, use_vnni, use_bf16 };
+    void (*const use[])(void) = { use_portable, use_avx2, use_avx512, use_vnni,
+                                  use_bf16 };
     Suite *s = suite_create("precision");
     unsetenv("LAMINA_CPU");
     for EACH(i, use) {
@@ -334,14 +469,17 @@ int main(void)
         tcase_add_test(c, linear);
         tcase_add_test(c, heads);
         tcase_add_test(c, attention);
+        tcase_add_test(c, attention_over_key_blocks);
+        tcase_add_test(c, coded_weights);
+        tcase_add_test(c, coded_is_decoded);
         tcase_add_test(c, rows_stand_alone);
         tcase_add_test(c, not_a_number_stays_in_its_row);
     }
     TCase *c = add_case(s, "rest", use_auto);
-    tcase_add_test(c, attention_over_key_blocks);
     tcase_add_test(c, integers_are_exact);
     tcase_add_test(c, widths_share);
     tcase_add_test(c, refusals);
+    tcase_add_test(c, coded_weights_are_refused);
     tcase_add_test(c, environment_names_a_set);
     return run_suites(&s, 1);
 }

@@ -42,6 +42,7 @@ static inline bool kit_open_with(struct kit *k, const char *backend,
     k->host.canceled = kit_canceled;
     k->host.parallel = kit_parallel;
     k->host.clock = lm_clock;
+    k->host.codec = lm_codec;
     k->host.gemm = lm_gemm;
     k->host.gemm64 = lm_gemm64;
     k->host.gemv = lm_gemv;

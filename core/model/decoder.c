@@ -3,8 +3,9 @@
  * text, and what latency is measured on.
  *
  * Cache slots are numbered over the attention segments.  Longer inputs go in
- * CHUNK tokens at a time, which bounds the registers.  Of two programs, one
- * has the head; only the last chunk needs it.                                */
+ * CHUNK tokens at a time, which bounds the registers.  Only the last chunk needs
+ * the head.  One token at a time is computed from weights in their number formats:
+ * programs of their own, where there are such weights.                       */
 #include "base/mem.h"
 #include "base/pool.h"
 #include "model/segment.h"
@@ -15,16 +16,17 @@ struct lm_decoder {
     struct lm_engine *g;
     struct lm_stream *stream;
     struct lm_kv *kv;
-    struct lm_exe *body, *whole;
+    struct lm_exe *exe[2][2];           /* [coded][with the head] */
+    bool coded;                         /* exe[1] are there */
     struct lm_buffer *hidden;
     int64_t rows;                       /* that hidden holds */
     int64_t capacity, pos;
 };
 
 static enum lm_status compile(struct lm_engine *g, const struct lm_network *net,
-                              bool head, struct lm_exe **x, struct lm_err *e)
+                              bool coded, bool head, struct lm_exe **x, struct lm_err *e)
 {
-    struct lm_lowered p = { 0 };
+    struct lm_lowered p = { .coded = coded };
     enum lm_status st = LM_OK;
     int32_t slot = 0;
     for (size_t i = 0; i + (head ? 0 : 1) < net->n && !st; i++) {
@@ -35,6 +37,15 @@ static enum lm_status compile(struct lm_engine *g, const struct lm_network *net,
         st = lm_lower_compile(g, &p, net->precision, x, e);
     lm_lower_free(&p);
     return st;
+}
+
+static bool has_codes(const struct lm_network *net)
+{
+    for (size_t i = 0; net->precision == LM_AS_F32 && i < net->n; i++)
+        for (int w = SC_A; w <= SC_D; w++)
+            if (net->seg[i]->w[w])
+                return true;
+    return false;
 }
 
 static enum lm_status open_kv(struct lm_decoder *d, const struct lm_network *net,
@@ -71,10 +82,9 @@ enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net
     st = g->ops->stream_open(g->backend, threads, &d->stream, e);
     if (!st)
         st = open_kv(d, net, e);
-    if (!st)
-        st = compile(g, net, false, &d->body, e);
-    if (!st)
-        st = compile(g, net, true, &d->whole, e);
+    d->coded = has_codes(net);
+    for (int i = 0; !st && i < (d->coded ? 4 : 2); i++)
+        st = compile(g, net, i / 2, i % 2, &d->exe[i / 2][i % 2], e);
     if (st)
         lm_decoder_close(d);
     else
@@ -90,10 +100,9 @@ void lm_decoder_close(struct lm_decoder *d)
     void *b = d->g->backend;
     if (d->hidden)
         ops->buffer_free(b, d->hidden);
-    if (d->body)
-        ops->exe_free(b, d->body);
-    if (d->whole)
-        ops->exe_free(b, d->whole);
+    for (int i = 0; i < 4; i++)
+        if (d->exe[i / 2][i % 2])
+            ops->exe_free(b, d->exe[i / 2][i % 2]);
     if (d->kv)
         ops->kv_close(b, d->kv);
     if (d->stream)
@@ -139,7 +148,8 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
         struct lm_time t = { 0 };
         if (lm_canceled())
             return lm_fail(e, LM_ECANCELED, "interrupted");
-        st = g->ops->run(g->backend, d->stream, head ? d->whole : d->body, &args, &t, e);
+        st = g->ops->run(g->backend, d->stream, d->exe[d->coded && rows == 1][head],
+                         &args, &t, e);
         total += t.host;
         if (!st)
             d->pos += rows;

@@ -19,9 +19,15 @@ static enum lm_status upload(struct lm_engine *g, const float *data, int64_t row
 static enum lm_status upload_mat(struct lm_segment *s, int which, const struct lm_mat *m,
                                  struct lm_err *e)
 {
+    const struct lm_tensor *t = &m->coded;
     enum lm_status st = upload(s->g, m->w, m->rows, m->cols, m->stride,
                                &s->w[SW_A + which], e);
-    return st ? st : upload(s->g, m->bias, 1, m->rows, m->rows, &s->w[SB_A + which], e);
+    if (!st)
+        st = upload(s->g, m->bias, 1, m->rows, m->rows, &s->w[SB_A + which], e);
+    if (!st && t->data && t->rows == m->rows && t->cols == m->cols
+        && lm_engine_reads(s->g, t->dtype))
+        st = s->g->ops->upload(s->g->backend, t, t->cols, &s->w[SC_A + which], e);
+    return st;
 }
 
 /* ---- the engine ------------------------------------------------------------------ */
@@ -85,6 +91,11 @@ enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
     return lm_fail(e, LM_EUNSUPPORTED, "the backend does not compute in %s; use precision "
                    "f32, or the backend cpu", precision < LM_N_PRECISIONS
                    ? lm_precision_names[precision] : "this precision");
+}
+
+bool lm_engine_reads(const struct lm_engine *g, uint32_t dtype)
+{
+    return dtype < LM_N_DTYPES && g->ops->dtypes & LM_BIT(dtype);
 }
 
 /* ---- segments ----------------------------------------------------------------- */
@@ -231,7 +242,7 @@ double lm_segment_macs(const struct lm_segment_spec *s)
 }
 
 /* ---- the dense model ---------------------------------------------------------- */
-/* Role 0: none. */
+/* Role 0 of bias: none. */
 static enum lm_status dense_mat(const struct lm_model *m, uint32_t role, uint32_t bias,
                                 int32_t layer, struct lm_mat *out, struct lm_err *e)
 {
@@ -240,6 +251,9 @@ static enum lm_status dense_mat(const struct lm_model *m, uint32_t role, uint32_
         st = lm_model_floats(m, bias, layer, &out->bias, e);
     lm_role_shape(lm_model_arch(m), role, layer, &out->rows, &out->cols);
     out->stride = out->cols;
+    const struct lm_tensor *t = lm_model_tensor(m, role, layer);
+    if (t && t->dtype != LM_F32)
+        out->coded = *t;
     return st;
 }
 

@@ -22,6 +22,8 @@ struct lm_mat {                 /* borrowed f32 weights; w NULL: absent */
     const float *w;
     int64_t rows, cols, stride;
     const float *bias;          /* [rows] or NULL */
+    struct lm_tensor coded;     /* the same values in a number format, rows behind
+                                   one another; data NULL: in none */
 };
 
 struct lm_segment_spec {
@@ -46,6 +48,9 @@ const struct lm_model *lm_engine_model(const struct lm_engine *g);
 enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
                              struct lm_err *e);
 extern const char *const lm_precision_names[LM_N_PRECISIONS];
+
+/* Does the backend read weights in this number format? */
+bool lm_engine_reads(const struct lm_engine *g, uint32_t dtype);
 
 /* Weights named by the spec must outlive the segment. [any] */
 enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec *spec,
@@ -101,7 +106,9 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
                             struct lm_teacher *memo, const int32_t *ids, size_t n,
                             float *kl, struct lm_err *e);
 
-/* Generation and timing: one program for the whole network. */
+/* Generation and timing: one program for the whole network.  Tokens one by one are
+ * computed from the coded weights where there are some and the network is run in
+ * f32: what one token waits for is the reading of weights.                       */
 enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
                                int64_t capacity, int32_t threads, struct lm_decoder **d,
                                struct lm_err *e);

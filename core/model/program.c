@@ -58,11 +58,18 @@ static struct lm_op norm_op(const struct lm_segment *s, int y, int a, int w, int
                            .eps = (float)s->g->arch->rms_eps };
 }
 
-static struct lm_op linear_op(const struct lm_segment *s, int y, int a, int which,
-                              const struct lm_mat *m, uint32_t flags)
+static const struct lm_weight *matrix(const struct lm_lowered *p,
+                                      const struct lm_segment *s, int which)
+{
+    return p->coded && s->w[SC_A + which] ? s->w[SC_A + which] : s->w[SW_A + which];
+}
+
+static struct lm_op linear_op(const struct lm_lowered *p, const struct lm_segment *s,
+                              int y, int a, int which, const struct lm_mat *m,
+                              uint32_t flags)
 {
     return (struct lm_op){ .code = LM_OP_LINEAR, .flags = flags, .y = y, .a = a, .b = -1,
-                           .c = -1, .w = s->w[SW_A + which], .bias = s->w[SB_A + which],
+                           .c = -1, .w = matrix(p, s, which), .bias = s->w[SB_A + which],
                            .n = (int32_t)m->rows, .k = (int32_t)m->cols };
 }
 
@@ -90,9 +97,9 @@ static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segm
     struct lm_op o[12];
     size_t n = 0;
     o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, a->hidden, a->hidden);
-    o[n++] = linear_op(s, REG_Q, REG_NORM, 0, &c->q, 0);
-    o[n++] = linear_op(s, REG_K, REG_NORM, 1, &c->k, 0);
-    o[n++] = linear_op(s, REG_V, REG_NORM, 2, &c->v, 0);
+    o[n++] = linear_op(p, s, REG_Q, REG_NORM, 0, &c->q, 0);
+    o[n++] = linear_op(p, s, REG_K, REG_NORM, 1, &c->k, 0);
+    o[n++] = linear_op(p, s, REG_V, REG_NORM, 2, &c->v, 0);
     if (c->q_norm)
         o[n++] = norm_op(s, REG_Q, REG_Q, SW_Q_NORM, d, q);
     if (c->k_norm)
@@ -109,7 +116,7 @@ static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segm
     o[n++] = heads;
     if (tap)
         o[n++] = tap_op(REG_MIX, q);
-    o[n++] = linear_op(s, REG_HIDDEN, REG_MIX, 3, &c->o, LM_OPF_ACC);
+    o[n++] = linear_op(p, s, REG_HIDDEN, REG_MIX, 3, &c->o, LM_OPF_ACC);
     widen(p, REG_Q, q);
     widen(p, REG_K, kv);
     widen(p, REG_V, kv);
@@ -125,13 +132,13 @@ static enum lm_status lower_mlp(struct lm_lowered *p, const struct lm_segment *s
     struct lm_op o[6];
     size_t n = 0;
     o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, hidden, hidden);
-    o[n++] = linear_op(s, REG_Q, REG_NORM, 0, &c->gate, 0);
-    o[n++] = linear_op(s, REG_K, REG_NORM, 1, &c->up, 0);
+    o[n++] = linear_op(p, s, REG_Q, REG_NORM, 0, &c->gate, 0);
+    o[n++] = linear_op(p, s, REG_K, REG_NORM, 1, &c->up, 0);
     o[n++] = (struct lm_op){ .code = LM_OP_SILU_MUL, .y = REG_Q, .a = REG_Q, .b = REG_K,
                              .c = -1, .n = c->n_ff };
     if (tap)
         o[n++] = tap_op(REG_Q, c->n_ff);
-    o[n++] = linear_op(s, REG_HIDDEN, REG_Q, 3, &c->down, LM_OPF_ACC);
+    o[n++] = linear_op(p, s, REG_HIDDEN, REG_Q, 3, &c->down, LM_OPF_ACC);
     widen(p, REG_Q, c->n_ff);
     widen(p, REG_K, c->n_ff);
     return emit_all(p, o, n, e);
@@ -146,7 +153,7 @@ static enum lm_status lower_head(struct lm_lowered *p, const struct lm_segment *
     struct lm_op o[2] = {
         norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, hidden, hidden),
         { .code = code[head], .y = head == HEAD_EXPECT ? REG_HIDDEN : -1, .a = REG_NORM,
-          .b = -1, .c = -1, .w = s->w[SW_A], .n = (int32_t)s->spec.table.rows,
+          .b = -1, .c = -1, .w = matrix(p, s, 0), .n = (int32_t)s->spec.table.rows,
           .k = hidden }
     };
     return emit_all(p, o, 2, e);
@@ -167,7 +174,7 @@ enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_
         return lower_head(p, s, head, e);
     default:
         return emit(p, (struct lm_op){ .code = LM_OP_EMBED, .y = REG_HIDDEN, .a = -1,
-                                       .b = -1, .c = -1, .w = s->w[SW_A],
+                                       .b = -1, .c = -1, .w = matrix(p, s, 0),
                                        .n = (int32_t)s->spec.table.rows, .k = hidden },
                     e);
     }

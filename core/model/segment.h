@@ -19,7 +19,9 @@ enum {                          /* registers */
 };
 enum {                          /* weights of a segment: gate, up, down are A, B, D */
     SW_NORM, SW_Q_NORM, SW_K_NORM, SW_A, SW_B, SW_C, SW_D,
-    SB_A, SB_B, SB_C, SB_D, N_SW
+    SB_A, SB_B, SB_C, SB_D,
+    SC_A, SC_B, SC_C, SC_D,     /* A to D in their number formats, or NULL */
+    N_SW
 };
 enum head_kind { HEAD_CE, HEAD_KL, HEAD_EXPECT, HEAD_LOGITS, N_HEADS };
 
@@ -41,7 +43,12 @@ struct lm_segment {
     struct lm_exe *low[LM_N_PRECISIONS][N_HEADS];   /* compiled at the first use */
 };
 
-struct lm_lowered { struct lm_op *op; size_t n, cap; int32_t width[N_REG]; };
+struct lm_lowered {
+    struct lm_op *op;
+    size_t n, cap;
+    int32_t width[N_REG];
+    bool coded;                 /* prefer weights in their number formats */
+};
 
 /* Appends the operators of s.  slot: of the cache.  tap: also copy the input of
  * the last matrix (o or down) to tap 0.  head: which one, for a head.        */

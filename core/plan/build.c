@@ -234,6 +234,7 @@ static void view(struct lm_mat *m, const struct lm_rack *k, int i, int64_t rows)
     m->w = k->w[i];
     m->stride = m->cols;
     m->bias = k->bias[i];
+    m->coded.data = NULL;
 }
 
 static enum lm_status open_segment(const struct site *t, struct lm_part *p,
@@ -258,6 +259,7 @@ static enum lm_status open_segment(const struct site *t, struct lm_part *p,
         view(&s.v, k, 2, kv);
     }
     c->w = p->consumer;
+    c->coded.data = NULL;
     c->bias = p->bias ? p->bias : c->bias;
     c->cols = c->stride = (int64_t)p->kept * t->width;
     return lm_segment_open(t->args->engine, &s, &p->seg, e);

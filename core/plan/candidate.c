@@ -75,6 +75,8 @@ static void free_part(struct lm_workshop *w, struct lm_part *p)
     w->bytes -= p->bytes;
     w->parts--;
     lm_release(p->consumer);
+    for (int i = 0; i < 4; i++)
+        lm_release(p->code[i]);
     lm_release(p);
 }
 

@@ -55,7 +55,9 @@ struct lm_part {
                                            all its matrices, decoded */
     float   *bias;                      /* [hidden] behind it, or the base's; NULL: the
                                            dense one */
-    size_t   bytes;                     /* of what consumer points to */
+    void    *code[4];                   /* the bytes of a quantized part's matrices,
+                                           where the backend reads them */
+    size_t   bytes;                     /* of what consumer and code point to */
     struct lm_segment *seg;             /* NULL until built */
 };
 

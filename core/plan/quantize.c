@@ -5,8 +5,9 @@
  * holds; matrices that the plan leaves alone are the base's.  The quantizer
  * writes the bytes of the file, and what the candidate computes with is these
  * bytes decoded by the codec: candidates are judged as they will be read.  The
- * bytes are not kept.  apply.c asks for them again, and as a quantizer is a pure
- * function it gets the same.                                                 */
+ * bytes are kept where the backend reads them itself: then latency is that of the
+ * number format.  apply.c asks for them again, and as a quantizer is a pure function
+ * it gets the same.                                                          */
 #include <math.h>
 #include <string.h>
 
@@ -157,8 +158,8 @@ enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_
 
 /* ---- the segment ---------------------------------------------------------------- */
 
-static enum lm_status decode(const struct lm_workshop_args *a, const struct lm_part *p,
-                             int i, const struct lm_mat *m, float *to, struct lm_err *e)
+static enum lm_status decode(const struct lm_workshop_args *a, struct lm_part *p,
+                             int i, struct lm_mat *m, float *to, struct lm_err *e)
 {
     const struct lm_codec *c = lm_codec(p->quant[i].dtype);
     int64_t row = lm_row_bytes(c->dtype, m->cols);
@@ -175,7 +176,15 @@ static enum lm_status decode(const struct lm_workshop_args *a, const struct lm_p
                 st = lm_fail(e, LM_EFAILED, "the quantizer's %s of row %lld, column %lld "
                              "is not finite", c->name, (long long)r, (long long)j);
     }
-    lm_release(bytes);
+    m->coded.data = NULL;
+    if (!st && lm_engine_reads(a->engine, c->dtype)) {
+        m->coded = (struct lm_tensor){ .data = bytes, .rows = m->rows, .cols = m->cols,
+                                       .dtype = c->dtype };
+        p->code[i] = bytes;
+        p->bytes += size;
+    } else {
+        lm_release(bytes);
+    }
     return st;
 }
 

@@ -118,6 +118,7 @@ static void stream_close(void *self, struct lm_stream *s)
     h->release(s->code.v);
     h->release(s->scale.v);
     h->release(s->panel.v);
+    h->release(s->floats.v);
     h->release(s->rotation.cosine.v);
     h->release(s->rotation.sine.v);
     h->release(s);
@@ -141,7 +142,8 @@ static enum lm_status choose(const struct lm_host *h, const struct config *confi
                              enum cpu_set *out, struct lm_err *e)
 {
     const char *name = getenv("LAMINA_CPU");
-    enum cpu_set set = config ? (enum cpu_set)config->kernels : CPU_AUTO, best = cpu_best();
+    enum cpu_set set = config ? (enum cpu_set)config->kernels : CPU_AUTO;
+    enum cpu_set best = cpu_best();
     bool forced = set == CPU_AUTO && name && *name;
     while (forced && sets[set] && strcmp(sets[set], name))
         set++;
@@ -205,7 +207,7 @@ static enum lm_status compile(void *self, const struct lm_program *p, struct lm_
 }
 
 static const struct lm_backend backend = {
-    .struct_size = sizeof backend, .dtypes = LM_BIT(LM_F32),
+    .struct_size = sizeof backend, .dtypes = MACHINE_DTYPES,
     .device = device, .upload = machine_upload, .forget = machine_forget,
     .buffer = machine_buffer, .buffer_free = machine_buffer_free,
     .write = machine_write, .read = machine_read, .copy = machine_copy,

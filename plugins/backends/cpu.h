@@ -8,6 +8,7 @@
  *   cpu_product.c     the products of operators, weights packed for them
  *   cpu_gemm.c        products of matrices (cpu_gemm.h) for each instruction set
  *   cpu_kernels.c     vector kernels, likewise
+ *   cpu_codes.c       one row times weights in number formats, likewise
  *
  * All kernels take unaligned pointers and any n >= 1.                        */
 #ifndef LAMINA_BACKENDS_CPU_H
@@ -15,6 +16,8 @@
 #include <pthread.h>
 
 #define REAL float
+#define MACHINE_DTYPES (LM_BIT(LM_F32) | LM_BIT(LM_F16) | LM_BIT(LM_BF16) \
+                        | LM_BIT(LM_Q8_0) | LM_BIT(LM_Q4_0) | LM_BIT(LM_Q4_1))
 #include "machine.h"
 #include "cpu_gemm.h"
 
@@ -34,9 +37,9 @@ struct cpu_kernels {
      * result does not depend on the rows around it                          */
     void  (*gemv)(float *y, const float *w, int64_t stride, const float *x,
                   int64_t rows, int64_t k, bool acc);
-    /* y[n] = sum over j < rows of p[j] v[j] */
-    void  (*mix)(float *y, const float *p, const float *v, int64_t stride, int64_t rows,
-                 int64_t n);
+    /* y[i][n] = sum over j < rows of p[i][j] v[j], i < m */
+    void  (*mix)(float *y, int64_t ldy, const float *p, int64_t ldp, int64_t m,
+                 const float *v, int64_t stride, int64_t rows, int64_t n);
     /* rotate pairs (i, i + half) of x */
     void  (*rotate)(float *x, const float *cosine, const float *sine, int64_t half);
 };
@@ -47,6 +50,14 @@ enum cpu_set { CPU_AUTO, CPU_PORTABLE, CPU_AVX2, CPU_AVX512, CPU_VNNI, CPU_BF16,
 
 /* The best the processor has. */
 enum cpu_set cpu_best(void);
+/* y[i] = w[i] . x (+ y[i] if acc), i < rows, for rows of bytes in a number format,
+ * row_bytes apart; the values of w are exact, sums f32.  A row's result does not
+ * depend on the rows around it.                                               */
+typedef void cpu_codes_gemv(float *y, const unsigned char *w, int64_t row_bytes,
+                            const float *x, int64_t rows, int64_t k, bool acc);
+/* For a number format of MACHINE_DTYPES but f32. */
+cpu_codes_gemv *cpu_codes(enum cpu_set set, uint32_t dtype);
+
 /* Of sets that the processor has. */
 const struct cpu_kernels *cpu_kernels(enum cpu_set set);
 const struct cpu_products *cpu_products(enum cpu_set set);
@@ -76,6 +87,7 @@ struct lm_stream {
     struct block scratch;               /* of attention and heads */
     struct block code, scale;           /* input of a product as words; its scales */
     struct block panel;                 /* weights packed for one call */
+    struct block floats;                /* weights decoded for one call */
     struct rotation rotation;
 };
 
@@ -103,7 +115,8 @@ enum { CPU_CHUNK = 128 };               /* rows of w packed together */
 
 /* Packed forms of all weights of products of x, shared where chunks of rows are
  * the same memory: so widths of one matrix share all but their last chunk.  The
- * memory of f32 programs is not doubled: they pack a chunk at a time, each call. */
+ * memory of f32 programs is not doubled: they decode and pack a chunk at a time,
+ * each call.                                                                      */
 enum lm_status cpu_pack(struct machine_cpu *m, struct lm_exe *x, struct lm_err *e);
 void cpu_unpack(struct machine_cpu *m, struct lm_exe *x);
 

@@ -10,13 +10,14 @@
  * does not depend on the rows around it.
  *
  * Factors are bf16 in programs of bf16 and int8, else f32.  A few rows (decoding)
- * are done one by one in f32, from the cache as it lies.                      */
+ * are done one by one in f32, from the cache as it lies: all query heads of a group
+ * at once, so that its keys and values are read once.                         */
 #include <math.h>
 
 #include "cpu.h"
 
 enum {
-    QUERIES = 48, KEYS = 512,           /* QUERIES at least CPU_PANEL, KEYS its multiple */
+    QUERIES = 48, KEYS = 512,           /* at least CPU_PANEL; its multiple */
     FEW = 4                             /* up to so many rows are done one by one */
 };
 
@@ -53,26 +54,32 @@ static struct head head_of(const struct attention *t, int64_t i, int64_t piece)
 }
 
 /* ---- few rows ---------------------------------------------------------------------- */
-/* One query row against `keys` keys. */
-static void attend_row(const struct cpu_kernels *f, const struct head *h, int64_t r,
-                       int64_t keys)
+/* One row of `heads` query heads, the first of which is h, against `keys` keys. */
+static void attend_row(const struct machine_cpu *m, const struct head *h, int64_t r,
+                       int64_t heads, int64_t keys)
 {
+    const struct cpu_kernels *f = m->kernel;
     float *y = h->y + r * h->ldy, *score = h->scratch;
-    f->gemv(score, h->k, h->ldk, h->q + r * h->ldq, keys, h->d, false);
-    f->scale(score, h->scale, keys);
-    float sum = f->exp_all(score, keys, f->max(score, keys));
-    f->mix(y, score, h->v, h->ldk, keys, h->d);
-    f->scale(y, 1 / sum, h->d);
+    m->product->few(score, keys, h->q + r * h->ldq, h->d, heads, h->k, h->ldk, keys, h->d,
+                    false);
+    f->scale(score, h->scale, heads * keys);
+    for (int64_t i = 0; i < heads; i++) {
+        float *p = score + i * keys, sum = f->exp_all(p, keys, f->max(p, keys));
+        f->scale(p, 1 / sum, keys);
+    }
+    f->mix(y, h->d, score, keys, heads, h->v, h->ldk, keys, h->d);
 }
 
+/* Key-value heads first .. last-1. */
 static void rows_part(const struct call *c, const void *with, int64_t first, int64_t last,
                       int64_t piece)
 {
     const struct attention *t = with;
-    for (int64_t i = first; i < last; i++) {
-        struct head h = head_of(t, i, piece);
+    int64_t share = c->o->n_head / c->o->n_kv;
+    for (int64_t g = first; g < last; g++) {
+        struct head h = head_of(t, g * share, piece);
         for (int64_t r = 0; r < c->arg->rows; r++)
-            attend_row(c->m->kernel, &h, r, c->arg->pos + r + 1);
+            attend_row(c->m, &h, r, share, c->arg->pos + r + 1);
     }
 }
 
@@ -175,7 +182,8 @@ static void blocks_part(const struct call *c, const void *with, int64_t first,
 
 static struct room room_of(const struct attention *t, bool few)
 {
-    struct room at = { .total = t->keys };
+    const struct lm_op *o = t->c->o;
+    struct room at = { .total = t->keys * (o->n_head / o->n_kv) };
     if (few)
         return at;
     at.value = at.key + cpu_panels(t->keys) * CPU_PANEL * t->words;
@@ -195,14 +203,14 @@ enum lm_status cpu_attention(const struct call *c, struct lm_err *e)
         .c = c, .f = &c->m->product->format[c->x->precision ? LM_AS_BF16 : LM_AS_F32],
         .keys = (int64_t)c->arg->pos + c->arg->rows, .d = o->head_dim
     };
-    int64_t units = few ? o->n_head : o->n_kv;
     int64_t pieces = cpu_pieces(c, (double)t.keys * c->arg->rows * o->head_dim
                                    * o->n_head);
-    if (pieces > units)
-        pieces = units;
+    if (pieces > o->n_kv)
+        pieces = o->n_kv;
     t.words = cpu_words(t.f, t.d);
     t.at = room_of(&t, few);
     enum lm_status st = block_reserve(c->m->base.host, &c->s->scratch,
                                       (size_t)(pieces * t.at.total), "scores", e);
-    return st ? st : cpu_split(c, &t, units, 1, pieces, few ? rows_part : blocks_part, e);
+    return st ? st : cpu_split(c, &t, o->n_kv, 1, pieces, few ? rows_part : blocks_part,
+                               e);
 }

@@ -16,6 +16,7 @@
 #include "cpu_vector.h"
 
 #if defined __x86_64__ && defined __GNUC__
+#include <cpuid.h>
 #define SUFFIX avx2
 #define LANES 8
 #define TARGET __attribute__((target("avx2,fma")))
@@ -27,10 +28,20 @@
 #include "cpu_vector.h"
 #endif
 
+#if defined __x86_64__ && defined __GNUC__
+/* Not all compilers' __builtin_cpu_supports() know it. */
+static bool has_f16c(void)
+{
+    unsigned a, b, c = 0, d;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 enum cpu_set cpu_best(void)
 {
 #if defined __x86_64__ && defined __GNUC__
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")
+        || !has_f16c())
         return CPU_PORTABLE;
     if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512dq")
         || !__builtin_cpu_supports("avx512vl") || !__builtin_cpu_supports("avx512bw"))

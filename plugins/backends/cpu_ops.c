@@ -137,8 +137,11 @@ static void one_row(const struct call *c, int64_t r)
     float *y = o->y < 0 ? NULL : cpu_reg(c, o->y) + r * width[o->y];
     switch (o->code) {
     case LM_OP_EMBED:
-        memcpy(y, o->w->data + c->arg->token[r] * o->w->stride,
-               (size_t)o->k * sizeof *y);
+        if (o->w->codec)
+            o->w->codec->decode(o->w->code + c->arg->token[r] * o->w->row_bytes, y, o->k);
+        else
+            memcpy(y, o->w->data + c->arg->token[r] * o->w->stride,
+                   (size_t)o->k * sizeof *y);
         break;
     case LM_OP_RMSNORM:
         for (int64_t g = 0; g < o->k; g += o->n)

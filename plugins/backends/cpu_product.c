@@ -10,7 +10,9 @@
  * f32 programs use the weights where they lie.  One row is a matrix-vector
  * product, bound by memory; a few rows are products of rows with rows; many pay
  * for packing a chunk into scratch first, which takes a few hundredths of the
- * time.  The portable kernels are slow there, so that set calls the host.     */
+ * time.  The portable kernels are slow there, so that set calls the host.
+ * Weights in number formats are multiplied as they lie by one row, which is what
+ * decoding is; for more rows chunks are decoded to floats, and all is as above. */
 #include "cpu.h"
 
 enum { SMALL = 16 };                    /* rows for which packing does not pay */
@@ -102,7 +104,7 @@ static bool chunk_fill(const struct machine_cpu *m, struct cpu_chunk *c)
     return c->ready;
 }
 
-/* ---- programs ----------------------------------------------------------------------- */
+/* ---- programs ---------------------------------------------------------------------- */
 static bool multiplies(const struct lm_op *o)
 {
     return o->code == LM_OP_LINEAR || machine_is_head(o->code);
@@ -170,7 +172,7 @@ enum lm_status cpu_pack(struct machine_cpu *m, struct lm_exe *x, struct lm_err *
     return LM_OK;
 }
 
-/* ---- products ----------------------------------------------------------------------- */
+/* ---- products ---------------------------------------------------------------------- */
 /* Rows of words do not lie whole pages apart, where they would fight for the same
  * places of the cache.                                                           */
 static int64_t code_stride(int64_t words)
@@ -191,6 +193,11 @@ enum lm_status cpu_input(const struct call *c, const float *a, int64_t lda, int6
     int64_t k = c->o->k, ldc = code_stride(cpu_words(f, k));
     enum lm_status st = LM_OK;
     *in = (struct cpu_input){ .a = a, .rows = rows, .lda = lda };
+    if (c->o->w->codec && rows > 1)
+        st = block_reserve(h, &c->s->floats, (size_t)(pieces * CPU_CHUNK * k), "weights",
+                           e);
+    if (st)
+        return st;
     if (packs_each_time(c, rows))
         return block_reserve(h, &c->s->panel, (size_t)(pieces * CPU_CHUNK * k),
                              "weights", e);
@@ -210,13 +217,26 @@ enum lm_status cpu_input(const struct call *c, const float *a, int64_t lda, int6
     return st;
 }
 
+/* Rows first .. first+n-1 of the weight as floats, n <= CPU_CHUNK. */
+static const float *weight_rows(const struct call *c, int64_t first, int64_t n,
+                                int64_t piece, int64_t *stride)
+{
+    const struct lm_weight *w = c->o->w;
+    float *to = c->s->floats.v + piece * CPU_CHUNK * c->o->k;
+    *stride = w->codec ? c->o->k : w->stride;
+    if (!w->codec)
+        return w->data + first * w->stride;
+    for (int64_t i = 0; i < n; i++)
+        w->codec->decode(w->code + (first + i) * w->row_bytes, to + i * c->o->k, c->o->k);
+    return to;
+}
+
 /* f32, many rows: outputs first .. last-1, a chunk of them packed at a time. */
 static void multiply_packing(const struct call *c, const struct cpu_input *in,
                              int64_t first, int64_t last, int64_t piece, float *y,
                              int64_t ldy, bool add)
 {
-    const struct lm_weight *w = c->o->w;
-    int64_t k = c->o->k;
+    int64_t k = c->o->k, stride;
     uint32_t *panel = (uint32_t *)(void *)(c->s->panel.v + piece * CPU_CHUNK * k);
     struct cpu_product p = { .a = (const uint32_t *)(const void *)in->a, .lda = in->lda,
                              .w = panel, .m = in->rows, .words = k,
@@ -224,11 +244,11 @@ static void multiply_packing(const struct call *c, const struct cpu_input *in,
     for (int64_t at = first; at < last; at += CPU_CHUNK) {
         p.n = last - at < CPU_CHUNK ? last - at : CPU_CHUNK;
         p.y = y + (at - first);
+        const float *w = weight_rows(c, at, p.n, piece, &stride);
         for (int64_t r = 0; r < p.n; r += CPU_PANEL)
             c->m->product->panel(panel + r * k,
-                                 (const uint32_t *)(const void *)(w->data + (at + r)
-                                                                  * w->stride),
-                                 w->stride, p.n - r < CPU_PANEL ? p.n - r : CPU_PANEL, k);
+                                 (const uint32_t *)(const void *)(w + r * stride), stride,
+                                 p.n - r < CPU_PANEL ? p.n - r : CPU_PANEL, k);
         cpu_format(c)->multiply(&p);
     }
 }
@@ -252,21 +272,37 @@ static void multiply_packed(const struct call *c, const struct cpu_input *in,
     }
 }
 
+/* f32, the weights as floats where they are. */
+static void multiply_floats(const struct call *c, const struct cpu_input *in,
+                            int64_t first, int64_t last, int64_t piece, float *y,
+                            int64_t ldy, bool add)
+{
+    int64_t k = c->o->k, most = c->o->w->codec ? CPU_CHUNK : last - first, stride;
+    for (int64_t at = first; at < last; at += most, y += most) {
+        int64_t n = last - at < most ? last - at : most;
+        const float *w = weight_rows(c, at, n, piece, &stride);
+        if (in->rows == 1)
+            c->m->kernel->gemv(y, w, stride, in->a, n, k, add);
+        else if (in->rows <= SMALL)
+            c->m->product->few(y, ldy, in->a, in->lda, in->rows, w, stride, n, k, add);
+        else
+            c->m->base.host->gemm('n', 't', in->rows, n, k, 1, in->a, in->lda, w, stride,
+                                  add ? 1 : 0, y, ldy);
+    }
+}
+
 void cpu_outputs(const struct call *c, const struct cpu_input *in, int64_t first,
                  int64_t last, int64_t piece, float *y, int64_t ldy, bool add)
 {
     const struct lm_weight *w = c->o->w;
-    const float *from = w->data + first * w->stride;
-    int64_t n = last - first, k = c->o->k;
     if (c->x->precision != LM_AS_F32)
         multiply_packed(c, in, first, last, y, ldy, add);
-    else if (in->rows == 1)
-        c->m->kernel->gemv(y, from, w->stride, in->a, n, k, add);
-    else if (in->rows <= SMALL)
-        c->m->product->few(y, ldy, in->a, in->lda, in->rows, from, w->stride, n, k, add);
+    else if (w->codec && in->rows == 1)
+        cpu_codes(c->m->set, w->codec->dtype)(y, w->code + first * w->row_bytes,
+                                              w->row_bytes, in->a, last - first, c->o->k,
+                                              add);
     else if (packs_each_time(c, in->rows))
         multiply_packing(c, in, first, last, piece, y, ldy, add);
     else
-        c->m->base.host->gemm('n', 't', in->rows, n, k, 1, in->a, in->lda, from,
-                              w->stride, add ? 1 : 0, y, ldy);
+        multiply_floats(c, in, first, last, piece, y, ldy, add);
 }

@@ -112,8 +112,8 @@ KERNEL void FN(round_bf16)(float *to, const float *from, int64_t k)
         FN(store_some)(to + i, FN(bf16)(FN(load_some)(from + i, k - i)), k - i);
 }
 
-/* The largest |x| / 127, and the inverse of it (0: all values are 0); a row with a NaN or an infinity gets
- * the scale NaN, which makes everything made of it NaN.                        */
+/* The largest |x| / 127, and the inverse of it (0: all values are 0); a row with a NaN
+ * or an infinity gets the scale NaN, which makes everything made of it NaN.       */
 INLINE float FN(scale)(const float *from, int64_t k, float *inverse)
 {
     VI most = { 0 };
@@ -179,7 +179,7 @@ KERNEL void FN(round_int8)(float *to, const float *from, int64_t k)
     }
 }
 
-/* ---- panels of transposed matrices ---------------------------------------------------- */
+/* ---- panels of transposed matrices ------------------------------------------------- */
 /* group: 1 or 2 rows of v to a word. */
 INLINE void FN(turn)(uint32_t *to, const float *v, int64_t stride, int64_t k, int64_t n,
                      const int group)
@@ -200,7 +200,8 @@ INLINE void FN(turn)(uint32_t *to, const float *v, int64_t stride, int64_t k, in
     }
 }
 
-KERNEL void FN(turn_f32)(uint32_t *to, const float *v, int64_t stride, int64_t k, int64_t n)
+KERNEL void FN(turn_f32)(uint32_t *to, const float *v, int64_t stride, int64_t k,
+                         int64_t n)
 {
     FN(turn)(to, v, stride, k, n, 1);
 }
@@ -211,7 +212,7 @@ KERNEL void FN(turn_bf16)(uint32_t *to, const float *v, int64_t stride, int64_t 
     FN(turn)(to, v, stride, k, n, 2);
 }
 
-/* ---- few rows, f32, w as it lies ----------------------------------------------------- */
+/* ---- few rows, f32, w as it lies --------------------------------------------------- */
 INLINE float FN(total)(VF v)
 {
 #if LANES == 16

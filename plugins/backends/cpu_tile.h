@@ -128,7 +128,8 @@ static __attribute__((noinline)) TARGET void FN(merge)(const struct cpu_product 
 /* R rows from `row` on, C vectors of outputs from vector `at` on: either within
  * a panel, or from the start of one on.  Sums are single variables because
  * compilers keep those in registers; what R and C leave out is never made.     */
-#define TILE_ROW(r) FN(sum) s##r##a = { 0 }, s##r##b = { 0 }, s##r##c = { 0 }, s##r##d = { 0 };
+#define TILE_ROW(r) \
+    FN(sum) s##r##a = { 0 }, s##r##b = { 0 }, s##r##c = { 0 }, s##r##d = { 0 };
 #define TILE_STEP(r) \
     if (R > r) { \
         VI x = (VI){ 0 } + (int32_t)a[r * lda + i]; \
@@ -198,8 +199,8 @@ INLINE void FN(band)(const struct cpu_product *p, int64_t row, const int R)
 }
 
 #define BAND(r) \
-    static __attribute__((noinline)) TARGET void FN(band_##r)(const struct cpu_product *p, \
-                                                              int64_t row) \
+    static __attribute__((noinline)) TARGET \
+    void FN(band_##r)(const struct cpu_product *p, int64_t row) \
     { \
         FN(band)(p, row, r + 1); \
     }

@@ -222,33 +222,65 @@ KERNEL void FN(gemv)(float *y, const float *w, int64_t stride, const float *x,
         y[r] = (acc ? y[r] : 0) + FN(dot)(w, x, k, ahead);
 }
 
-KERNEL void FN(mix)(float *y, const float *p, const float *v, int64_t stride,
-                    int64_t rows, int64_t n)
+/* R rows of p, C vectors from y on; single variables stay in registers. */
+INLINE void FN(mix_tile)(float *y, int64_t ldy, const float *p, int64_t ldp,
+                         const float *v, int64_t stride, int64_t rows, const int R,
+                         const int C)
+{
+    const float *second = R > 1 ? p + ldp : p;
+    VF a0 = { 0 }, a1 = a0, a2 = a0, a3 = a0, b0 = a0, b1 = a0, b2 = a0, b3 = a0;
+    for (int64_t j = 0; j < rows; j++, v += stride) {
+        VF v0 = FN(load)(v);
+        a0 += v0 * p[j];
+        if (R > 1)
+            b0 += v0 * second[j];
+        if (C == 1)
+            continue;
+        VF v1 = FN(load)(v + LANES), v2 = FN(load)(v + 2 * LANES);
+        VF v3 = FN(load)(v + 3 * LANES);
+        a1 += v1 * p[j];
+        a2 += v2 * p[j];
+        a3 += v3 * p[j];
+        if (R == 1)
+            continue;
+        b1 += v1 * second[j];
+        b2 += v2 * second[j];
+        b3 += v3 * second[j];
+    }
+    const VF a[] = { a0, a1, a2, a3 }, b[] = { b0, b1, b2, b3 };
+    for (int i = 0; i < C; i++) {
+        FN(store)(y + i * LANES, a[i]);
+        if (R > 1)
+            FN(store)(y + ldy + i * LANES, b[i]);
+    }
+}
+
+INLINE void FN(mix_rows)(float *y, int64_t ldy, const float *p, int64_t ldp,
+                         const float *v, int64_t stride, int64_t rows, int64_t n,
+                         const int R)
 {
     int64_t i = 0;
-    for (; i + 4 * LANES <= n; i += 4 * LANES) {
-        VF s[4] = { { 0 } };
-        for (int64_t j = 0; j < rows; j++)
-#if defined __GNUC__
-#pragma GCC unroll 4
-#endif
-            for (int u = 0; u < 4; u++)
-                s[u] += FN(load)(v + j * stride + i + u * LANES) * p[j];
-        for (int u = 0; u < 4; u++)
-            FN(store)(y + i + u * LANES, s[u]);
-    }
-    for (; i + LANES <= n; i += LANES) {
-        VF s = { 0 };
-        for (int64_t j = 0; j < rows; j++)
-            s += FN(load)(v + j * stride + i) * p[j];
-        FN(store)(y + i, s);
-    }
-    for (; i < n; i++) {
-        float s = 0;
-        for (int64_t j = 0; j < rows; j++)
-            s += v[j * stride + i] * p[j];
-        y[i] = s;
-    }
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        FN(mix_tile)(y + i, ldy, p, ldp, v + i, stride, rows, R, 4);
+    for (; i + LANES <= n; i += LANES)
+        FN(mix_tile)(y + i, ldy, p, ldp, v + i, stride, rows, R, 1);
+    for (; i < n; i++)
+        for (int r = 0; r < R; r++) {
+            float s = 0;
+            for (int64_t j = 0; j < rows; j++)
+                s += v[j * stride + i] * p[r * ldp + j];
+            y[r * ldy + i] = s;
+        }
+}
+
+KERNEL void FN(mix)(float *y, int64_t ldy, const float *p, int64_t ldp, int64_t m,
+                    const float *v, int64_t stride, int64_t rows, int64_t n)
+{
+    int64_t r = 0;
+    for (; r + 2 <= m; r += 2)
+        FN(mix_rows)(y + r * ldy, ldy, p + r * ldp, ldp, v, stride, rows, n, 2);
+    if (r < m)
+        FN(mix_rows)(y + r * ldy, ldy, p + r * ldp, ldp, v, stride, rows, n, 1);
 }
 
 KERNEL void FN(rotate)(float *x, const float *cosine, const float *sine, int64_t half)

@@ -4,7 +4,9 @@
  * and of a call, so that the operators themselves may trust their arguments.
  *
  * REAL (float or double) is defined before inclusion; it is the type of
- * registers, buffers and caches.  Weights stay where they are: f32, borrowed.
+ * registers, buffers and caches.  MACHINE_DTYPES, too: the number formats of
+ * weights, LM_BIT(enum lm_dtype).  Weights stay where they are, borrowed.  Those
+ * that are not f32 have rows of bytes and are for EMBED, LINEAR and LOGITS.
  *
  * Dimensions are those of the operator: a register may be wider than what an
  * operator reads or writes of it, and `width` is then only the step from row
@@ -18,7 +20,13 @@
 
 #include "plugin.h"
 
-struct lm_weight { const float *data; int64_t rows, cols, stride; uint64_t id; };
+struct lm_weight {
+    const float *data;                  /* f32, or NULL and ... */
+    const unsigned char *code;          /* ... rows of bytes, row_bytes apart */
+    const struct lm_codec *codec;
+    int64_t rows, cols, stride, row_bytes;
+    uint64_t id;
+};
 struct lm_buffer { int64_t n; REAL *v; };
 struct lm_kv     { size_t n_slot; int64_t capacity; int32_t *width; REAL **k, **v; };
 struct lm_exe    { size_t n_op, n_reg; struct lm_op *op; int32_t *width;
@@ -58,17 +66,26 @@ static inline enum lm_status machine_upload(void *self, const struct lm_tensor *
                                             struct lm_err *e)
 {
     struct machine *m = self;
-    if (t->dtype != LM_F32 || (uintptr_t)t->data % sizeof(float) != 0)
-        return m->host->fail(e, LM_EUNSUPPORTED, "this backend takes aligned f32 weights "
-                             "only (type %u)", (unsigned)t->dtype);
-    if (!t->data || t->rows < 1 || t->cols < 1 || stride < t->cols)
+    bool coded = t->dtype != LM_F32;
+    const struct lm_codec *codec = coded ? m->host->codec(t->dtype) : NULL;
+    if (t->dtype >= LM_N_DTYPES || !(LM_BIT(t->dtype) & MACHINE_DTYPES)
+        || coded != (codec != NULL)
+        || (!coded && (uintptr_t)t->data % sizeof(float) != 0))
+        return m->host->fail(e, LM_EUNSUPPORTED, "this backend does not take weights of "
+                             "type %u, or not where they lie", (unsigned)t->dtype);
+    if (!t->data || t->rows < 1 || t->cols < 1 || stride < t->cols
+        || (coded && (t->cols % codec->block || stride % codec->block)))
         return m->host->fail(e, LM_EBUG, "a weight of %lld x %lld with stride %lld",
                              (long long)t->rows, (long long)t->cols, (long long)stride);
     struct lm_weight *x = m->host->alloc(sizeof *x, "weight");
     if (!x)
         return machine_no_memory(m->host, sizeof *x, "a weight", e);
-    *x = (struct lm_weight){ t->data, t->rows, t->cols, stride,
-                             __atomic_add_fetch(&m->serial, 1, __ATOMIC_RELAXED) };
+    *x = (struct lm_weight){
+        .data = coded ? NULL : t->data, .code = coded ? t->data : NULL, .codec = codec,
+        .rows = t->rows, .cols = t->cols, .stride = stride,
+        .row_bytes = coded ? stride / codec->block * codec->bytes : 0,
+        .id = __atomic_add_fetch(&m->serial, 1, __ATOMIC_RELAXED)
+    };
     *w = x;
     return LM_OK;
 }
@@ -244,8 +261,14 @@ static inline bool machine_is_head(uint32_t code)
     return code >= LM_OP_CE && code <= LM_OP_LOGITS;
 }
 
+static inline bool machine_takes_codes(uint32_t code)
+{
+    return code == LM_OP_EMBED || code == LM_OP_LINEAR || code == LM_OP_LOGITS;
+}
+
 /* What is wrong with an operator; NULL: nothing. */
-static inline const char *machine_fault(const struct lm_program *p, const struct lm_op *o)
+static inline const char *machine_fault(const struct lm_program *p, uint32_t precision,
+                                        const struct lm_op *o)
 {
     struct op_rule r = machine_rule(o);
     bool heads = o->code == LM_OP_ROPE_KV || o->code == LM_OP_ATTENTION;
@@ -271,6 +294,9 @@ static inline const char *machine_fault(const struct lm_program *p, const struct
         return "has a weight of another shape";
     if (o->bias && (o->bias->rows != 1 || o->bias->cols != o->n))
         return "has a bias of another length";
+    if ((r.w_rows && o->w->codec && (precision || !machine_takes_codes(o->code)))
+        || (o->bias && o->bias->codec))
+        return "has weights that are not f32";
     return NULL;
 }
 
@@ -297,7 +323,7 @@ static inline enum lm_status machine_compile(void *self, const struct lm_program
         return h->fail(e, LM_EBUG, "a program of %zu operators and %zu registers",
                        p->n_op, p->n_reg);
     for (size_t i = 0; i < p->n_op; i++) {
-        const char *fault = machine_fault(p, &p->op[i]);
+        const char *fault = machine_fault(p, precision, &p->op[i]);
         if (fault)
             return h->fail(e, LM_EBUG, "operator %zu of a program (code %u) %s", i,
                            (unsigned)p->op[i].code, fault);

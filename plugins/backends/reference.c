@@ -11,9 +11,11 @@
 #include <math.h>
 
 #define REAL double
+#define MACHINE_DTYPES (LM_BIT(LM_F32) | LM_BIT(LM_F16) | LM_BIT(LM_BF16) \
+                        | LM_BIT(LM_Q8_0) | LM_BIT(LM_Q4_0) | LM_BIT(LM_Q4_1))
 #include "machine.h"
 
-struct lm_stream { struct block *reg; size_t n_reg; struct block logit, a, w; };
+struct lm_stream { struct block *reg; size_t n_reg; struct block logit, a, w, floats; };
 
 struct call {                           /* one operator being run */
     struct machine *m;
@@ -29,9 +31,15 @@ static double *row_of(const struct call *c, int32_t reg, int64_t r)
     return base + r * c->x->width[reg];
 }
 
-static const float *weight_row(const struct lm_weight *w, int64_t r)
+/* Row r of the operator's weight; valid until the next. */
+static const float *weight_row(const struct call *c, int64_t r)
 {
-    return w->data + r * w->stride;
+    const struct lm_weight *w = c->o->w;
+    float *floats = (float *)(void *)c->s->floats.v;
+    if (!w->codec)
+        return w->data + r * w->stride;
+    w->codec->decode(w->code + r * w->row_bytes, floats, w->cols);
+    return floats;
 }
 
 static double dot(const double *a, const double *b, int64_t n)
@@ -76,17 +84,17 @@ static const double *rounded_row(const struct call *c, int64_t r)
 {
     double *w = c->s->w.v;
     for (int64_t i = 0; i < c->o->k; i++)
-        w[i] = (double)weight_row(c->o->w, r)[i];
+        w[i] = (double)weight_row(c, r)[i];
     return rounded(c, w, c->o->k);
 }
 
 /* Row r of the weight with a, which is rounded already. */
 static double product(const struct call *c, const double *a, int64_t r)
 {
-    const float *w = weight_row(c->o->w, r);
     double s = 0;
     if (c->x->precision != LM_AS_F32)
         return dot(a, rounded_row(c, r), c->o->k);
+    const float *w = weight_row(c, r);
     for (int64_t i = 0; i < c->o->k; i++)
         s += a[i] * (double)w[i];
     return s;
@@ -100,7 +108,7 @@ static const double *rounded_input(const struct call *c, int64_t r)
 
 static void do_embed(const struct call *c, int64_t r)
 {
-    const float *w = weight_row(c->o->w, c->arg->token[r]);
+    const float *w = weight_row(c, c->arg->token[r]);
     double *y = row_of(c, c->o->y, r);
     for (int64_t i = 0; i < c->o->k; i++)
         y[i] = w[i];
@@ -302,7 +310,9 @@ static enum lm_status reserve(struct machine *m, struct lm_stream *s,
         st = block_reserve(h, &s->logit, n, "logits", e);
     if (!st)
         st = block_reserve(h, &s->a, k, "a row", e);
-    return st ? st : block_reserve(h, &s->w, k, "a row", e);
+    if (!st)
+        st = block_reserve(h, &s->w, k, "a row", e);
+    return st ? st : block_reserve(h, &s->floats, k, "a row", e);
 }
 
 static enum lm_status run(void *self, struct lm_stream *s, const struct lm_exe *x,
@@ -347,6 +357,7 @@ static void stream_close(void *self, struct lm_stream *s)
     m->host->release(s->logit.v);
     m->host->release(s->a.v);
     m->host->release(s->w.v);
+    m->host->release(s->floats.v);
     m->host->release(s);
 }
 
@@ -378,7 +389,7 @@ static void destroy(void *self)
 }
 
 static const struct lm_backend backend = {
-    .struct_size = sizeof backend, .dtypes = LM_BIT(LM_F32),
+    .struct_size = sizeof backend, .dtypes = MACHINE_DTYPES,
     .device = device, .upload = machine_upload, .forget = machine_forget,
     .buffer = machine_buffer, .buffer_free = machine_buffer_free,
     .write = machine_write, .read = machine_read, .copy = machine_copy,
