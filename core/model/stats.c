@@ -64,6 +64,8 @@ struct pass {
     struct lm_network net;
     struct lm_segment *block[N_BLOCKS]; /* of the layer at hand; NULL: absent */
     struct lm_exe *exe[N_BLOCKS];       /* with a tap, unless it is the plain one */
+    struct lm_segment *held[N_BLOCKS];  /* [n_held] */
+    size_t n_held;
     int32_t layer;                      /* -1: the embedding */
     float *stream;                      /* [n_seq * length][hidden], mapped */
     struct bench *bench;                /* [n_bench] */
@@ -329,9 +331,18 @@ static enum lm_status tapped(struct pass *p, const struct lm_segment *s,
 {
     struct lm_lowered l = { 0 };
     enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
+    *x = NULL;
     if (!st)
         st = lm_lower_compile(p->g, &l, LM_AS_F32, x, e);
     lm_lower_free(&l);
+    return st;
+}
+
+static enum lm_status hold(struct pass *p, struct lm_segment *s, struct lm_err *e)
+{
+    enum lm_status st = lm_segment_hold(s, e);
+    if (!st)
+        p->held[p->n_held++] = s;
     return st;
 }
 
@@ -343,15 +354,17 @@ static enum lm_status layer_open(struct pass *p, int32_t layer, struct lm_err *e
         p->block[b] = NULL;
         p->exe[b] = NULL;
     }
-    for (size_t i = 1; layer >= 0 && i + 1 < p->net.n; i++)
+    if (layer < 0)
+        return hold(p, p->net.seg[0], e);
+    for (size_t i = 1; i + 1 < p->net.n; i++)
         if (p->net.seg[i]->spec.layer == layer)
             p->block[p->net.seg[i]->spec.kind == LM_SEG_MLP] = p->net.seg[i];
-    for (int b = 0; b < N_BLOCKS && !st; b++) {
-        if (p->block[b] && taps(p, b))
-            st = tapped(p, p->block[b], &p->exe[b], e);
-        else if (p->block[b])
+    for (int b = 0; b < N_BLOCKS && !st; b++)
+        if (p->block[b] && !(st = hold(p, p->block[b], e))) {
             p->exe[b] = p->block[b]->exe[0];
-    }
+            if (taps(p, b))
+                st = tapped(p, p->block[b], &p->exe[b], e);
+        }
     return st;
 }
 
@@ -362,6 +375,8 @@ static void layer_close(struct pass *p)
             p->g->ops->exe_free(p->g->backend, p->exe[b]);
         p->exe[b] = NULL;
     }
+    while (p->n_held > 0)
+        lm_segment_drop(p->held[--p->n_held]);
 }
 
 static enum lm_status do_layer(struct pass *p, int32_t layer, struct lm_err *e)
@@ -459,10 +474,25 @@ static void bench_close(const struct pass *p, struct bench *w)
 }
 
 /* ---- the pass ----------------------------------------------------------------- */
+/* One for each thread; where weights are streamed, no more than fit beside them. */
+static int64_t bench_count(const struct pass *p)
+{
+    int64_t n = lm_pool_threads() < p->n_group ? lm_pool_threads() : p->n_group;
+    double bytes = 0, tokens = (double)p->group * (double)p->length;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        double k = taps(p, b) ? (double)most_width(p, b) : 0;
+        double gram = wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)) ? k : 0;
+        bytes += sizeof(float) * k * (tokens + gram);
+    }
+    if (p->g->budget && bytes * (double)n > (double)p->g->budget)
+        n = (int64_t)((double)p->g->budget / bytes);
+    return n < 1 ? 1 : n;
+}
+
 static enum lm_status pass_run(struct pass *p, struct lm_err *e)
 {
     enum lm_status st = lm_network_open(p->g, p->g->model, &p->net, e);
-    p->n_bench = lm_pool_threads() < p->n_group ? lm_pool_threads() : p->n_group;
+    p->n_bench = bench_count(p);
     if (!st && !(p->bench = lm_alloc_array((size_t)p->n_bench, sizeof *p->bench,
                                            "statistics")))
         st = lm_fail_memory(e, (size_t)p->n_bench * sizeof *p->bench, "statistics");

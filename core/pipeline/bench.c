@@ -4,6 +4,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/mem.h"
@@ -128,6 +129,23 @@ enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *u
     return s ? s : lm_run_model(run, m, e);
 }
 
+void lm_bench_limit(struct lm_bench *b, size_t memory)
+{
+    if (lm_model_float_bytes(b->model) > memory)
+        lm_engine_stream(b->engine, memory / 4);
+}
+
+size_t lm_bench_judging(const struct lm_bench *b, int64_t memory)
+{
+    return (size_t)memory / (lm_engine_streams(b->engine) ? 8 : 4);
+}
+
+static size_t half_the_machine(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (size_t)pages / 2 * (size_t)size : SIZE_MAX;
+}
+
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, struct lm_err *e)
 {
@@ -136,6 +154,7 @@ enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
     if (s ||
         (s = lm_engine_open(m, backend->plugin->ops, backend->self, &b->engine, e)))
         return s;
+    lm_bench_limit(b, half_the_machine());
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
         .repair = no_repair, .memory = 1 << 30 };
     return lm_workshop_open(&a, &b->workshop, e);
