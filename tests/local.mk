@@ -102,6 +102,7 @@ shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh 
     %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh
 shell_tests += %D%/e2e_broken.sh
 shell_tests += %D%/e2e_race.sh
+shell_tests += %D%/e2e_stream.sh
 shell_tests += %D%/docs.sh
 
 shell_tests += %D%/e2e_selftest.sh %D%/e2e_new_plugin.sh \
@@ -119,6 +120,7 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 %D%/e2e_command.log %D%/e2e_chat.log %D%/docs.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_broken.log: %D%/json_get$(EXEEXT)
+%D%/e2e_stream.log: %D%/json_get$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
 # A format that holds little.
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la

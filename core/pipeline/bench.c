@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "pipeline/commands.h"
 #include "pipeline/crew.h"
@@ -131,8 +132,14 @@ enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *u
 
 void lm_bench_limit(struct lm_bench *b, size_t memory)
 {
-    if (lm_model_float_bytes(b->model) > memory)
-        lm_engine_stream(b->engine, memory / 4);
+    size_t need = lm_model_float_bytes(b->model);
+    char weights[32], limit[32];
+    if (need <= memory)
+        return;
+    lm_engine_stream(b->engine, memory / 4);
+    lm_log(LM_INFO, "the weights take %s as floats, more than %s: they are decoded block by "
+           "block when they are used", lm_human_bytes(weights, (double)need),
+           lm_human_bytes(limit, (double)memory));
 }
 
 size_t lm_bench_judging(const struct lm_bench *b, int64_t memory)
