@@ -69,7 +69,7 @@ static enum lm_status estimate(struct lm_pipeline *p, struct lm_bench *b,
     double derived = fmin((double)p->options->memory,
                           (double)trials * 4 * (double)cost.body_params);
     lm_pipeline_needs(p, &needs, &sites);
-    double stats = needs ? (double)lm_stats_bytes(lm_model_arch(b->model), needs, sites) : 0;
+    double stats = needs ? (double)lm_stats_bytes(lm_model_arch(b->model), needs, sites, 0) : 0;
     struct lm_text_options calibration = { 0 };
     const struct lm_conf *data = lm_conf_get(p->conf, "data");
     for (size_t i = 0; data && i < data->n; i++)

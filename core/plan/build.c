@@ -186,32 +186,39 @@ static void free_material(struct material *m)
     lm_release(m->sum);
 }
 
-/* A statistic of n (or n x n) values, reordered. */
+static enum lm_status order_sums(const struct site *t, uint32_t site, double *out,
+                                 struct lm_err *e)
+{
+    const double *from;
+    int64_t n;
+    enum lm_status st = lm_stats_get(t->args->stats, LM_STAT_SUM, site, t->rack->layer,
+                                     &from, &n, e);
+
+    if (st)
+        return st;
+    if (n != t->columns)
+        return lm_fail(e, LM_EBUG, "a statistic has %lld values, %lld are needed",
+                       (long long)n, (long long)t->columns);
+    for (int64_t j = 0; j < n; j++)
+        out[j] = from[t->column[j]];
+    return LM_OK;
+}
+
+/* Sums or the Gram matrix, reordered. */
 static enum lm_status order_stat(const struct site *t, uint32_t stat, double **out,
                                  struct lm_err *e)
 {
     uint32_t site = t->rack->kind == LM_SEG_MLP ? LM_SITE_MLP : LM_SITE_ATTN;
-    int64_t k = t->columns, rows = stat == LM_STAT_GRAM ? k : 1, n;
-    const double *from;
-    enum lm_status st;
+    int64_t k = t->columns, rows = stat == LM_STAT_GRAM ? k : 1;
 
     if (!t->args->stats)
         return lm_fail(e, LM_ECONFIG, "repair needs calibration statistics, but the "
                        "pipeline has none; name a calibration text");
-    if ((st = lm_stats_get(t->args->stats, stat, site, t->rack->layer, &from, &n, e)))
-        return st;
-    if (n != rows * k)
-        return lm_fail(e, LM_EBUG, "a statistic has %lld values, %lld are needed",
-                       (long long)n, (long long)(rows * k));
     if (!(*out = lm_alloc_array((size_t)(rows * k), sizeof **out, "repair")))
         return lm_fail_memory(e, (size_t)(rows * k) * sizeof **out, "statistics");
-    for (int64_t i = 0; i < rows; i++) {
-        const double *row = from + (rows > 1 ? t->column[i] * k : 0);
-
-        for (int64_t j = 0; j < k; j++)
-            (*out)[i * k + j] = row[t->column[j]];
-    }
-    return LM_OK;
+    return stat == LM_STAT_GRAM
+        ? lm_stats_gram(t->args->stats, site, t->rack->layer, t->column, k, *out, e)
+        : order_sums(t, site, *out, e);
 }
 
 static enum lm_status gather_material(const struct site *t, uint64_t needs,
