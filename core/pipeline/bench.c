@@ -180,6 +180,16 @@ void lm_bench_close(struct lm_bench *b)
     *b = (struct lm_bench){ 0 };
 }
 
+/* Timing runs a whole network at once. */
+static void warn_timing(const struct lm_bench *b, const struct lm_judge *j)
+{
+    char size[32];
+    if (lm_engine_streams(b->engine) && (j->ops->needs & LM_NEEDS_QUIET))
+        lm_log(LM_WARN, "'%s' times whole networks, which takes all weights at once: %s of "
+               "memory beside the limit", j->id,
+               lm_human_bytes(size, (double)lm_model_float_bytes(b->model)));
+}
+
 enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,
                               uint32_t dtype, size_t memory, struct lm_err *e)
 {
@@ -194,6 +204,7 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
         b->judge[i] = (struct lm_judge){ .id = stage[i].id, .ops = stage[i].plugin->ops,
                                          .self = stage[i].self,
                                          .metric = stage[i].metric };
+        warn_timing(b, &b->judge[i]);
     }
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,

@@ -203,6 +203,11 @@ enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct
     size_t n;
     if (!t || !o->tokens || !o->prompt || !o->prompt[0] || best < 0)
         return LM_OK;
+    if (lm_engine_streams(s->bench.engine)) {
+        lm_log(LM_INFO, "no sample texts: each of their tokens would take all weights at "
+               "once, which run.memory has no room for");
+        return LM_OK;
+    }
     enum lm_status st = lm_tokenize(t, o->prompt, strlen(o->prompt), false, &ids, &n, e);
     if (st)
         return st;
