@@ -11,6 +11,6 @@ bench_big_model_LDADD =
 EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/rows.py \
     %D%/rows.sh %D%/methods %D%/methods.cfg %D%/methods_texts.cfg \
     %D%/methods_reference.txt %D%/search \
-    %D%/search.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
+    %D%/search.cfg %D%/larger %D%/larger.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
     %D%/hypervolume.py %D%/race %D%/race.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \
     %D%/speed_llama.py %D%/load %D%/load_llama.py

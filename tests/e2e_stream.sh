@@ -43,4 +43,26 @@ done
 ok "resumed, it is the same run" run --resume few
 mine few
 ok "to the last digit" cmp all.txt few.txt
+# ---- what it takes -------------------------------------------------------------------
+# 118 MB of floats in 40 MB, and what a process is without them.
+ok "a larger model" "$LAMINA_BUILDDIR/bench/big_model" big 8 512 8 8 1376 4000
+sed 's/last = 28/last = 6/' "$LAMINA_SRCDIR/bench/larger.cfg" >larger.cfg
+larger()
+{
+    "$LAMINA_BUILDDIR/bench/peak" big "$LAMINA" run larger.cfg --set run.out=big-run \
+        --set run.memory=40000000 --set run.threads=2 --set model.path=big \
+        --set data.calibration.path="$tiny/test.txt" \
+        --set data.search.path="$tiny/test.txt" >peak.txt 2>"$tmp/err"
+}
+ok "an estimate of its run" prints 'weights take 11[0-9]\.[0-9] MB as floats' run larger.cfg \
+    --set run.memory=40000000 --set model.path=big --dry-run \
+    --set data.calibration.path="$tiny/test.txt" --set data.search.path="$tiny/test.txt"
+said=$(sed -n 's/^ *memory *about \([0-9.]*\) MB .*/\1/p' "$tmp/out")
+stays=$(sed -n 's/^ *disk *\([0-9.]*\) MB in the cache folder, \([0-9.]*\) MB .*/\1 - \2/p' "$tmp/out")
+ok "it goes through" larger
+anon=$(sed -n 's/^big.anon_mb = //p' peak.txt)
+ok "in the memory it has" less "$anon" 100
+ok "which was said before" less "$anon" "$said"
+kept=$(du -k "$XDG_CACHE_HOME"/lamina/stats-*.bin | sort -n | awk 'END { print $1 * 1024 / 1e6 }')
+ok "as was the disk" near "$(calc "$stays")" "$kept" 0.02
 finish

@@ -120,7 +120,7 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 %D%/e2e_command.log %D%/e2e_chat.log %D%/docs.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_broken.log: %D%/json_get$(EXEEXT)
-%D%/e2e_stream.log: %D%/json_get$(EXEEXT)
+%D%/e2e_stream.log: %D%/json_get$(EXEEXT) bench/big_model$(EXEEXT) bench/peak$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
 # A format that holds little.
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la
@@ -169,12 +169,14 @@ check-valgrind:
 .PHONY: check-valgrind
 
 # What takes too long for every day: each allocation and file operation of a
-# whole run fails once, SIGKILL at 20 moments for five seeds.
+# whole run fails once, SIGKILL at 20 moments for five seeds; a model of 7B in 8 GiB.
 check-long:
 	LAMINA_LONG=1 $(MAKE) check CK_DEFAULT_TIMEOUT=3600 TESTS=tests/check_job
 	for seed in 2 3 4 5 6; do \
 	    LAMINA_KILL_SEED=$$seed $(MAKE) check TESTS=tests/e2e_resume.sh || exit 1; \
 	done
+	$(MAKE) bench/big_model$(EXEEXT) bench/peak$(EXEEXT)
+	LAMINA_BUILD='$(abs_top_builddir)' $(SHELL) $(srcdir)/bench/larger
 .PHONY: check-long
 
 # The plugins of examples/plugin against the installed program and header.

@@ -77,6 +77,8 @@ static enum lm_status fill_scores(struct lm_session *s, struct lm_scores *c,
                                   struct lm_err *e)
 {
     struct lm_stage *scorer = lm_pipeline_scorer(s->pipeline, c->site);
+    if (s->sketch)
+        return LM_OK;
     if (!scorer)
         return lm_fail(e, LM_ECONFIG, "no scorer of `score` can score these sites");
     const struct lm_scorer *ops = scorer->plugin->ops;
@@ -411,15 +413,29 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
                           lm_bench_judging(b, p->options->memory), e);
 }
 
-enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **out,
-                               struct lm_err *e)
+static enum lm_status open_sketch(struct lm_session *s, struct lm_err *e)
+{
+    struct lm_pipeline *p = s->pipeline;
+    enum lm_status st = lm_bench_open(&s->bench, p->model->path, p->model_use, &p->backend,
+                                      p->run, e);
+    if (st)
+        return st;
+    lm_bench_limit(&s->bench, (size_t)p->options->memory);
+    s->sketch = true;
+    st = lm_quantize_create(s, e);
+    return st ? st : make_space(s, e);
+}
+
+static enum lm_status open_with(struct lm_pipeline *p, struct lm_session **out,
+                                enum lm_status (*fill)(struct lm_session *,
+                                                       struct lm_err *), struct lm_err *e)
 {
     struct lm_session *s = lm_alloc(sizeof *s, "session");
     if (!s)
         return lm_fail_memory(e, sizeof *s, "the session");
     s->pipeline = p;
     s->repairs = lm_alloc(sizeof *s->repairs, "session");
-    enum lm_status st = s->repairs ? open_all(s, e)
+    enum lm_status st = s->repairs ? fill(s, e)
                                    : lm_fail_memory(e, sizeof *s->repairs, "repairs");
     if (st) {
         lm_session_close(s);
@@ -427,6 +443,18 @@ enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **out,
     }
     *out = s;
     return LM_OK;
+}
+
+enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **out,
+                               struct lm_err *e)
+{
+    return open_with(p, out, open_all, e);
+}
+
+enum lm_status lm_session_sketch(struct lm_pipeline *p, struct lm_session **out,
+                                 struct lm_err *e)
+{
+    return open_with(p, out, open_sketch, e);
 }
 
 void lm_session_close(struct lm_session *s)

@@ -67,10 +67,15 @@ struct lm_session {
     size_t tuned_slot;                  /* first slot of the repair's genes */
     size_t format_slot;                 /* first slot of number formats */
     struct lm_repairs *repairs;         /* instances by setting */
+    bool sketch;                        /* scores are all the same */
 };
 /* Everything up to the space and the evaluators of `evaluate`. */
 enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **s,
                                struct lm_err *e);
+/* Model and space alone, without statistics and with scores that are all the same: plans
+ * then have the right shapes.  For estimates.                                 */
+enum lm_status lm_session_sketch(struct lm_pipeline *p, struct lm_session **s,
+                                 struct lm_err *e);
 void lm_session_close(struct lm_session *s);
 /* How many sites of a kind a layer (-1: the model) has. */
 int64_t lm_site_count(const struct lm_arch *a, uint32_t site, int32_t layer);

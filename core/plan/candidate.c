@@ -474,10 +474,9 @@ static void build_one(void *ctx, int64_t i, uint32_t worker)
     lm_progress_alive();
 }
 
-/* What building a block takes for a while, at most: its decoded weights, the consumer
- * once more, and what least squares needs: two Gram matrices and three consumers in
- * double.                                                                        */
-static double scratch_of(const struct lm_arch *a)
+/* Its decoded weights, the consumer once more, and what least squares needs: two Gram
+ * matrices and three consumers in double.                                        */
+double lm_repair_scratch(const struct lm_arch *a)
 {
     double most = 1;
 
@@ -502,7 +501,7 @@ static enum lm_status build_work(struct batch *b, size_t n)
     enum lm_status st = LM_OK;
 
     if (lm_engine_streams(a->engine)) {
-        double fit = (double)a->scratch / scratch_of(lm_model_arch(a->model));
+        double fit = (double)a->scratch / lm_repair_scratch(lm_model_arch(a->model));
 
         most = fit < 1 ? 1 : fit < (double)n ? (size_t)fit : n;
     }

@@ -89,6 +89,8 @@ struct lm_workshop_use {                /* for progress and tests */
     size_t  spilled;                    /* of these, in files */
     int64_t parts, built, reused;       /* held now; since open */
 };
+/* Bytes that building a block of a model that is streamed takes for a while, at most. */
+double lm_repair_scratch(const struct lm_arch *a);
 void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out);
 /* The candidate as a model of its own (layers without blocks left out and
  * renumbered): for export.  Its weights are those of model and candidate where they

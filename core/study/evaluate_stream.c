@@ -193,3 +193,30 @@ enum lm_status lm_evaluate_streamed(struct lm_evaluation *v, int64_t n,
     lm_release(a.at);
     return st;
 }
+
+enum lm_status lm_judge_asks(struct lm_evaluation *v, size_t judge,
+                             const struct lm_candidate *c, struct lm_asked *out,
+                             struct lm_err *e)
+{
+    const struct lm_judge *j = &v->args.judge[judge];
+    struct lm_answers a = { .rehearsal = true };
+    struct lm_subject subject = { .evaluation = v, .candidate = c, .needs = j->ops->needs };
+    struct lm_sum sum[LM_MAX_METRICS] = { { 0, 0 } };
+    struct lm_err why = { 0 };
+    enum lm_status st = lm_evaluation_prepare(v, e);
+
+    *out = (struct lm_asked){ 0 };
+    if (st != LM_OK)
+        return st;
+    v->answers = &a;
+    j->ops->eval(j->self, &subject, 0, sum, &why);
+    v->answers = NULL;
+    for (size_t i = 0; i < a.n; i++) {
+        out->tokens += (double)a.at[i].n;
+        out->longest = a.at[i].n > out->longest ? a.at[i].n : out->longest;
+        out->precision = a.at[i].net.precision;
+    }
+    forget(&a);
+    lm_release(a.at);
+    return LM_OK;
+}
