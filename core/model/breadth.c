@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "model/segment.h"
@@ -259,6 +260,7 @@ static void run_step(void *ctx, int64_t i, uint32_t worker)
     if (!st)
         st = g->ops->run(g->backend, k->place[worker].stream, x, &args, NULL, &s->err);
     s->status = st;
+    lm_progress_alive();
 }
 
 static bool ends_all(enum lm_status st)

@@ -160,20 +160,28 @@ static double running(const struct account *a, double room)
         + lm_pool_threads() * 4 * text * (widest + 3.0 * arch->hidden);
 }
 
+/* Of one process with this limit. */
+static double memory_of(const struct account *a, double limit)
+{
+    double scratch = lm_repair_scratch(lm_model_arch(a->s->bench.model));
+    double at_once = fmin(fmin(lm_pool_threads(), a->sketch.cut), limit / 2 / scratch);
+
+    if (a->floats <= limit)
+        return OTHERS + a->floats + fmin(limit / 2, a->sketch.derived)
+            + running(a, limit / 4);
+    return OTHERS + fmin(a->floats, fmax(limit / 4, largest_block(a)))
+        + fmax(a->sketch.cut > 0 ? fmax(1, floor(at_once)) * scratch : 0,
+               running(a, limit / 8));
+}
+
 static void count_bytes(struct account *a)
 {
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
-    double limit = (double)a->p->options->memory, most = lm_pool_threads();
-    double room = (double)lm_bench_judging(&a->s->bench, a->p->options->memory);
-    double derived = a->sketch.derived, scratch = lm_repair_scratch(arch), at_once;
+    double limit = (double)a->p->options->memory, derived = a->sketch.derived;
+    double workers = (double)a->p->options->workers;
 
-    at_once = fmax(1, fmin(fmin(most, a->sketch.cut), floor(limit / 2 / scratch)));
-    if (a->streams)
-        a->memory = fmin(a->floats, fmax(limit / 4, largest_block(a)))
-            + fmax(a->sketch.cut > 0 ? at_once * scratch : 0, running(a, room));
-    else
-        a->memory = a->floats + fmin(limit / 2, derived) + running(a, room);
-    a->memory += OTHERS;
+    a->memory = memory_of(a, limit) + (workers ? workers * memory_of(a, limit / workers)
+                                               : 0);
     a->passes = 4.0 * (double)a->sample * arch->hidden;
     a->passes = fmax(a->passes, a->streams ? derived : fmax(0, derived - limit / 2));
     a->stays = a->needs ? (double)lm_stats_bytes(arch, a->needs, a->sites, a->sample) : 0;
