@@ -220,7 +220,9 @@ struct lm_evaluator {
     enum lm_status (*items)(void *self, int64_t *n, struct lm_err *e);
     /* What a number means, in one line: window, stride, BOS, text, ...  [main] */
     enum lm_status (*protocol)(void *self, char *out, size_t size, struct lm_err *e);
-    /* sum[n_metrics] of one item.                                     [any] */
+    /* sum[n_metrics] of one item.  A function of its inputs; of a model that is larger
+     * than memory it is called once before with zeros for all losses, to learn what
+     * it asks, and these sums do not count.                            [any] */
     enum lm_status (*eval)(void *self, struct lm_subject *s, int64_t item,
                            struct lm_sum *sum, struct lm_err *e);
     /* Optional, since minor 2.  Metric i of an instance with these options, in

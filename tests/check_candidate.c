@@ -463,7 +463,6 @@ START_TEST(applied_models_compute_the_same)
     ck_assert(a->layer[0].n_kv == 2 && a->layer[0].n_head == 4 && a->layer[0].n_ff == 16);
     ck_assert(a->layer[1].n_kv == 0 && a->layer[1].n_head == 0 && a->layer[1].n_ff == 5);
     ck_assert(a->layer[2].n_kv == 1 && a->layer[2].n_head == 2 && a->layer[2].n_ff == 0);
-    lm_candidate_close(shop, &c);
     ck_assert_ok(lm_engine_open(cut, backend.ops, backend.self, &g, &e), e);
     ck_assert_ok(lm_network_open(g, cut, &net, &e), e);
     losses(g, &net, y);
@@ -471,6 +470,7 @@ START_TEST(applied_models_compute_the_same)
     lm_network_close(&net);
     lm_engine_close(g);
     lm_model_free(cut);
+    lm_candidate_close(shop, &c);
     lm_plan_free(p);
 }
 END_TEST
@@ -494,7 +494,6 @@ START_TEST(applied_models_have_the_heads_left)
     ck_assert(s[0].n_kv == 2 && s[0].n_head == 2 && s[1].n_head == HEADS);
     ck_assert(s[3].n_kv == 3 && s[3].n_head == 3);
     ck_assert_ptr_nonnull(lm_model_tensor(cut, LM_B_O, 3));
-    lm_candidate_close(shop, &c);
     ck_assert_ok(lm_engine_open(cut, backend.ops, backend.self, &g, &e), e);
     ck_assert_ok(lm_network_open(g, cut, &net, &e), e);
     losses(g, &net, y);
@@ -502,6 +501,7 @@ START_TEST(applied_models_have_the_heads_left)
     lm_network_close(&net);
     lm_engine_close(g);
     lm_model_free(cut);
+    lm_candidate_close(shop, &c);
     lm_plan_free(p);
 }
 END_TEST
@@ -624,7 +624,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s[2] = { suite_create("candidate"), candidate_bias_suite() };
+    Suite *s[3] = { suite_create("candidate"), candidate_bias_suite(),
+                    candidate_spill_suite() };
     TCase *t = tcase_create("candidate");
 
     tcase_add_checked_fixture(t, setup, teardown);
@@ -646,5 +647,5 @@ int main(void)
     tcase_add_test(t, untouched_matrices_keep_their_bytes);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s[0], t);
-    return run_suites(s, 2);
+    return run_suites(s, 3);
 }

@@ -206,4 +206,5 @@ static inline void expand(const int32_t *group, int n, int32_t each, int32_t *ro
 }
 
 Suite *candidate_bias_suite(void);
+Suite *candidate_spill_suite(void);
 #endif

@@ -7,7 +7,7 @@
 #include "model/segment.h"
 #include "model/stats.h"
 
-enum { N_SEQ = 6, LENGTH = 13, TOKENS = N_SEQ * LENGTH };
+enum { N_SEQ = 14, LENGTH = 13, TOKENS = N_SEQ * LENGTH };
 #define ALL (LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ) | LM_BIT(LM_STAT_GRAM) \
              | LM_BIT(LM_STAT_COSINE) | LM_BIT(LM_STAT_SUMABS) | LM_BIT(LM_STAT_ALIGN))
 #define SITES (LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP) | LM_BIT(LM_SITE_LAYER))
@@ -177,6 +177,22 @@ static const double *get(const struct lm_stats *s, uint32_t stat, uint32_t site,
     return x;
 }
 
+/* Backwards. */
+static void compare_order(const struct lm_stats *s, uint32_t kind, int layer, int64_t k,
+                          const double *gram)
+{
+    int32_t *column = lm_alloc_array((size_t)k, sizeof *column, "test");
+    double *out = lm_alloc_array((size_t)(k * k), sizeof *out, "test");
+    for (int64_t i = 0; i < k; i++)
+        column[i] = (int32_t)(k - 1 - i);
+    ck_assert_ok(lm_stats_gram(s, kind, layer, column, k, out, &err), err);
+    for (int64_t i = 0; i < k * k; i++)
+        ck_assert(out[i] == gram[k * k - 1 - i]);
+    ck_assert_int_eq(lm_stats_gram(s, kind, layer, column, k - 1, out, &err), LM_EBUG);
+    lm_release(column);
+    lm_release(out);
+}
+
 static void compare_site(const struct lm_stats *s, uint32_t kind, int layer,
                          const struct site *w)
 {
@@ -186,6 +202,7 @@ static void compare_site(const struct lm_stats *s, uint32_t kind, int layer,
     const double *gram = get(s, LM_STAT_GRAM, kind, layer, k * k);
     const double *sumabs = get(s, LM_STAT_SUMABS, kind, layer, k);
     const double *align = get(s, LM_STAT_ALIGN, kind, layer, 3);
+    compare_order(s, kind, layer, k, gram);
     near(get(s, LM_STAT_COSINE, kind, layer, 1)[0], w->cosine, 1, "cosine");
     for (int i = 0; i < 3; i++)
         near(align[i], w->align[i], sqrt(w->align[1] * w->align[2]), "alignment");
@@ -209,6 +226,8 @@ static void compare_site(const struct lm_stats *s, uint32_t kind, int layer,
     }
 }
 
+/* The sample is long enough that the narrower site has its Gram matrix stored, and short
+ * enough that of the wider one the inputs are.                                   */
 START_TEST(statistics_are_right)
 {
     const struct lm_arch *a = lm_model_arch(model);
@@ -220,6 +239,8 @@ START_TEST(statistics_are_right)
             site[l][b].k = b ? a->layer[l].n_ff : a->layer[l].n_head * a->head_dim;
             site[l][b].x = lm_alloc((size_t)(TOKENS * site[l][b].k) * 8, "test");
         }
+    ck_assert_int_ge(TOKENS, 2 * site[0][0].k);
+    ck_assert_int_lt(TOKENS, 2 * site[0][1].k);
     slow_pass(site, layer_cosine, layer_align);
     ck_assert_ok(collect(ALL, SITES, &s), err);
     ck_assert_int_eq(lm_stats_tokens(s), TOKENS);
@@ -325,7 +346,7 @@ START_TEST(threads_change_nothing)
     uint64_t key = lm_stats_key(s);
     lm_stats_close(s);
     size_t n = stats_file(&one, path);
-    ck_assert_int_eq((int64_t)n, lm_stats_bytes(lm_model_arch(model), ALL, SITES));
+    ck_assert_int_eq((int64_t)n, lm_stats_bytes(lm_model_arch(model), ALL, SITES, TOKENS));
     remove(path);
     lm_pool_start(4, NULL);
     ck_assert_ok(collect(ALL, SITES, &s), err);

@@ -42,7 +42,7 @@ check_PROGRAMS += %D%/check_pruners %D%/check_scorers %D%/check_repair
 tests_check_space_SOURCES = %D%/check_space.c
 tests_check_plan_SOURCES = %D%/check_plan.c
 tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
-    %D%/check_candidate.c %D%/check_candidate_bias.c
+    %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_spill.c
 tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
 tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
@@ -64,11 +64,12 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
     %D%/check_hostile.c %D%/check_hostile_hf.c
 
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
-check_PROGRAMS += %D%/check_precision
+check_PROGRAMS += %D%/check_precision %D%/check_stream
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
     %D%/check_backend.h %D%/check_backend.c
 tests_check_precision_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
     %D%/check_backend.h %D%/check_precision.c
+tests_check_stream_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stream.c
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
 tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
 
@@ -101,6 +102,7 @@ shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh 
     %D%/e2e_resume.sh %D%/e2e_command.sh %D%/e2e_chat.sh
 shell_tests += %D%/e2e_broken.sh
 shell_tests += %D%/e2e_race.sh
+shell_tests += %D%/e2e_stream.sh
 shell_tests += %D%/docs.sh
 
 shell_tests += %D%/e2e_selftest.sh %D%/e2e_new_plugin.sh \
@@ -118,6 +120,7 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 %D%/e2e_command.log %D%/e2e_chat.log %D%/docs.log: \
     %D%/json_get$(EXEEXT)
 %D%/e2e_broken.log: %D%/json_get$(EXEEXT)
+%D%/e2e_stream.log: %D%/json_get$(EXEEXT) bench/big_model$(EXEEXT) bench/peak$(EXEEXT)
 %D%/e2e_run.log: %D%/plugins/reversed.la
 # A format that holds little.
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la
@@ -166,12 +169,14 @@ check-valgrind:
 .PHONY: check-valgrind
 
 # What takes too long for every day: each allocation and file operation of a
-# whole run fails once, SIGKILL at 20 moments for five seeds.
+# whole run fails once, SIGKILL at 20 moments for five seeds; a model of 7B in 8 GiB.
 check-long:
 	LAMINA_LONG=1 $(MAKE) check CK_DEFAULT_TIMEOUT=3600 TESTS=tests/check_job
 	for seed in 2 3 4 5 6; do \
 	    LAMINA_KILL_SEED=$$seed $(MAKE) check TESTS=tests/e2e_resume.sh || exit 1; \
 	done
+	$(MAKE) bench/big_model$(EXEEXT) bench/peak$(EXEEXT)
+	LAMINA_BUILD='$(abs_top_builddir)' $(SHELL) $(srcdir)/bench/larger
 .PHONY: check-long
 
 # The plugins of examples/plugin against the installed program and header.

@@ -474,3 +474,30 @@ void lm_map_abandon(void *data, size_t n)
     lm_release(m->temp);
     lm_release(m);
 }
+
+/* ---- scratch ----------------------------------------------------------------- */
+
+enum lm_status lm_scratch_open(const char *folder, size_t n, void **data,
+                               struct lm_err *e)
+{
+    char path[4096], *temp;
+    int fd;
+
+    *data = NULL;
+    if (!lm_path_join(path, sizeof path, folder, "scratch"))
+        return lm_fail(e, LM_ECONFIG, "%s: the path is too long", folder);
+    enum lm_status s = open_temporary(path, &temp, &fd, e);
+    if (s != LM_OK)
+        return s;
+    unlink(temp);                       /* the mapping holds it */
+    lm_release(temp);
+    s = map_new(fd, path, n, data, e);
+    close(fd);
+    return s;
+}
+
+void lm_scratch_close(void *data, size_t n)
+{
+    if (data != NULL)
+        munmap(data, n);
+}

@@ -35,6 +35,13 @@ enum lm_status lm_map_commit(const char *path, void *data, size_t n, struct lm_m
                              struct lm_err *e);
 void lm_map_abandon(void *data, size_t n);
 
+/* n zeroed bytes of a file in the folder that has no name and goes away with the
+ * process: memory that the system may write out.  Its space is reserved, so that a
+ * full disk is an error now (LM_EIO) and no fault later.                      [any] */
+enum lm_status lm_scratch_open(const char *folder, size_t n, void **data,
+                               struct lm_err *e);
+void lm_scratch_close(void *data, size_t n);            /* NULL is fine */
+
 bool lm_file_exists(const char *path);
 bool lm_is_folder(const char *path);
 bool lm_is_link(const char *path);                  /* a symbolic link, not followed */

@@ -283,20 +283,30 @@ static bool room(void **array, size_t n, size_t *cap, size_t size)
     return true;
 }
 
-enum lm_status lm_builder_map(struct lm_builder *b, const char *path, const void **data,
-                              size_t *n, struct lm_err *e)
+enum lm_status lm_builder_take_map(struct lm_builder *b, struct lm_map map,
+                                   struct lm_err *e)
 {
     struct lm_model *m = b->m;
-    struct lm_map map;
     void *array = m->map;
     bool ok = room(&array, m->n_map, &m->cap_map, sizeof *m->map);
     m->map = array;
-    if (!ok)
+    if (!ok) {
+        lm_map_close(&map);
         return lm_fail_memory(e, m->cap_map * 2 * sizeof *m->map, "the list of files");
+    }
+    m->map[m->n_map++] = map;
+    return LM_OK;
+}
+
+enum lm_status lm_builder_map(struct lm_builder *b, const char *path, const void **data,
+                              size_t *n, struct lm_err *e)
+{
+    struct lm_map map;
     enum lm_status st = lm_map_open(&map, path, e);
+    if (!st)
+        st = lm_builder_take_map(b, map, e);
     if (st)
         return st;
-    m->map[m->n_map++] = map;
     *data = map.data;
     *n = map.n;
     return LM_OK;

@@ -21,6 +21,8 @@ struct lm_decoder {
     struct lm_buffer *hidden;
     int64_t rows;                       /* that hidden holds */
     int64_t capacity, pos;
+    struct lm_segment **held;           /* [n_held] */
+    size_t n_held;
 };
 
 static enum lm_status compile(struct lm_engine *g, const struct lm_network *net,
@@ -64,6 +66,21 @@ static enum lm_status open_kv(struct lm_decoder *d, const struct lm_network *net
     return st;
 }
 
+static enum lm_status hold_all(struct lm_decoder *d, const struct lm_network *net,
+                               struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    d->held = lm_alloc_array(net->n, sizeof(struct lm_segment *), "decoder");
+    if (!d->held)
+        return lm_fail_memory(e, net->n * sizeof *d->held, "a decoder");
+    while (!st && d->n_held < net->n)
+        if (!(st = lm_segment_hold(net->seg[d->n_held], e))) {
+            d->held[d->n_held] = net->seg[d->n_held];
+            d->n_held++;
+        }
+    return st;
+}
+
 enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
                                int64_t capacity, int32_t threads, struct lm_decoder **out,
                                struct lm_err *e)
@@ -82,6 +99,8 @@ enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net
     st = g->ops->stream_open(g->backend, threads, &d->stream, e);
     if (!st)
         st = open_kv(d, net, e);
+    if (!st)
+        st = hold_all(d, net, e);
     d->coded = has_codes(net);
     for (int i = 0; !st && i < (d->coded ? 4 : 2); i++)
         st = compile(g, net, i / 2, i % 2, &d->exe[i / 2][i % 2], e);
@@ -107,6 +126,9 @@ void lm_decoder_close(struct lm_decoder *d)
         ops->kv_close(b, d->kv);
     if (d->stream)
         ops->stream_close(b, d->stream);
+    for (size_t i = 0; i < d->n_held; i++)
+        lm_segment_drop(d->held[i]);
+    lm_release(d->held);
     lm_release(d);
 }
 

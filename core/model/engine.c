@@ -48,6 +48,8 @@ enum lm_status lm_engine_open(const struct lm_model *model, const struct lm_back
     g->arch = a;
     g->ops = ops;
     g->backend = backend;
+    pthread_mutex_init(&g->lock, NULL);
+    pthread_cond_init(&g->settled, NULL);
     size_t half = (size_t)a->head_dim / 2;
     g->frequency = lm_alloc_array(half, sizeof *g->frequency, "rope");
     enum lm_status st = g->frequency ? lm_rope_frequencies(a, g->frequency, e)
@@ -68,6 +70,8 @@ void lm_engine_close(struct lm_engine *g)
         return;
     if (g->rope)
         g->ops->forget(g->backend, g->rope);
+    pthread_cond_destroy(&g->settled);
+    pthread_mutex_destroy(&g->lock);
     lm_release(g->frequency);
     lm_release(g);
 }
@@ -101,7 +105,17 @@ bool lm_engine_reads(const struct lm_engine *g, uint32_t dtype)
 /* ---- segments ----------------------------------------------------------------- */
 static bool mat_is(const struct lm_mat *m, int64_t rows, int64_t cols)
 {
-    return m->w && m->rows == rows && m->cols == cols && m->stride >= cols;
+    return m->rows == rows && m->cols == cols && m->stride >= cols;
+}
+
+/* Matrices without weights, by number. */
+static uint32_t find_missing(struct lm_segment_spec *s)
+{
+    const struct lm_mat *m;
+    uint32_t missing = 0;
+    for (int i = 0; (m = lm_segment_mat(s, i)); i++)
+        missing |= m->w ? 0 : (uint32_t)LM_BIT(i);
+    return missing;
 }
 
 static bool spec_fits(const struct lm_arch *a, const struct lm_segment_spec *s)
@@ -178,29 +192,36 @@ enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_
         return st;
     struct lm_exe **low = &s->low[precision][head];
     pthread_mutex_lock(&s->lock);
-    if (!*low)
-        st = compile_one(s, precision, head, low, e);
+    if (!*low && !(st = compile_one(s, precision, head, low, e)))
+        lm_segment_packed(s, precision);
     *x = *low;
     pthread_mutex_unlock(&s->lock);
     return st;
 }
 
+enum lm_status lm_segment_load(struct lm_segment *s, struct lm_err *e)
+{
+    enum lm_status st = upload_all(s, e);
+    return st ? st : compile_all(s, e);
+}
+
 enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec *spec,
                                struct lm_segment **out, struct lm_err *e)
 {
+    struct lm_segment_spec own = *spec;
+    uint32_t missing = find_missing(&own);
     *out = NULL;
-    if (!spec_fits(g->arch, spec))
+    if (!spec_fits(g->arch, spec) || (missing && !g->budget))
         return lm_fail(e, LM_EBUG, "a segment of layer %d has matrices that do not fit "
                        "the architecture", spec->layer);
     struct lm_segment *s = lm_alloc(sizeof *s, "segment");
     if (!s)
         return lm_fail_memory(e, sizeof *s, "a segment");
     s->g = g;
-    s->spec = *spec;
+    s->spec = own;
+    s->missing = missing;
     pthread_mutex_init(&s->lock, NULL);
-    enum lm_status st = upload_all(s, e);
-    if (!st)
-        st = compile_all(s, e);
+    enum lm_status st = g->budget ? LM_OK : lm_segment_load(s, e);
     if (st) {
         lm_segment_close(s);
         return st;
@@ -209,19 +230,29 @@ enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec
     return LM_OK;
 }
 
+void lm_segment_unload(struct lm_segment *s)
+{
+    const struct lm_engine *g = s->g;
+    for (int i = 0; i < N_HEADS; i++)
+        if (s->exe[i])
+            g->ops->exe_free(g->backend, s->exe[i]);
+    for (int i = 0; i < LM_N_PRECISIONS * N_HEADS; i++)
+        if (s->low[i / N_HEADS][i % N_HEADS])
+            g->ops->exe_free(g->backend, s->low[i / N_HEADS][i % N_HEADS]);
+    for (int i = 0; i < N_SW; i++)
+        if (s->w[i])
+            g->ops->forget(g->backend, s->w[i]);
+    memset(s->exe, 0, sizeof s->exe);
+    memset(s->low, 0, sizeof s->low);
+    memset(s->w, 0, sizeof s->w);
+}
+
 void lm_segment_close(struct lm_segment *s)
 {
     if (!s)
         return;
-    for (int i = 0; i < N_HEADS; i++)
-        if (s->exe[i])
-            s->g->ops->exe_free(s->g->backend, s->exe[i]);
-    for (int i = 0; i < LM_N_PRECISIONS * N_HEADS; i++)
-        if (s->low[i / N_HEADS][i % N_HEADS])
-            s->g->ops->exe_free(s->g->backend, s->low[i / N_HEADS][i % N_HEADS]);
-    for (int i = 0; i < N_SW; i++)
-        if (s->w[i])
-            s->g->ops->forget(s->g->backend, s->w[i]);
+    lm_segment_settle(s);
+    lm_segment_unload(s);
     pthread_mutex_destroy(&s->lock);
     lm_release(s);
 }
@@ -233,84 +264,104 @@ const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
 
 double lm_segment_macs(const struct lm_segment_spec *s)
 {
-    const struct lm_mat *m[] = { &s->q, &s->k, &s->v, &s->o, &s->gate, &s->up, &s->down };
-    double n = s->kind == LM_SEG_HEAD ? (double)s->table.rows * (double)s->table.cols : 0;
+    struct lm_segment_spec own = *s;
+    const struct lm_mat *m;
+    double n = 0;
 
-    for (size_t i = 0; i < sizeof m / sizeof *m; i++)
-        n += m[i]->w ? (double)m[i]->rows * (double)m[i]->cols : 0;
+    for (int i = 0; s->kind != LM_SEG_EMBED && (m = lm_segment_mat(&own, i)); i++)
+        n += (double)m->rows * (double)m->cols;
     return n;
 }
 
 /* ---- the dense model ---------------------------------------------------------- */
-/* Role 0 of bias: none. */
-static enum lm_status dense_mat(const struct lm_model *m, uint32_t role, uint32_t bias,
+/* The specs below come with all matrices, or without those that are not in the file
+ * as floats.  Role 0: none.                                                      */
+struct source { const struct lm_model *m; bool all; };
+
+static enum lm_status dense_mat(struct source from, uint32_t role, uint32_t bias,
                                 int32_t layer, struct lm_mat *out, struct lm_err *e)
 {
-    enum lm_status st = lm_model_floats(m, role, layer, &out->w, e);
+    enum lm_status st = LM_OK;
+    if (from.all || lm_model_in_place(from.m, role, layer))
+        st = lm_model_floats(from.m, role, layer, &out->w, e);
     if (!st && bias)
-        st = lm_model_floats(m, bias, layer, &out->bias, e);
-    lm_role_shape(lm_model_arch(m), role, layer, &out->rows, &out->cols);
+        st = lm_model_floats(from.m, bias, layer, &out->bias, e);
+    lm_role_shape(lm_model_arch(from.m), role, layer, &out->rows, &out->cols);
     out->stride = out->cols;
-    const struct lm_tensor *t = lm_model_tensor(m, role, layer);
+    const struct lm_tensor *t = lm_model_tensor(from.m, role, layer);
     if (t && t->dtype != LM_F32)
         out->coded = *t;
     return st;
 }
 
-static enum lm_status dense_attention(const struct lm_model *m, struct lm_segment_spec *s,
+static enum lm_status dense_attention(struct source from, struct lm_segment_spec *s,
                                       struct lm_err *e)
 {
     int32_t i = s->layer;
-    const struct lm_layer_shape *shape = &lm_model_arch(m)->layer[i];
+    const struct lm_layer_shape *shape = &lm_model_arch(from.m)->layer[i];
     s->n_head = shape->n_head;
     s->n_kv = shape->n_kv;
-    enum lm_status st = lm_model_floats(m, LM_W_ATTN_NORM, i, &s->norm, e);
+    enum lm_status st = lm_model_floats(from.m, LM_W_ATTN_NORM, i, &s->norm, e);
     if (!st)
-        st = lm_model_floats(m, LM_W_Q_NORM, i, &s->q_norm, e);
+        st = lm_model_floats(from.m, LM_W_Q_NORM, i, &s->q_norm, e);
     if (!st)
-        st = lm_model_floats(m, LM_W_K_NORM, i, &s->k_norm, e);
+        st = lm_model_floats(from.m, LM_W_K_NORM, i, &s->k_norm, e);
     if (!st)
-        st = dense_mat(m, LM_W_Q, LM_B_Q, i, &s->q, e);
+        st = dense_mat(from, LM_W_Q, LM_B_Q, i, &s->q, e);
     if (!st)
-        st = dense_mat(m, LM_W_K, LM_B_K, i, &s->k, e);
+        st = dense_mat(from, LM_W_K, LM_B_K, i, &s->k, e);
     if (!st)
-        st = dense_mat(m, LM_W_V, LM_B_V, i, &s->v, e);
-    return st ? st : dense_mat(m, LM_W_O, LM_B_O, i, &s->o, e);
+        st = dense_mat(from, LM_W_V, LM_B_V, i, &s->v, e);
+    return st ? st : dense_mat(from, LM_W_O, LM_B_O, i, &s->o, e);
 }
 
-static enum lm_status dense_mlp(const struct lm_model *m, struct lm_segment_spec *s,
+static enum lm_status dense_mlp(struct source from, struct lm_segment_spec *s,
                                 struct lm_err *e)
 {
     int32_t i = s->layer;
-    s->n_ff = lm_model_arch(m)->layer[i].n_ff;
-    enum lm_status st = lm_model_floats(m, LM_W_MLP_NORM, i, &s->norm, e);
+    s->n_ff = lm_model_arch(from.m)->layer[i].n_ff;
+    enum lm_status st = lm_model_floats(from.m, LM_W_MLP_NORM, i, &s->norm, e);
     if (!st)
-        st = dense_mat(m, LM_W_GATE, LM_B_GATE, i, &s->gate, e);
+        st = dense_mat(from, LM_W_GATE, LM_B_GATE, i, &s->gate, e);
     if (!st)
-        st = dense_mat(m, LM_W_UP, LM_B_UP, i, &s->up, e);
-    return st ? st : dense_mat(m, LM_W_DOWN, LM_B_DOWN, i, &s->down, e);
+        st = dense_mat(from, LM_W_UP, LM_B_UP, i, &s->up, e);
+    return st ? st : dense_mat(from, LM_W_DOWN, LM_B_DOWN, i, &s->down, e);
+}
+
+static enum lm_status dense_spec(struct source from, enum lm_segment_kind kind,
+                                 int32_t layer, struct lm_segment_spec *spec,
+                                 struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(from.m);
+    enum lm_status st = LM_OK;
+    *spec = (struct lm_segment_spec){ .kind = kind, .layer = layer };
+    if ((kind == LM_SEG_ATTN || kind == LM_SEG_MLP) && (layer < 0 || layer >= a->n_layer))
+        return lm_fail(e, LM_EBUG, "the model has no layer %d", layer);
+    if (kind == LM_SEG_ATTN)
+        st = dense_attention(from, spec, e);
+    else if (kind == LM_SEG_MLP)
+        st = dense_mlp(from, spec, e);
+    else if (kind == LM_SEG_EMBED)
+        st = dense_mat(from, LM_W_EMBED, 0, -1, &spec->table, e);
+    else if (!(st = lm_model_floats(from.m, LM_W_FINAL_NORM, -1, &spec->norm, e)))
+        st = dense_mat(from, a->tied ? LM_W_EMBED : LM_W_HEAD, 0, -1, &spec->table, e);
+    uint64_t key = lm_hash_str("dense", lm_model_hash(from.m));
+    spec->key = lm_hash_u64((uint64_t)(uint32_t)layer << 8 | (uint64_t)kind, key);
+    return st;
 }
 
 enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind,
                              int32_t layer, struct lm_segment_spec *spec,
                              struct lm_err *e)
 {
-    const struct lm_arch *a = lm_model_arch(m);
-    enum lm_status st = LM_OK;
-    *spec = (struct lm_segment_spec){ .kind = kind, .layer = layer };
-    if ((kind == LM_SEG_ATTN || kind == LM_SEG_MLP) && (layer < 0 || layer >= a->n_layer))
-        return lm_fail(e, LM_EBUG, "the model has no layer %d", layer);
-    if (kind == LM_SEG_ATTN)
-        st = dense_attention(m, spec, e);
-    else if (kind == LM_SEG_MLP)
-        st = dense_mlp(m, spec, e);
-    else if (kind == LM_SEG_EMBED)
-        st = dense_mat(m, LM_W_EMBED, 0, -1, &spec->table, e);
-    else if (!(st = lm_model_floats(m, LM_W_FINAL_NORM, -1, &spec->norm, e)))
-        st = dense_mat(m, a->tied ? LM_W_EMBED : LM_W_HEAD, 0, -1, &spec->table, e);
-    uint64_t key = lm_hash_str("dense", lm_model_hash(m));
-    spec->key = lm_hash_u64((uint64_t)(uint32_t)layer << 8 | (uint64_t)kind, key);
-    return st;
+    return dense_spec((struct source){ m, true }, kind, layer, spec, e);
+}
+
+enum lm_status lm_dense_shape(const struct lm_model *m, enum lm_segment_kind kind,
+                              int32_t layer, struct lm_segment_spec *spec,
+                              struct lm_err *e)
+{
+    return dense_spec((struct source){ m, false }, kind, layer, spec, e);
 }
 
 /* ---- networks ----------------------------------------------------------------- */
@@ -319,7 +370,7 @@ static enum lm_status add_dense(struct lm_engine *g, const struct lm_model *m,
                                 int32_t layer, struct lm_err *e)
 {
     struct lm_segment_spec spec;
-    enum lm_status st = lm_dense_spec(m, kind, layer, &spec, e);
+    enum lm_status st = dense_spec((struct source){ m, !g->budget }, kind, layer, &spec, e);
     if (!st)
         st = lm_segment_open(g, &spec, &net->seg[net->n], e);
     if (!st)

@@ -53,14 +53,39 @@ extern const char *const lm_precision_names[LM_N_PRECISIONS];
 bool lm_engine_reads(const struct lm_engine *g, uint32_t dtype);
 
 /* Weights named by the spec must outlive the segment. [any] */
+/* For a model that is larger than memory: from now on segments are opened without the
+ * matrices that must be decoded (lm_mat.w NULL); these are decoded when a segment is
+ * held and may go when it is not, so that all together take no more than `bytes`, or
+ * what is held at a time.  Before any segment is opened.                     [main] */
+void lm_engine_stream(struct lm_engine *g, size_t bytes);
+bool lm_engine_streams(const struct lm_engine *g);
+size_t lm_engine_loaded(struct lm_engine *g);       /* bytes of segments; for tests */
+/* While a segment is held its matrices are there.  Runners, decoders and statistics
+ * hold what they run; a decoder its whole network as long as it is open.  Where the
+ * engine does not stream this costs nothing.                                  [any] */
+enum lm_status lm_segment_hold(struct lm_segment *s, struct lm_err *e);
+void lm_segment_drop(struct lm_segment *s);
+
+/* Weights named by the spec must outlive the segment.  Matrices that it does not name
+ * are the dense ones, if the engine streams. [any] */
 enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec *spec,
                                struct lm_segment **s, struct lm_err *e);
 void lm_segment_close(struct lm_segment *s);
 const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s);
+/* Its spec without the matrices that are there only while it is held. */
+struct lm_segment_spec lm_segment_lasting(const struct lm_segment *s);
 /* Spec of a dense segment of a model (weights decoded to floats). */
 enum lm_status lm_dense_spec(const struct lm_model *m, enum lm_segment_kind kind,
                              int32_t layer, struct lm_segment_spec *spec,
                              struct lm_err *e);
+
+/* The same without the matrices that would have to be decoded; lm_dense_load() decodes
+ * what is missing into one block, which the caller releases.                  [any] */
+enum lm_status lm_dense_shape(const struct lm_model *m, enum lm_segment_kind kind,
+                              int32_t layer, struct lm_segment_spec *spec,
+                              struct lm_err *e);
+enum lm_status lm_dense_load(const struct lm_model *m, struct lm_segment_spec *s,
+                             float **memory, struct lm_err *e);
 
 /* precision (enum lm_precision): what the network is run in, where it is run. */
 struct lm_network { struct lm_segment **seg; size_t n; uint32_t precision; };
@@ -105,6 +130,24 @@ void lm_teacher_close(struct lm_teacher *t);
 enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
                             struct lm_teacher *memo, const int32_t *ids, size_t n,
                             float *kl, struct lm_err *e);
+
+/* Many networks over many texts, segment by segment: each segment is held once for all
+ * of them, and hidden states are shared where texts, precision and all segments so far
+ * are the same (share false: never).  The same numbers as lm_runner_losses() and
+ * lm_runner_kl(), bit for bit.  A hidden state [n][hidden] for each ask is kept.    */
+struct lm_ask {
+    const struct lm_network *net;       /* with its precision */
+    const int32_t *ids;                 /* [n] */
+    size_t n;
+    bool kl;
+    float *out;                         /* [n - 1] losses or [n] divergences */
+    bool answered;                      /* set when `out` is filled */
+};
+/* t: may be NULL without kl.  An ask that cannot be run stays unanswered.  Want of
+ * memory and a cancel fail the call.  *work grows by what was run.          [main] */
+enum lm_status lm_ask_all(struct lm_engine *g, struct lm_teacher *t, bool share,
+                          struct lm_ask *ask, size_t n, struct lm_work *work,
+                          struct lm_err *e);
 
 /* Generation and timing: one program for the whole network.  Tokens one by one are
  * computed from the coded weights where there are some and the network is run in

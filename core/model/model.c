@@ -247,6 +247,28 @@ static enum lm_status look_at(const struct lm_model *m, struct slot *s, struct l
     return LM_OK;
 }
 
+static bool in_place(const struct lm_tensor *t)
+{
+    return t->dtype == LM_F32 && (uintptr_t)t->data % _Alignof(float) == 0;
+}
+
+bool lm_model_in_place(const struct lm_model *m, uint32_t role, int32_t layer)
+{
+    const struct lm_tensor *t = lm_model_tensor(m, role, layer);
+    return t && in_place(t);
+}
+
+size_t lm_model_float_bytes(const struct lm_model *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n_slot; i++) {
+        const struct lm_tensor *t = &m->slot[i].t;
+        if (t->data && t->rows > 1 && !in_place(t))
+            n += (size_t)t->rows * (size_t)t->cols * sizeof(float);
+    }
+    return n;
+}
+
 enum lm_status lm_model_floats(const struct lm_model *m, uint32_t role, int32_t layer,
                                const float **out, struct lm_err *e)
 {
@@ -254,7 +276,7 @@ enum lm_status lm_model_floats(const struct lm_model *m, uint32_t role, int32_t 
     *out = NULL;
     if (!s || !s->t.data)
         return LM_OK;
-    if (s->t.dtype == LM_F32 && (uintptr_t)s->t.data % _Alignof(float) == 0) {
+    if (in_place(&s->t)) {
         enum lm_status st = look_at(m, s, e);
         if (!st)
             *out = s->t.data;

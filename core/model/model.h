@@ -31,6 +31,9 @@ enum lm_status lm_builder_vocabulary(struct lm_builder *b, const struct lm_vocab
 enum lm_status lm_builder_map(struct lm_builder *b, const char *path, const void **data,
                               size_t *n, struct lm_err *e);
 void lm_builder_keep(struct lm_builder *b, void *memory);
+/* The model closes the mapping; closed at once on failure. */
+enum lm_status lm_builder_take_map(struct lm_builder *b, struct lm_map map,
+                                   struct lm_err *e);
 enum lm_status lm_builder_finish(struct lm_builder *b, struct lm_model **m,
                                  struct lm_err *e);
 void lm_builder_abandon(struct lm_builder *b);
@@ -47,6 +50,10 @@ enum lm_status lm_model_rows(const struct lm_model *m, uint32_t role, int32_t la
  * *out NULL when the model has no such tensor.                              */
 enum lm_status lm_model_floats(const struct lm_model *m, uint32_t role, int32_t layer,
                                const float **out, struct lm_err *e);
+/* Do its floats lie in the file as they are used, so that none are decoded? */
+bool lm_model_in_place(const struct lm_model *m, uint32_t role, int32_t layer);
+/* Bytes of all decoded matrices of the model, if all are. */
+size_t lm_model_float_bytes(const struct lm_model *m);
 const struct lm_vocabulary *lm_model_vocabulary(const struct lm_model *m);  /* or NULL */
 const char *lm_model_source(const struct lm_model *m);
 /* Of architecture and all tensor bytes. */

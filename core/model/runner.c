@@ -220,10 +220,16 @@ static enum lm_status run(struct lm_runner *r, const struct lm_network *net, siz
                           struct lm_err *e)
 {
     struct lm_exe *x;
-    enum lm_status st = lm_segment_exe(net, i, head, &x, e);
+    enum lm_status st = lm_segment_hold(net->seg[i], e);
+    if (st)
+        return st;
+    st = lm_segment_exe(net, i, head, &x, e);
     if (!st && lm_canceled())
-        return lm_fail(e, LM_ECANCELED, "interrupted");
-    return st ? st : r->g->ops->run(r->g->backend, r->stream, x, args, NULL, e);
+        st = lm_fail(e, LM_ECANCELED, "interrupted");
+    if (!st)
+        st = r->g->ops->run(r->g->backend, r->stream, x, args, NULL, e);
+    lm_segment_drop(net->seg[i]);
+    return st;
 }
 
 /* Segments of the path that need not be run again: behind the last of them a

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* segment.h -- inside an engine; for engine.c, program.c, runner.c, decoder.c,
- * teacher.c and stats.c only.
+/* segment.h -- inside an engine; for engine.c, warm.c, program.c, runner.c,
+ * breadth.c, decoder.c, teacher.c and stats.c only.
  *
  * A program is lowered with one set of registers for all segments, so that
  * segments can be put one behind the other: a register is as wide as its widest
@@ -32,6 +32,12 @@ struct lm_engine {
     void *backend;
     float *frequency;           /* [head_dim / 2] */
     struct lm_weight *rope;
+    size_t budget;              /* 0: all segments stay loaded; warm.c */
+    size_t used;                /* bytes of those that are loaded now */
+    uint64_t clock;
+    struct lm_segment *loaded;  /* a list */
+    pthread_mutex_t lock;       /* of these, and of what segments say of loading */
+    pthread_cond_t settled;     /* some segment is no longer being loaded */
 };
 
 struct lm_segment {
@@ -41,6 +47,14 @@ struct lm_segment {
     struct lm_exe *exe[N_HEADS];    /* f32; [0] alone but for the head */
     pthread_mutex_t lock;           /* of `low` */
     struct lm_exe *low[LM_N_PRECISIONS][N_HEADS];   /* compiled at the first use */
+    /* warm.c: of an engine that streams */
+    uint32_t missing;               /* LM_BIT(i): matrix i is decoded when it is held */
+    bool is_loaded, is_loading;
+    int64_t holds;
+    size_t bytes;                   /* while loaded: decoded and packed weights */
+    uint64_t last;                  /* clock of the last use */
+    float *memory;
+    struct lm_segment *next;        /* in the list of loaded ones */
 };
 
 struct lm_lowered {
@@ -50,13 +64,23 @@ struct lm_lowered {
     bool coded;                 /* prefer weights in their number formats */
 };
 
+/* Matrix i of a block (q k v o; gate up down), or the table; NULL: no more. */
+struct lm_mat *lm_segment_mat(struct lm_segment_spec *s, int i);
+/* Weights and programs of a segment whose matrices are there.  engine.c */
+enum lm_status lm_segment_load(struct lm_segment *s, struct lm_err *e);
+void lm_segment_unload(struct lm_segment *s);
+/* A program of s was compiled that packs weights. */
+void lm_segment_packed(struct lm_segment *s, uint32_t precision);
+void lm_segment_settle(struct lm_segment *s);       /* before it is freed */
+
 /* Appends the operators of s.  slot: of the cache.  tap: also copy the input of
  * the last matrix (o or down) to tap 0.  head: which one, for a head.        */
 enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_t slot,
                         bool tap, enum head_kind head, struct lm_err *e);
 enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
                                 uint32_t precision, struct lm_exe **x, struct lm_err *e);
-/* The program of a segment of a network; head: which one, for the head.   [any] */
+/* The program of a segment of a network, which the caller holds; head: which one, for
+ * the head.                                                               [any] */
 enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_kind head,
                               struct lm_exe **x, struct lm_err *e);
 void lm_lower_free(struct lm_lowered *p);
@@ -83,4 +107,12 @@ struct lm_lesson { float *expect, *plogp; bool owned; };
 enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
                                  uint32_t precision, const int32_t *ids, size_t n,
                                  struct lm_lesson *out, struct lm_err *e);
+/* For who runs the dense model in another way: a lesson that is known, or false;
+ * and one to be kept if there is room (it is copied).                         */
+bool lm_teacher_knows(struct lm_teacher *t, uint32_t precision, const int32_t *ids,
+                      size_t n, struct lm_lesson *out);
+enum lm_status lm_teacher_tell(struct lm_teacher *t, uint32_t precision,
+                               const int32_t *ids, size_t n,
+                               const struct lm_lesson *lesson, struct lm_err *e);
+const struct lm_network *lm_teacher_dense(const struct lm_teacher *t);
 #endif

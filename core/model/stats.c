@@ -64,6 +64,8 @@ struct pass {
     struct lm_network net;
     struct lm_segment *block[N_BLOCKS]; /* of the layer at hand; NULL: absent */
     struct lm_exe *exe[N_BLOCKS];       /* with a tap, unless it is the plain one */
+    struct lm_segment *held[N_BLOCKS];  /* [n_held] */
+    size_t n_held;
     int32_t layer;                      /* -1: the embedding */
     float *stream;                      /* [n_seq * length][hidden], mapped */
     struct bench *bench;                /* [n_bench] */
@@ -81,6 +83,14 @@ static bool taps(const struct pass *p, int b)
 {
     return wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)
                                    | LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUMABS));
+}
+
+/* Rows of the layer's block b if they are stored in place of its Gram matrix. */
+static float *rows_of(const struct pass *p, int b)
+{
+    const struct stats_section *s = lm_stats_find(&p->layout, LM_STAT_GRAM, block_site[b],
+                                                  p->layer);
+    return s && s->width ? (float *)(void *)(p->data + s->offset) : NULL;
 }
 
 static bool aligns(const struct pass *p)
@@ -205,7 +215,7 @@ static void finish_group(struct pass *p, struct bench *w, int64_t tokens)
         int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
         if (!p->block[b] || !taps(p, b))
             continue;
-        if (wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)))
+        if (wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)) && !rows_of(p, b))
             lm_syrk(tokens, k, o->x, k, 0, o->gram, k);
         memset(o->sum, 0, (size_t)k * sizeof *o->sum);
         memset(o->sumsq, 0, (size_t)k * sizeof *o->sumsq);
@@ -244,6 +254,11 @@ static double *section(const struct pass *p, uint32_t stat, uint32_t site)
     return s ? (double *)(void *)(p->data + s->offset) : NULL;
 }
 
+static double *gram_of(const struct pass *p, int b)
+{
+    return rows_of(p, b) ? NULL : section(p, LM_STAT_GRAM, block_site[b]);
+}
+
 /* Row r of both blocks' Gram matrices, over the groups of the wave in order. */
 static void add_gram_row(void *ctx, int64_t r, uint32_t worker)
 {
@@ -251,7 +266,7 @@ static void add_gram_row(void *ctx, int64_t r, uint32_t worker)
     (void)worker;
     for (int b = 0; b < N_BLOCKS; b++) {
         int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        double *gram = section(p, LM_STAT_GRAM, block_site[b]);
+        double *gram = gram_of(p, b);
         for (int64_t i = 0; gram && r < k && i < p->wave; i++) {
             const float *part = p->bench[i].out[b].gram + r * k;
             for (int64_t j = 0; j <= r; j++)
@@ -266,7 +281,7 @@ static void mirror_row(void *ctx, int64_t r, uint32_t worker)
     (void)worker;
     for (int b = 0; b < N_BLOCKS; b++) {
         int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        double *gram = section(p, LM_STAT_GRAM, block_site[b]);
+        double *gram = gram_of(p, b);
         for (int64_t j = r + 1; gram && j < k; j++)
             gram[r * k + j] = gram[j * k + r];
     }
@@ -278,13 +293,19 @@ static void add_vector(double *to, const double *from, int64_t n)
         to[i] += from[i];
 }
 
-/* Of one group, all but the Gram matrices. */
-static void add_group(const struct pass *p, const struct bench *w)
+/* Of the wave's i-th group, all but the Gram matrices. */
+static void add_group(const struct pass *p, int64_t i)
 {
+    const struct bench *w = &p->bench[i];
+    int64_t first = (p->first + i) * p->group * p->length;
+    int64_t left = p->n_seq * p->length - first, n = p->group * p->length;
     double tokens = (double)p->n_seq * (double)p->length;
     for (int b = 0; b < N_BLOCKS; b++) {
         int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
         double mean = w->out[b].cosine / tokens;
+        if (rows_of(p, b))
+            memcpy(rows_of(p, b) + first * k, w->out[b].x,
+                   (size_t)((left < n ? left : n) * k) * sizeof(float));
         add_vector(section(p, LM_STAT_SUM, block_site[b]), w->out[b].sum, k);
         add_vector(section(p, LM_STAT_SUMSQ, block_site[b]), w->out[b].sumsq, k);
         add_vector(section(p, LM_STAT_COSINE, block_site[b]), &mean, 1);
@@ -301,7 +322,7 @@ static int64_t widest(const struct pass *p)
     int64_t n = 0;
     for (int b = 0; b < N_BLOCKS; b++) {
         int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        n = section(p, LM_STAT_GRAM, block_site[b]) && k > n ? k : n;
+        n = gram_of(p, b) && k > n ? k : n;
     }
     return n;
 }
@@ -317,7 +338,7 @@ static enum lm_status run_wave(struct pass *p, struct lm_err *e)
     if (p->layer < 0)
         return LM_OK;
     for (int64_t i = 0; i < p->wave; i++)
-        add_group(p, &p->bench[i]);
+        add_group(p, i);
     if (lm_parallel(widest(p), add_gram_row, p))
         return lm_fail(e, LM_ECANCELED, "interrupted");
     return LM_OK;
@@ -329,9 +350,18 @@ static enum lm_status tapped(struct pass *p, const struct lm_segment *s,
 {
     struct lm_lowered l = { 0 };
     enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
+    *x = NULL;
     if (!st)
         st = lm_lower_compile(p->g, &l, LM_AS_F32, x, e);
     lm_lower_free(&l);
+    return st;
+}
+
+static enum lm_status hold(struct pass *p, struct lm_segment *s, struct lm_err *e)
+{
+    enum lm_status st = lm_segment_hold(s, e);
+    if (!st)
+        p->held[p->n_held++] = s;
     return st;
 }
 
@@ -343,15 +373,17 @@ static enum lm_status layer_open(struct pass *p, int32_t layer, struct lm_err *e
         p->block[b] = NULL;
         p->exe[b] = NULL;
     }
-    for (size_t i = 1; layer >= 0 && i + 1 < p->net.n; i++)
+    if (layer < 0)
+        return hold(p, p->net.seg[0], e);
+    for (size_t i = 1; i + 1 < p->net.n; i++)
         if (p->net.seg[i]->spec.layer == layer)
             p->block[p->net.seg[i]->spec.kind == LM_SEG_MLP] = p->net.seg[i];
-    for (int b = 0; b < N_BLOCKS && !st; b++) {
-        if (p->block[b] && taps(p, b))
-            st = tapped(p, p->block[b], &p->exe[b], e);
-        else if (p->block[b])
+    for (int b = 0; b < N_BLOCKS && !st; b++)
+        if (p->block[b] && !(st = hold(p, p->block[b], e))) {
             p->exe[b] = p->block[b]->exe[0];
-    }
+            if (taps(p, b))
+                st = tapped(p, p->block[b], &p->exe[b], e);
+        }
     return st;
 }
 
@@ -362,6 +394,8 @@ static void layer_close(struct pass *p)
             p->g->ops->exe_free(p->g->backend, p->exe[b]);
         p->exe[b] = NULL;
     }
+    while (p->n_held > 0)
+        lm_segment_drop(p->held[--p->n_held]);
 }
 
 static enum lm_status do_layer(struct pass *p, int32_t layer, struct lm_err *e)
@@ -392,6 +426,19 @@ static int64_t most_width(const struct pass *p, int b)
     return n;
 }
 
+/* Columns of the largest Gram matrix that is added up. */
+static int64_t gram_width(const struct pass *p, int b)
+{
+    int64_t n = 0;
+    for (int32_t i = 0; i < p->a->n_layer; i++) {
+        const struct stats_section *s = lm_stats_find(&p->layout, LM_STAT_GRAM,
+                                                      block_site[b], i);
+        int64_t k = lm_stats_width(p->a, block_site[b], i);
+        n = s && !s->width && k > n ? k : n;
+    }
+    return n;
+}
+
 /* n floats or doubles; 0 gives one, so that NULL always means failure. */
 static void *numbers(int64_t rows, int64_t cols, size_t size)
 {
@@ -414,7 +461,7 @@ static enum lm_status bench_open(struct pass *p, struct bench *w, struct lm_err 
     for (int b = 0; b < N_BLOCKS && ok; b++) {
         struct block_out *o = &w->out[b];
         int64_t k = taps(p, b) ? most_width(p, b) : 0;
-        int64_t gram = wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)) ? k : 0;
+        int64_t gram = gram_width(p, b);
         ok = (o->x = numbers(tokens, k, sizeof(float)))
           && (o->gram = numbers(gram, gram, sizeof(float)))
           && (o->sum = numbers(1, k, sizeof(double)))
@@ -459,10 +506,25 @@ static void bench_close(const struct pass *p, struct bench *w)
 }
 
 /* ---- the pass ----------------------------------------------------------------- */
+/* One for each thread; where weights are streamed, no more than fit beside them. */
+static int64_t bench_count(const struct pass *p)
+{
+    int64_t n = lm_pool_threads() < p->n_group ? lm_pool_threads() : p->n_group;
+    double bytes = 0, tokens = (double)p->group * (double)p->length;
+    for (int b = 0; b < N_BLOCKS; b++) {
+        double k = taps(p, b) ? (double)most_width(p, b) : 0;
+        double gram = (double)gram_width(p, b), k2 = gram * gram;
+        bytes += sizeof(float) * (k * tokens + k2);
+    }
+    if (p->g->budget && bytes * (double)n > (double)p->g->budget)
+        n = (int64_t)((double)p->g->budget / bytes);
+    return n < 1 ? 1 : n;
+}
+
 static enum lm_status pass_run(struct pass *p, struct lm_err *e)
 {
     enum lm_status st = lm_network_open(p->g, p->g->model, &p->net, e);
-    p->n_bench = lm_pool_threads() < p->n_group ? lm_pool_threads() : p->n_group;
+    p->n_bench = bench_count(p);
     if (!st && !(p->bench = lm_alloc_array((size_t)p->n_bench, sizeof *p->bench,
                                            "statistics")))
         st = lm_fail_memory(e, (size_t)p->n_bench * sizeof *p->bench, "statistics");
@@ -580,6 +642,12 @@ enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t
     struct lm_stats *s = lm_alloc(sizeof *s, "statistics");
     if (!s)
         return lm_fail_memory(e, sizeof *s, "statistics");
+    pthread_mutex_init(&s->lock, NULL);
+    s->group = p.group * length;
+    if (!(s->folder = lm_strdup(folder, "statistics"))) {
+        lm_stats_close(s);
+        return lm_fail_memory(e, strlen(folder), "statistics");
+    }
     st = lm_stats_plan(g->arch, needs, sites, pass_key(&p), n_seq * length, &p.layout, e);
     if (!st)
         st = pass_open(&p, folder, &s->map, e);

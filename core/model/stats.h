@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stats.h -- one calibration pass of the dense model over text; what it
- * leaves behind is a mapped file with sections (see enum lm_stat).
+ * leaves behind is a mapped file with sections (see enum lm_stat).  Of a sample of
+ * fewer tokens than twice the columns of a site, the inputs are stored in place of the
+ * Gram matrix, which then takes less room to make again than to keep.
  *
  * Layer by layer over all sequences, so that hidden states of one layer and
  * the Gram matrices of one layer are all that is held at a time.            */
@@ -21,10 +23,17 @@ void lm_stats_close(struct lm_stats *s);
 enum lm_status lm_stats_get(const struct lm_stats *s, uint32_t stat, uint32_t site,
                             int32_t layer, const double **out, int64_t *n,
                             struct lm_err *e);
+/* Gram matrix [k][k] of a site with rows and columns in the order of `column` [k]; the
+ * same numbers as from lm_stats_get(), which has to keep a file of k x k for each site
+ * where the sample is so short that its inputs were stored instead.         [any] */
+enum lm_status lm_stats_gram(const struct lm_stats *s, uint32_t site, int32_t layer,
+                             const int32_t *column, int64_t k, double *out,
+                             struct lm_err *e);
 int64_t lm_stats_tokens(const struct lm_stats *s);
 uint64_t lm_stats_key(const struct lm_stats *s);
 /* Bytes of disk the file will take. */
-int64_t lm_stats_bytes(const struct lm_arch *a, uint64_t needs, uint64_t sites);
+int64_t lm_stats_bytes(const struct lm_arch *a, uint64_t needs, uint64_t sites,
+                       int64_t tokens);
 /* Start of sequence i of a calibration sample: (i-th 32-bit output of MT19937
  * seeded by init_genrand(seed)) mod (n_tokens - length - 1).                */
 void lm_sample_starts(uint32_t seed, int64_t n_tokens, int64_t length, int64_t n_seq,

@@ -8,6 +8,8 @@
  * file is ever used as a size or an offset.                                  */
 #ifndef LM_MODEL_STATS_FILE_H
 #define LM_MODEL_STATS_FILE_H
+#include <pthread.h>
+
 #include "base/file.h"
 #include "model/stats.h"
 
@@ -20,17 +22,29 @@ struct stats_head {
 };
 struct stats_section {
     uint32_t stat, site;
-    int32_t  layer, reserved;
-    uint64_t offset, n;                 /* bytes from the start; doubles */
+    int32_t  layer, width;              /* width: of the rows of floats that stand for a
+                                           Gram matrix, [tokens][width]; 0: doubles */
+    uint64_t offset, n;                 /* bytes from the start; doubles' worth */
 };
 struct stats_layout {
     struct stats_head head;
     struct stats_section *section;      /* [head.n_section] */
 };
 
+/* A Gram matrix that lm_stats_get() made of rows. */
+struct stats_made {
+    const struct stats_section *of;
+    double *gram;
+    struct stats_made *next;
+};
+
 struct lm_stats {
     struct lm_map map;
     struct stats_layout layout;
+    char *folder;                       /* of what is made */
+    int64_t group;                      /* tokens that were added up together */
+    pthread_mutex_t lock;               /* of the list */
+    struct stats_made *made;
 };
 
 /* Floats of the tapped input of a site's consumer; 0: the layer has none. */

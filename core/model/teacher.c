@@ -83,28 +83,40 @@ static struct entry *find(struct lm_teacher *t, uint64_t hash, uint32_t precisio
     return NULL;
 }
 
-static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
-                              uint32_t precision, const int32_t *ids, size_t n, struct entry **out,
-                              struct lm_err *e)
+/* With room for the lesson. */
+static enum lm_status entry_open(struct lm_teacher *t, uint32_t precision,
+                                 const int32_t *ids, size_t n, struct entry **out,
+                                 struct lm_err *e)
 {
-    size_t hidden = (size_t)t->g->arch->hidden, bytes = 0;
-    struct lm_network dense = *t->dense;
+    size_t hidden = (size_t)t->g->arch->hidden, floats = 0;
     struct entry *x = lm_alloc(sizeof *x, "teacher");
-    dense.precision = precision;
-    if (x && lm_mul_size(n, hidden, &bytes)) {
+    if (x && lm_mul_size(n, hidden, &floats)) {
         x->n = n;
         x->precision = precision;
         x->ids = lm_alloc_array(n, sizeof *ids, "teacher");
-        x->lesson.expect = lm_alloc_array(bytes, sizeof(float), "teacher");
+        x->lesson.expect = lm_alloc_array(floats, sizeof(float), "teacher");
         x->lesson.plogp = lm_alloc_array(n, sizeof(float), "teacher");
     }
     if (!x || !x->ids || !x->lesson.expect || !x->lesson.plogp) {
         entry_free(x);
-        return lm_fail_memory(e, bytes * sizeof(float), "the dense model's predictions");
+        return lm_fail_memory(e, floats * sizeof(float), "the dense model's predictions");
     }
     memcpy(x->ids, ids, n * sizeof *ids);
-    enum lm_status st = lm_runner_expect(r, &dense, ids, n, x->lesson.expect,
-                                         x->lesson.plogp, e);
+    *out = x;
+    return LM_OK;
+}
+
+static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
+                              uint32_t precision, const int32_t *ids, size_t n,
+                              struct entry **out, struct lm_err *e)
+{
+    struct lm_network dense = *t->dense;
+    struct entry *x;
+    enum lm_status st = entry_open(t, precision, ids, n, &x, e);
+    if (st)
+        return st;
+    dense.precision = precision;
+    st = lm_runner_expect(r, &dense, ids, n, x->lesson.expect, x->lesson.plogp, e);
     if (st)
         entry_free(x);
     else
@@ -135,25 +147,61 @@ static void settle(struct lm_teacher *t, struct entry *x, struct lm_lesson *out)
     entry_free(x);
 }
 
+static uint64_t hash_of(uint32_t precision, const int32_t *ids, size_t n)
+{
+    return lm_hash(ids, n * sizeof *ids, lm_hash_u64(precision, n));
+}
+
+bool lm_teacher_knows(struct lm_teacher *t, uint32_t precision, const int32_t *ids,
+                      size_t n, struct lm_lesson *out)
+{
+    uint64_t hash = hash_of(precision, ids, n);
+    pthread_mutex_lock(&t->lock);
+    struct entry *x = find(t, hash, precision, ids, n);
+    pthread_mutex_unlock(&t->lock);
+    if (x)
+        *out = x->lesson;
+    return x != NULL;
+}
+
+enum lm_status lm_teacher_tell(struct lm_teacher *t, uint32_t precision,
+                               const int32_t *ids, size_t n,
+                               const struct lm_lesson *lesson, struct lm_err *e)
+{
+    struct lm_lesson kept;
+    struct entry *x;
+    enum lm_status st = entry_open(t, precision, ids, n, &x, e);
+    if (st)
+        return st;
+    memcpy(x->lesson.expect, lesson->expect,
+           n * (size_t)t->g->arch->hidden * sizeof(float));
+    memcpy(x->lesson.plogp, lesson->plogp, n * sizeof(float));
+    x->hash = hash_of(precision, ids, n);
+    settle(t, x, &kept);
+    if (kept.owned) {
+        lm_release(kept.expect);
+        lm_release(kept.plogp);
+    }
+    return LM_OK;
+}
+
+const struct lm_network *lm_teacher_dense(const struct lm_teacher *t)
+{
+    return t->dense;
+}
+
 enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
                                  uint32_t precision, const int32_t *ids, size_t n,
                                  struct lm_lesson *out, struct lm_err *e)
 {
+    struct entry *x;
     enum lm_status st = lm_ids_check(t->g->arch, ids, n, e);
-    if (st)
+    if (st || lm_teacher_knows(t, precision, ids, n, out))
         return st;
-    uint64_t hash = lm_hash(ids, n * sizeof *ids, lm_hash_u64(precision, n));
-    pthread_mutex_lock(&t->lock);
-    struct entry *x = find(t, hash, precision, ids, n);
-    pthread_mutex_unlock(&t->lock);
-    if (x) {
-        *out = x->lesson;
-        return LM_OK;
-    }
     st = compute(t, r, precision, ids, n, &x, e);
     if (st)
         return st;
-    x->hash = hash;
+    x->hash = hash_of(precision, ids, n);
     settle(t, x, out);
     return LM_OK;
 }

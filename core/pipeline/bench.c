@@ -4,8 +4,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "pipeline/commands.h"
 #include "pipeline/crew.h"
@@ -128,6 +130,29 @@ enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *u
     return s ? s : lm_run_model(run, m, e);
 }
 
+void lm_bench_limit(struct lm_bench *b, size_t memory)
+{
+    size_t need = lm_model_float_bytes(b->model);
+    char weights[32], limit[32];
+    if (need <= memory)
+        return;
+    lm_engine_stream(b->engine, memory / 4);
+    lm_log(LM_INFO, "the weights take %s as floats, more than %s: they are decoded block by "
+           "block when they are used", lm_human_bytes(weights, (double)need),
+           lm_human_bytes(limit, (double)memory));
+}
+
+size_t lm_bench_judging(const struct lm_bench *b, int64_t memory)
+{
+    return (size_t)memory / (lm_engine_streams(b->engine) ? 8 : 4);
+}
+
+static size_t half_the_machine(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (size_t)pages / 2 * (size_t)size : SIZE_MAX;
+}
+
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, struct lm_err *e)
 {
@@ -136,6 +161,7 @@ enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
     if (s ||
         (s = lm_engine_open(m, backend->plugin->ops, backend->self, &b->engine, e)))
         return s;
+    lm_bench_limit(b, half_the_machine());
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
         .repair = no_repair, .memory = 1 << 30 };
     return lm_workshop_open(&a, &b->workshop, e);
@@ -154,6 +180,16 @@ void lm_bench_close(struct lm_bench *b)
     *b = (struct lm_bench){ 0 };
 }
 
+/* Timing runs a whole network at once. */
+static void warn_timing(const struct lm_bench *b, const struct lm_judge *j)
+{
+    char size[32];
+    if (lm_engine_streams(b->engine) && (j->ops->needs & LM_NEEDS_QUIET))
+        lm_log(LM_WARN, "'%s' times whole networks, which takes all weights at once: %s of "
+               "memory beside the limit", j->id,
+               lm_human_bytes(size, (double)lm_model_float_bytes(b->model)));
+}
+
 enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,
                               uint32_t dtype, size_t memory, struct lm_err *e)
 {
@@ -168,6 +204,7 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
         b->judge[i] = (struct lm_judge){ .id = stage[i].id, .ops = stage[i].plugin->ops,
                                          .self = stage[i].self,
                                          .metric = stage[i].metric };
+        warn_timing(b, &b->judge[i]);
     }
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,

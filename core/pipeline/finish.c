@@ -153,7 +153,7 @@ enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struc
     lm_progress_begin("measuring finalists");
     enum lm_status st = lm_judges_open(&s->bench, p->final, p->n_final,
                                        lm_pipeline_dtype(p),
-                                       (size_t)p->options->memory / 4, e);
+                                       lm_bench_judging(&s->bench, p->options->memory), e);
     for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
         char key[128];
         snprintf(key, sizeof key, "protocol:%s", s->bench.judge[i].id);
@@ -203,6 +203,11 @@ enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct
     size_t n;
     if (!t || !o->tokens || !o->prompt || !o->prompt[0] || best < 0)
         return LM_OK;
+    if (lm_engine_streams(s->bench.engine)) {
+        lm_log(LM_INFO, "no sample texts: each of their tokens would take all weights at "
+               "once, which run.memory has no room for");
+        return LM_OK;
+    }
     enum lm_status st = lm_tokenize(t, o->prompt, strlen(o->prompt), false, &ids, &n, e);
     if (st)
         return st;

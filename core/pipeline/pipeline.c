@@ -47,8 +47,9 @@ static const struct lm_opt run_schema[] = {
             "a worker without a sign of life for so long is killed; at least what one item "
             "of a trial and one block of a model take"),
     LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
-           "memory for derived matrices; a quarter more for the dense model's predictions, "
-           "and a quarter for hidden states that candidates share"),
+           "memory for derived matrices, the dense model's predictions and hidden states that "
+           "candidates share; a model whose weights take more as floats is decoded block "
+           "by block"),
     LM_INT(struct lm_run_options, batch, "32", 1, 4096, NULL, LM_EXPERT,
            "proposals evaluated together"),
     LM_FLAG(struct lm_run_options, share, "true", LM_NO_HASH | LM_EXPERT,

@@ -77,6 +77,8 @@ static enum lm_status fill_scores(struct lm_session *s, struct lm_scores *c,
                                   struct lm_err *e)
 {
     struct lm_stage *scorer = lm_pipeline_scorer(s->pipeline, c->site);
+    if (s->sketch)
+        return LM_OK;
     if (!scorer)
         return lm_fail(e, LM_ECONFIG, "no scorer of `score` can score these sites");
     const struct lm_scorer *ops = scorer->plugin->ops;
@@ -363,13 +365,37 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
     return st;
 }
 
+/* Of run.memory derived matrices get a half, predictions of the dense model and hidden
+ * states a quarter each.  Where the model is larger than memory all that is derived goes
+ * to files: weights that are loaded get a quarter, predictions and hidden states an
+ * eighth each, blocks being repaired the other half.                              */
+static enum lm_status open_workshop(struct lm_session *s, struct lm_err *e)
+{
+    struct lm_bench *b = &s->bench;
+    size_t half = (size_t)s->pipeline->options->memory / 2;
+    char folder[4096];
+    enum lm_status st = lm_cache_folder(folder, sizeof folder, e);
+    if (st || (st = lm_make_folder(folder, e)))
+        return st;
+    lm_workshop_close(b->workshop);
+    b->workshop = NULL;
+    struct lm_workshop_args a = { .engine = b->engine, .model = b->model, .stats = b->stats,
+        .space = b->space, .repair = repair_for, .repair_ctx = s,
+        .memory = lm_engine_streams(b->engine) ? 0 : half, .quant = lm_quantize_source,
+        .quant_ctx = s, .spill = folder, .scratch = half };
+    return lm_workshop_open(&a, &b->workshop, e);
+}
+
 static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
     struct lm_bench *b = &s->bench;
     enum lm_status st = lm_bench_open(b, p->model->path, p->model_use, &p->backend,
                                       p->run, e);
-    if (st || (st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
+    if (st)
+        return st;
+    lm_bench_limit(b, (size_t)p->options->memory);
+    if ((st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
         return st;
     for (size_t i = 0; p->n_prune > 0 && i < p->n_score; i++)   /* else nothing is ranked */
         if ((st = lm_stage_create(&p->score[i], b->model, b->stats, e)))
@@ -378,30 +404,38 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
         return st;
     if ((st = score_all(s, e)) || (st = make_space(s, e)) || (st = check_levels(s, e)))
         return st;
-    lm_workshop_close(b->workshop);
-    b->workshop = NULL;
-    struct lm_workshop_args a = { .engine = b->engine, .model = b->model, .stats = b->stats,
-        .space = b->space, .repair = repair_for, .repair_ctx = s,
-        .memory = (size_t)p->options->memory, .quant = lm_quantize_source,
-        .quant_ctx = s };
-    if ((st = lm_workshop_open(&a, &b->workshop, e)))
+    if ((st = open_workshop(s, e)))
         return st;
     b->alone = !p->options->share;
     if (p->options->workers && (st = lm_crew_open(s, &b->crew, e)))
         return st;
     return lm_judges_open(b, p->evaluate, p->n_evaluate, lm_pipeline_dtype(p),
-                          (size_t)p->options->memory / 4, e);
+                          lm_bench_judging(b, p->options->memory), e);
 }
 
-enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **out,
-                               struct lm_err *e)
+static enum lm_status open_sketch(struct lm_session *s, struct lm_err *e)
+{
+    struct lm_pipeline *p = s->pipeline;
+    enum lm_status st = lm_bench_open(&s->bench, p->model->path, p->model_use, &p->backend,
+                                      p->run, e);
+    if (st)
+        return st;
+    lm_bench_limit(&s->bench, (size_t)p->options->memory);
+    s->sketch = true;
+    st = lm_quantize_create(s, e);
+    return st ? st : make_space(s, e);
+}
+
+static enum lm_status open_with(struct lm_pipeline *p, struct lm_session **out,
+                                enum lm_status (*fill)(struct lm_session *,
+                                                       struct lm_err *), struct lm_err *e)
 {
     struct lm_session *s = lm_alloc(sizeof *s, "session");
     if (!s)
         return lm_fail_memory(e, sizeof *s, "the session");
     s->pipeline = p;
     s->repairs = lm_alloc(sizeof *s->repairs, "session");
-    enum lm_status st = s->repairs ? open_all(s, e)
+    enum lm_status st = s->repairs ? fill(s, e)
                                    : lm_fail_memory(e, sizeof *s->repairs, "repairs");
     if (st) {
         lm_session_close(s);
@@ -409,6 +443,18 @@ enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **out,
     }
     *out = s;
     return LM_OK;
+}
+
+enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **out,
+                               struct lm_err *e)
+{
+    return open_with(p, out, open_all, e);
+}
+
+enum lm_status lm_session_sketch(struct lm_pipeline *p, struct lm_session **out,
+                                 struct lm_err *e)
+{
+    return open_with(p, out, open_sketch, e);
 }
 
 void lm_session_close(struct lm_session *s)

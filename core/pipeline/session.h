@@ -42,6 +42,12 @@ enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *u
 /* The same of a model that is open; b takes it over, also on failure. */
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, struct lm_err *e);
+/* Where the model's weights as floats take more than `memory` bytes, they are decoded
+ * when they are used and thrown away again (lm_engine_stream).  Before anything is run;
+ * lm_bench_start() does so with half of the machine's memory.                [main] */
+void lm_bench_limit(struct lm_bench *b, size_t memory);
+/* Of run.memory, for lm_judges_open(). */
+size_t lm_bench_judging(const struct lm_bench *b, int64_t memory);
 void lm_bench_close(struct lm_bench *b);
 /* lm_candidates_open(), or plans alone where a crew builds them. */
 enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *plan,
@@ -61,10 +67,15 @@ struct lm_session {
     size_t tuned_slot;                  /* first slot of the repair's genes */
     size_t format_slot;                 /* first slot of number formats */
     struct lm_repairs *repairs;         /* instances by setting */
+    bool sketch;                        /* scores are all the same */
 };
 /* Everything up to the space and the evaluators of `evaluate`. */
 enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **s,
                                struct lm_err *e);
+/* Model and space alone, without statistics and with scores that are all the same: plans
+ * then have the right shapes.  For estimates.                                 */
+enum lm_status lm_session_sketch(struct lm_pipeline *p, struct lm_session **s,
+                                 struct lm_err *e);
 void lm_session_close(struct lm_session *s);
 /* How many sites of a kind a layer (-1: the model) has. */
 int64_t lm_site_count(const struct lm_arch *a, uint32_t site, int32_t layer);

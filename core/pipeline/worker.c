@@ -279,7 +279,8 @@ static enum lm_status set_up(struct worker *w, const struct lm_order *o, struct 
     enum lm_status st = LM_OK;
     if (b->judge_stage != stage || !b->evaluation)
         st = lm_judges_open(b, stage, o->final ? p->n_final : p->n_evaluate,
-                            lm_pipeline_dtype(p), (size_t)p->options->memory / 4, e);
+                            lm_pipeline_dtype(p), lm_bench_judging(b, p->options->memory),
+                            e);
     if (!st && (o->n_judge != b->n_judge ||
                 o->n_metric != lm_evaluation_metrics(b->evaluation)))
         st = lm_fail(e, LM_EBUG, "an order for %zu evaluators, where there are %zu",

@@ -4,9 +4,11 @@
  *
  * A layer of which no block is left vanishes and the later ones move up; one
  * with a single block stays, with 0 heads or an MLP of width 0.  What the plan
- * did not touch is copied in its own format, byte by byte.                  */
+ * did not touch is lent in its own format, from where it is mapped; cut matrices are
+ * the candidate's; encoded ones are made here.                              */
 #include <string.h>
 
+#include "base/file.h"
 #include "base/mem.h"
 #include "model/codec.h"
 #include "plan/part.h"
@@ -18,56 +20,21 @@ struct copier {
     struct lm_err *e;
 };
 
-/* The builder owns data from here on, whatever comes of it. */
-static enum lm_status hand_over(struct copier *c, uint32_t role, int32_t layer,
-                                const struct lm_tensor *t, void *data)
-{
-    enum lm_status st = lm_builder_tensor(c->to, role, layer, t, lm_role_name(role),
-                                          c->e);
-
-    lm_builder_keep(c->to, data);
-    return st;
-}
-
-/* A tensor as it is; absent ones stay absent. */
-static enum lm_status copy_own(struct copier *c, uint32_t role, int32_t from, int32_t to)
+/* A tensor as it is, where it is; absent ones stay absent. */
+static enum lm_status lend_own(struct copier *c, uint32_t role, int32_t from, int32_t to)
 {
     const struct lm_tensor *t = lm_model_tensor(c->from, role, from);
-    struct lm_tensor copy;
-    int64_t row;
-    size_t n;
-    void *data;
 
-    if (!t)
-        return LM_OK;
-    row = lm_row_bytes(t->dtype, t->cols);
-    if (row < 0 || !lm_mul_size((size_t)row, (size_t)t->rows, &n))
-        return lm_fail(c->e, LM_EBUG, "layer %d: %s has an impossible shape", from,
-                       lm_role_name(role));
-    if (!(data = lm_alloc(n, "applied model")))
-        return lm_fail_memory(c->e, n, "the cut model");
-    memcpy(data, t->data, n);
-    copy = *t;
-    copy.data = data;
-    return hand_over(c, role, to, &copy, data);
+    return t ? lm_builder_tensor(c->to, role, to, t, lm_role_name(role), c->e) : LM_OK;
 }
 
-static enum lm_status copy_floats(struct copier *c, uint32_t role, int32_t to,
-                                  const float *w, int64_t rows, int64_t cols,
-                                  int64_t stride)
+/* Derived matrices have no gaps between rows. */
+static enum lm_status lend_floats(struct copier *c, uint32_t role, int32_t to,
+                                  const float *w, int64_t rows, int64_t cols)
 {
-    struct lm_tensor t = { .rows = rows, .cols = cols, .dtype = LM_F32 };
-    size_t n = (size_t)rows * (size_t)cols;
-    float *data;
+    struct lm_tensor t = { .data = w, .rows = rows, .cols = cols, .dtype = LM_F32 };
 
-    if (!w)
-        return LM_OK;
-    if (!(data = lm_alloc_array(n, sizeof *data, "applied model")))
-        return lm_fail_memory(c->e, n * sizeof *data, "the cut model");
-    for (int64_t i = 0; i < rows; i++)
-        memcpy(data + i * cols, w + i * stride, (size_t)cols * sizeof *data);
-    t.data = data;
-    return hand_over(c, role, to, &t, data);
+    return w ? lm_builder_tensor(c->to, role, to, &t, lm_role_name(role), c->e) : LM_OK;
 }
 
 /* ---- blocks -------------------------------------------------------------------- */
@@ -84,6 +51,27 @@ static const struct piece mlp_piece[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
+/* The encoded model as a whole may be larger than memory, too. */
+static enum lm_status move_to_file(struct copier *c, void **data, size_t n)
+{
+    const char *folder = c->args->stock->folder;
+    void *from = *data, *to;
+    enum lm_status st = folder ? lm_scratch_open(folder, n, &to, c->e) : LM_OK;
+
+    if (st) {
+        lm_release(from);
+        return st;
+    }
+    if (!folder) {
+        lm_builder_keep(c->to, from);
+        return LM_OK;
+    }
+    memcpy(to, from, n);
+    lm_release(from);
+    *data = to;
+    return lm_builder_take_map(c->to, (struct lm_map){ to, n }, c->e);
+}
+
 /* Matrix i of a quantized part: the bytes that it was decoded from. */
 static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, int i,
                                    uint32_t role, int32_t to)
@@ -96,8 +84,12 @@ static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, in
     void *data;
     enum lm_status st = lm_part_encode(c->args, p, i, &data, &n, c->e);
 
+    if (!st && lm_engine_streams(c->args->engine))
+        st = move_to_file(c, &data, n);
+    else if (!st)
+        lm_builder_keep(c->to, data);
     t.data = data;
-    return st ? st : hand_over(c, role, to, &t, data);
+    return st ? st : lm_builder_tensor(c->to, role, to, &t, lm_role_name(role), c->e);
 }
 
 /* A quantized part has all but its own matrices from its base. */
@@ -112,20 +104,20 @@ static enum lm_status copy_block(struct copier *c, const struct lm_part *p, int3
     enum lm_status st = LM_OK;
 
     for (size_t i = 0; !st && i < (mlp ? COUNT(mlp_whole) : COUNT(attn_whole)); i++)
-        st = copy_own(c, whole[i], s.layer, to);
+        st = lend_own(c, whole[i], s.layer, to);
     for (int i = 0; !st && i < n; i++) {
         const struct lm_mat *m = lm_block_mat(&s, i);
 
         if (p->base && p->quant[i].ops)
             st = copy_encoded(c, p, i, piece[i].weight, to);
         else if (from->rack)
-            st = copy_floats(c, piece[i].weight, to, m->w, m->rows, m->cols, m->stride);
+            st = lend_floats(c, piece[i].weight, to, m->w, m->rows, m->cols);
         else
-            st = copy_own(c, piece[i].weight, s.layer, to);
+            st = lend_own(c, piece[i].weight, s.layer, to);
         if (!st && from->rack)
-            st = copy_floats(c, piece[i].bias, to, m->bias, 1, m->rows, m->rows);
+            st = lend_floats(c, piece[i].bias, to, m->bias, 1, m->rows);
         else if (!st)
-            st = copy_own(c, piece[i].bias, s.layer, to);
+            st = lend_own(c, piece[i].bias, s.layer, to);
     }
     return st;
 }
@@ -172,7 +164,7 @@ static enum lm_status copy_all(struct copier *c, const struct lm_candidate *cand
     if (!st && v)
         st = lm_builder_vocabulary(c->to, v, c->e);
     for (size_t i = 0; !st && i < COUNT(rest); i++)
-        st = copy_own(c, rest[i], -1, -1);
+        st = lend_own(c, rest[i], -1, -1);
     for (size_t i = 0; !st && i < cand->net.n; i++)
         if (to[i] >= 0)
             st = copy_block(c, cand->part[i], to[i]);

@@ -19,6 +19,7 @@ struct site {                           /* one rack's block, and its order */
     const struct lm_workshop_args *args;
     struct lm_rack *rack;
     struct lm_segment_spec dense;
+    float *memory;                      /* of its matrices, where the engine streams */
     int32_t width;                      /* consumer columns of one member */
     int64_t columns;                    /* of all members */
     int32_t *column;                    /* [columns], kept first */
@@ -64,10 +65,11 @@ static void gather_rows(const struct lm_rack *k, const struct lm_mat *m, int32_t
         }
 }
 
-static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec *s,
-                                struct lm_err *e)
+static enum lm_status fill_rack(const struct lm_workshop_args *a, struct lm_rack *k,
+                                const struct lm_segment_spec *s, struct lm_err *e)
 {
     size_t total = 0, at = 0;
+    enum lm_status st;
 
     for (int i = 0; i < 3; i++) {
         const struct lm_mat *m = producer(s, i);
@@ -76,8 +78,9 @@ static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec 
             total += (size_t)rows_each(k, s, i) * (size_t)k->rows
                 * ((size_t)m->cols + (m->bias ? 1 : 0));
     }
-    if (!(k->memory = lm_alloc_array(total, sizeof(float), "rack")))
-        return lm_fail_memory(e, total * sizeof(float), "reordered weights");
+    if ((st = lm_stock_take(a->stock, total * sizeof(float), "reordered weights",
+                            &k->memory, e)))
+        return st;
     for (int i = 0; i < 3; i++) {
         const struct lm_mat *m = producer(s, i);
         int32_t each = m ? rows_each(k, s, i) : 0;
@@ -86,14 +89,13 @@ static enum lm_status fill_rack(struct lm_rack *k, const struct lm_segment_spec 
 
         if (!m)
             continue;
-        k->w[i] = k->memory + at;
+        k->w[i] = k->memory.v + at;
         at += rows * (size_t)m->cols;
-        bias = m->bias ? k->memory + at : NULL;
+        bias = m->bias ? k->memory.v + at : NULL;
         k->bias[i] = bias;
         at += bias ? rows : 0;
         gather_rows(k, m, each, head_rows(k, s, i), (float *)(uintptr_t)k->w[i], bias);
     }
-    k->bytes = total * sizeof(float);
     return LM_OK;
 }
 
@@ -140,8 +142,16 @@ static void order_columns(struct site *t)
 static enum lm_status open_site(struct site *t, struct lm_err *e)
 {
     struct lm_rack *k = t->rack;
-    enum lm_status st = lm_dense_spec(t->args->model, k->kind, k->layer, &t->dense, e);
+    const struct lm_model *m = t->args->model;
+    enum lm_status st;
 
+    if (lm_engine_streams(t->args->engine)) {
+        st = lm_dense_shape(m, k->kind, k->layer, &t->dense, e);
+        if (!st)
+            st = lm_dense_load(m, &t->dense, &t->memory, e);
+    } else {
+        st = lm_dense_spec(m, k->kind, k->layer, &t->dense, e);
+    }
     if (st)
         return st;
     t->columns = consumer(&t->dense)->cols;
@@ -149,7 +159,7 @@ static enum lm_status open_site(struct site *t, struct lm_err *e)
     if (!t->column)
         return lm_fail_memory(e, (size_t)t->columns * sizeof *t->column, "an order");
     order_columns(t);
-    return k->memory ? LM_OK : fill_rack(k, &t->dense, e);
+    return k->memory.v ? LM_OK : fill_rack(t->args, k, &t->dense, e);
 }
 
 /* ---- the consumer ----------------------------------------------------------------- */
@@ -176,32 +186,39 @@ static void free_material(struct material *m)
     lm_release(m->sum);
 }
 
-/* A statistic of n (or n x n) values, reordered. */
+static enum lm_status order_sums(const struct site *t, uint32_t site, double *out,
+                                 struct lm_err *e)
+{
+    const double *from;
+    int64_t n;
+    enum lm_status st = lm_stats_get(t->args->stats, LM_STAT_SUM, site, t->rack->layer,
+                                     &from, &n, e);
+
+    if (st)
+        return st;
+    if (n != t->columns)
+        return lm_fail(e, LM_EBUG, "a statistic has %lld values, %lld are needed",
+                       (long long)n, (long long)t->columns);
+    for (int64_t j = 0; j < n; j++)
+        out[j] = from[t->column[j]];
+    return LM_OK;
+}
+
+/* Sums or the Gram matrix, reordered. */
 static enum lm_status order_stat(const struct site *t, uint32_t stat, double **out,
                                  struct lm_err *e)
 {
     uint32_t site = t->rack->kind == LM_SEG_MLP ? LM_SITE_MLP : LM_SITE_ATTN;
-    int64_t k = t->columns, rows = stat == LM_STAT_GRAM ? k : 1, n;
-    const double *from;
-    enum lm_status st;
+    int64_t k = t->columns, rows = stat == LM_STAT_GRAM ? k : 1;
 
     if (!t->args->stats)
         return lm_fail(e, LM_ECONFIG, "repair needs calibration statistics, but the "
                        "pipeline has none; name a calibration text");
-    if ((st = lm_stats_get(t->args->stats, stat, site, t->rack->layer, &from, &n, e)))
-        return st;
-    if (n != rows * k)
-        return lm_fail(e, LM_EBUG, "a statistic has %lld values, %lld are needed",
-                       (long long)n, (long long)(rows * k));
     if (!(*out = lm_alloc_array((size_t)(rows * k), sizeof **out, "repair")))
         return lm_fail_memory(e, (size_t)(rows * k) * sizeof **out, "statistics");
-    for (int64_t i = 0; i < rows; i++) {
-        const double *row = from + (rows > 1 ? t->column[i] * k : 0);
-
-        for (int64_t j = 0; j < k; j++)
-            (*out)[i * k + j] = row[t->column[j]];
-    }
-    return LM_OK;
+    return stat == LM_STAT_GRAM
+        ? lm_stats_gram(t->args->stats, site, t->rack->layer, t->column, k, *out, e)
+        : order_sums(t, site, *out, e);
 }
 
 static enum lm_status gather_material(const struct site *t, uint64_t needs,
@@ -258,7 +275,7 @@ static enum lm_status open_segment(const struct site *t, struct lm_part *p,
         view(&s.k, k, 1, kv);
         view(&s.v, k, 2, kv);
     }
-    c->w = p->consumer;
+    c->w = p->consumer.v;
     c->coded.data = NULL;
     c->bias = p->bias ? p->bias : c->bias;
     c->cols = c->stride = (int64_t)p->kept * t->width;
@@ -278,7 +295,7 @@ static enum lm_status make_bias(const struct site *t, struct lm_part_job *j,
 {
     const struct lm_mat *w = consumer(&t->dense);
     struct lm_part *p = j->part;
-    enum lm_status st = j->repair.ops->bias(j->repair.self, prepared, m, p->consumer,
+    enum lm_status st = j->repair.ops->bias(j->repair.self, prepared, m, p->consumer.v,
                                             p->bias, &j->err);
 
     for (int64_t i = 0; !st && w->bias && i < w->rows; i++)
@@ -294,16 +311,16 @@ static enum lm_status build_part(const struct site *t, struct lm_part_job *j,
     bool biased = j->repair.biases
         & (p->kind == LM_SEG_MLP ? LM_SHAPE_MLP_BIAS : LM_SHAPE_ATTN_BIAS);
     size_t count = (size_t)(n * m) + (biased ? (size_t)n : 0);
-    enum lm_status st = LM_OK;
+    enum lm_status st = lm_stock_take(t->args->stock, count * sizeof(float),
+                                      "a derived matrix", &p->consumer, &j->err);
 
-    if (!(p->consumer = lm_alloc_array(count, sizeof *p->consumer, "part")))
-        return lm_fail_memory(&j->err, count * sizeof *p->consumer, "a derived matrix");
-    p->bytes = count * sizeof *p->consumer;
-    p->bias = biased ? p->consumer + n * m : NULL;
+    if (st)
+        return st;
+    p->bias = biased ? p->consumer.v + n * m : NULL;
     if (j->repair.ops)
-        st = j->repair.ops->apply(j->repair.self, prepared, m, p->consumer, &j->err);
+        st = j->repair.ops->apply(j->repair.self, prepared, m, p->consumer.v, &j->err);
     else
-        gather_columns(t, m, p->consumer);
+        gather_columns(t, m, p->consumer.v);
     if (!st && biased)
         st = make_bias(t, j, prepared, m);
     return st ? blame(st, &j->err) : open_segment(t, p, &j->err);
@@ -356,8 +373,13 @@ static void build_widths(const struct site *t, struct lm_part_job *first)
 static void build_dense(const struct lm_workshop_args *a, struct lm_part_job *j)
 {
     struct lm_segment_spec s;
+    enum lm_status st;
 
-    if (!lm_dense_spec(a->model, j->part->kind, j->part->layer, &s, &j->err))
+    if (lm_engine_streams(a->engine))
+        st = lm_dense_shape(a->model, j->part->kind, j->part->layer, &s, &j->err);
+    else
+        st = lm_dense_spec(a->model, j->part->kind, j->part->layer, &s, &j->err);
+    if (!st)
         lm_segment_open(a->engine, &s, &j->part->seg, &j->err);
 }
 
@@ -384,4 +406,5 @@ void lm_parts_build(const struct lm_workshop_args *a, struct lm_rack *rack,
             lm_err_prefix(&j->err, "layer %d, %s: ", rack->layer,
                           rack->kind == LM_SEG_MLP ? "MLP block" : "attention block");
     lm_release(t.column);
+    lm_release(t.memory);
 }

@@ -22,6 +22,7 @@ enum { BUCKETS = 1024 };
 
 struct lm_workshop {
     struct lm_workshop_args args;
+    struct lm_stock stock;
     uint64_t model, stats;              /* hashes */
     struct lm_part *bucket[BUCKETS];
     struct lm_rack *racks;
@@ -41,6 +42,14 @@ enum lm_status lm_workshop_open(const struct lm_workshop_args *a,
     if (!w)
         return lm_fail_memory(e, sizeof *w, "candidates");
     w->args = *a;
+    w->args.stock = &w->stock;
+    enum lm_status st = lm_stock_open(&w->stock, a->spill, a->memory, e);
+    if (st) {
+        lm_workshop_close(w);
+        *out = NULL;
+        return st;
+    }
+    w->args.spill = w->stock.folder;
     w->model = lm_model_hash(a->model);
     w->stats = a->stats ? lm_stats_key(a->stats) : 0;
     return LM_OK;
@@ -53,8 +62,8 @@ static void free_rack(struct lm_workshop *w, struct lm_rack *k)
     while (*at != k)
         at = &(*at)->next;
     *at = k->next;
-    w->bytes -= k->bytes;
-    lm_release(k->memory);
+    w->bytes -= k->memory.n;
+    lm_stock_give(&w->stock, &k->memory);
     lm_release(k->member);
     lm_release(k);
 }
@@ -72,9 +81,9 @@ static void free_part(struct lm_workshop *w, struct lm_part *p)
         p->rack->refs--;
     if (p->base)
         p->base->refs--;
-    w->bytes -= p->bytes;
+    w->bytes -= p->consumer.n + p->coded;
     w->parts--;
-    lm_release(p->consumer);
+    lm_stock_give(&w->stock, &p->consumer);
     for (int i = 0; i < 4; i++)
         lm_release(p->code[i]);
     lm_release(p);
@@ -89,6 +98,7 @@ void lm_workshop_close(struct lm_workshop *w)
             free_part(w, w->bucket[i]);
     while (w->racks)
         free_rack(w, w->racks);
+    lm_stock_close(&w->stock);
     lm_release(w);
 }
 
@@ -99,25 +109,39 @@ const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w)
 
 void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out)
 {
-    *out = (struct lm_workshop_use){ .bytes = w->bytes, .parts = w->parts,
+    *out = (struct lm_workshop_use){ .bytes = w->bytes, .spilled = w->stock.mapped,
+                                     .parts = w->parts,
                                      .built = w->built, .reused = w->reused };
+}
+
+/* Of memory; or, where the rest goes to files, of disk. */
+static bool is_over(const struct lm_workshop *w)
+{
+    return w->stock.folder ? w->stock.mapped > w->stock.mapped_most
+                           : w->bytes > w->args.memory;
+}
+
+/* Would it help to let go of this? */
+static bool helps(const struct lm_workshop *w, const struct lm_store_block *b)
+{
+    return !w->stock.folder || b->mapped;
 }
 
 /* Lets go of what nobody holds, least recently used first.  Dense segments own
  * no weights and stay.                                                      */
 static void shrink(struct lm_workshop *w)
 {
-    while (w->bytes > w->args.memory) {
+    while (is_over(w)) {
         struct lm_part *part = NULL;
         struct lm_rack *rack = NULL;
 
         for (size_t i = 0; i < BUCKETS; i++)
             for (struct lm_part *p = w->bucket[i]; p; p = p->next)
-                if (!p->refs && (p->rack || p->base)
+                if (!p->refs && (p->rack || p->base) && helps(w, &p->consumer)
                     && (!part || p->used < part->used))
                     part = p;
         for (struct lm_rack *k = w->racks; k; k = k->next)
-            if (!k->refs && (!rack || k->used < rack->used))
+            if (!k->refs && helps(w, &k->memory) && (!rack || k->used < rack->used))
                 rack = k;
         if (rack && (!part || rack->used <= part->used))
             free_rack(w, rack);
@@ -235,7 +259,7 @@ struct batch {
     struct lm_workshop *w;
     struct lm_part_job **job;           /* [n], in order of demand */
     struct lm_part_job **work;          /* [n_work] first job of each rack */
-    size_t n, cap, n_work;
+    size_t n, cap, n_work, first;       /* first: of the work that is being done */
 };
 
 /* On failure the part, which could never be built, is gone. */
@@ -442,7 +466,7 @@ static enum lm_status sort_work(struct batch *b, struct lm_err *e)
 static void build_one(void *ctx, int64_t i, uint32_t worker)
 {
     struct batch *b = ctx;
-    struct lm_part_job *j = b->work[i];
+    struct lm_part_job *j = b->work[b->first + (size_t)i];
 
     (void)worker;
     if (j->part->base)
@@ -452,19 +476,60 @@ static void build_one(void *ctx, int64_t i, uint32_t worker)
     lm_progress_alive();
 }
 
+/* Its decoded weights, the consumer once more, and what least squares needs: two Gram
+ * matrices and three consumers in double.                                        */
+double lm_repair_scratch(const struct lm_arch *a)
+{
+    double most = 1;
+
+    for (int32_t i = 0; i < a->n_layer; i++) {
+        const struct lm_layer_shape *l = &a->layer[i];
+        double q = (double)l->n_head * a->head_dim, ff = l->n_ff;
+        double kv = (double)l->n_kv * a->head_dim, d = a->hidden;
+        double attn = 4 * d * (3 * q + 2 * kv) + 8 * (2 * q * q + 3 * d * q);
+        double mlp = 4 * d * 4 * ff + 8 * (2 * ff * ff + 3 * d * ff);
+
+        most = attn > most ? attn : most;
+        most = mlp > most ? mlp : most;
+    }
+    return most;
+}
+
+/* The first n of b->work, as many at a time as there is memory for. */
+static enum lm_status build_work(struct batch *b, size_t n)
+{
+    const struct lm_workshop_args *a = &b->w->args;
+    size_t most = n;
+    enum lm_status st = LM_OK;
+
+    if (lm_engine_streams(a->engine)) {
+        double fit = (double)a->scratch / lm_repair_scratch(lm_model_arch(a->model));
+
+        most = fit < 1 ? 1 : fit < (double)n ? (size_t)fit : n;
+    }
+    b->first = 0;
+    do {
+        size_t left = n - b->first;
+
+        st = lm_parallel((int64_t)(left < most ? left : most), build_one, b);
+        b->first += most;
+    } while (b->first < n && !st);
+    return st;
+}
+
 static void count_racks(struct batch *b)
 {
     for (size_t i = 0; i < b->n_work; i++) {
         struct lm_rack *k = b->work[i]->part->rack;
 
-        if (k && k->memory && !k->counted) {
+        if (k && k->memory.v && !k->counted) {
             k->counted = true;
-            b->w->bytes += k->bytes;
+            b->w->bytes += k->memory.n;
         }
     }
 }
 
-/* Adds up the sizes that workers left; fails when memory ran out or the rest
+/* Adds up the sizes that workers left; fails when memory or disk ran out or the rest
  * was not begun.                                                            */
 static enum lm_status take_stock(struct batch *b, struct lm_err *e)
 {
@@ -473,9 +538,10 @@ static enum lm_status take_stock(struct batch *b, struct lm_err *e)
     for (size_t i = 0; i < b->n; i++) {
         struct lm_part_job *j = b->job[i];
 
-        b->w->bytes += j->part->bytes;
+        b->w->bytes += j->part->consumer.n + j->part->coded;
         b->w->built += j->part->seg != NULL;
-        if (!st && (j->err.code == LM_ENOMEM || j->err.code == LM_ECANCELED))
+        if (!st && (j->err.code == LM_ENOMEM || j->err.code == LM_ECANCELED
+                    || j->err.code == LM_EIO))
             st = lm_fail(e, j->err.code, "%s", j->err.text);
         if (!st && !j->part->seg && !j->err.code)
             st = lm_fail(e, LM_ECANCELED, "canceled");
@@ -507,7 +573,7 @@ static enum lm_status build_quantized(struct batch *b)
         else if ((why = why_failed(b, base)) && why->code)
             b->job[i]->err = *why;
     }
-    return lm_parallel((int64_t)n, build_one, b);
+    return build_work(b, n);
 }
 
 static void let_go(struct lm_candidate *c)
@@ -563,7 +629,7 @@ enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *
     }
     if (!st)
         st = sort_work(&b, e);
-    if (!st && lm_parallel((int64_t)b.n_work, build_one, &b))
+    if (!st && build_work(&b, b.n_work))
         st = lm_fail(e, LM_ECANCELED, "canceled");
     if (b.work)
         count_racks(&b);

@@ -7,7 +7,8 @@
  * the site's Gram matrix serves all k.  Any other kept set gets an order of
  * its own (kept first), prepared for it alone.  Segments and derived matrices
  * are kept by content key up to a byte limit; what candidates in use hold is
- * not counted against it until they are closed.
+ * not counted against it until they are closed.  Given a folder, what is behind the
+ * limit goes to mapped files, as much as half of the disk that was free.
  *
  * Repair starts from the dense statistics of each site, independent of what
  * happens to the others, so a repaired block is the same in all candidates.
@@ -55,6 +56,11 @@ struct lm_workshop_args {
     size_t  memory;                     /* bytes for derived matrices */
     lm_quant_source *quant;             /* NULL: plans have no number formats */
     void   *quant_ctx;
+    const char *spill;                  /* folder for derived matrices that do not fit into
+                                           `memory`; NULL: the oldest are made again */
+    size_t  scratch;                    /* bytes for blocks being built side by side, where
+                                           the engine streams; at least one is */
+    struct lm_stock *stock;             /* the workshop's own; leave NULL */
 };
 enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_workshop **w,
                                 struct lm_err *e);
@@ -80,11 +86,15 @@ uint64_t lm_candidate_features(const struct lm_candidate *c);
 void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out);
 struct lm_workshop_use {                /* for progress and tests */
     size_t  bytes;                      /* of derived weights now held */
+    size_t  spilled;                    /* of these, in files */
     int64_t parts, built, reused;       /* held now; since open */
 };
+/* Bytes that building a block of a model that is streamed takes for a while, at most. */
+double lm_repair_scratch(const struct lm_arch *a);
 void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out);
 /* The candidate as a model of its own (layers without blocks left out and
- * renumbered), weights copied: for export.  Matrices of untouched blocks keep
+ * renumbered): for export.  Its weights are those of model and candidate where they
+ * lie, so workshop and candidate must outlive it.  Matrices of untouched blocks keep
  * their format and bytes, those that the plan gives a number format have that,
  * with the bytes the candidate was judged by, the others are f32.  lm_plan_dtypes()
  * has what an export needs to know of it.  apply.c                   [main] */

@@ -12,7 +12,25 @@
  * new parts form one piece of work), and afterwards only read.              */
 #ifndef LM_PLAN_PART_H
 #define LM_PLAN_PART_H
+#include <pthread.h>
+
 #include "plan/candidate.h"
+
+/* spill.c: memory of derived matrices.  Of n bytes, on the heap or a mapped file. */
+struct lm_store_block { float *v; size_t n; bool mapped; };
+struct lm_stock {
+    char   *folder;                     /* of the files; NULL: all on the heap */
+    size_t  heap_most, mapped_most;
+    pthread_mutex_t lock;
+    size_t  heap, mapped;               /* now */
+};
+enum lm_status lm_stock_open(struct lm_stock *s, const char *folder, size_t heap,
+                             struct lm_err *e);
+void lm_stock_close(struct lm_stock *s);
+/* Zeroed.  LM_EIO: there is no room on the disk.                          [any] */
+enum lm_status lm_stock_take(struct lm_stock *s, size_t n, const char *what,
+                             struct lm_store_block *out, struct lm_err *e);
+void lm_stock_give(struct lm_stock *s, struct lm_store_block *b);
 
 struct lm_rack {
     struct lm_rack *next;
@@ -24,9 +42,8 @@ struct lm_rack {
     int32_t *member;                    /* [n], kept first */
     int32_t  each;                      /* query heads kept of each group; 0: all */
     const int32_t *head;                /* [rows * each] by member, behind member */
-    float   *memory;                    /* NULL until filled */
-    size_t   bytes;
-    bool     counted;                   /* bytes are in the workshop's sum */
+    struct lm_store_block memory;       /* v NULL until filled */
+    bool     counted;                   /* its bytes are in the workshop's sum */
     const float *w[3], *bias[3];        /* gate, up; or q, k, v; bias may be NULL */
 };
 
@@ -51,13 +68,13 @@ struct lm_part {
     struct lm_part *base;               /* of a quantized one, else NULL */
     struct lm_quant_choice quant[4];    /* by matrix: q k v o, or gate up down; ops
                                            NULL: that of base */
-    float   *consumer;                  /* [hidden][columns kept]; of a quantized part
+    struct lm_store_block consumer;     /* [hidden][columns kept]; of a quantized part
                                            all its matrices, decoded */
     float   *bias;                      /* [hidden] behind it, or the base's; NULL: the
                                            dense one */
     void    *code[4];                   /* the bytes of a quantized part's matrices,
                                            where the backend reads them */
-    size_t   bytes;                     /* of what consumer and code point to */
+    size_t   coded;                     /* of all these together */
     struct lm_segment *seg;             /* NULL until built */
 };
 

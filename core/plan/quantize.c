@@ -120,8 +120,9 @@ static enum lm_status blame(enum lm_status st, struct lm_err *e)
     return st;
 }
 
-enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_part *p,
-                              int i, void **out, size_t *size, struct lm_err *e)
+static enum lm_status encode_held(const struct lm_workshop_args *a,
+                                  const struct lm_part *p, int i, void **out,
+                                  size_t *size, struct lm_err *e)
 {
     const struct lm_quant_choice *q = &p->quant[i];
     struct lm_segment_spec s = *lm_segment_spec(p->base->seg);
@@ -156,6 +157,19 @@ enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_
     return st;
 }
 
+enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_part *p,
+                              int i, void **out, size_t *size, struct lm_err *e)
+{
+    enum lm_status st = lm_segment_hold(p->base->seg, e);
+
+    *out = NULL;
+    if (st)
+        return st;
+    st = encode_held(a, p, i, out, size, e);
+    lm_segment_drop(p->base->seg);
+    return st;
+}
+
 /* ---- the segment ---------------------------------------------------------------- */
 
 static enum lm_status decode(const struct lm_workshop_args *a, struct lm_part *p,
@@ -181,32 +195,34 @@ static enum lm_status decode(const struct lm_workshop_args *a, struct lm_part *p
         m->coded = (struct lm_tensor){ .data = bytes, .rows = m->rows, .cols = m->cols,
                                        .dtype = c->dtype };
         p->code[i] = bytes;
-        p->bytes += size;
+        p->coded += size;
     } else {
         lm_release(bytes);
     }
     return st;
 }
 
+/* The base is held. */
 static enum lm_status build(const struct lm_workshop_args *a, struct lm_part *p,
                             struct lm_err *e)
 {
-    struct lm_segment_spec s = *lm_segment_spec(p->base->seg);
+    struct lm_segment_spec s = lm_segment_lasting(p->base->seg);
     int n = matrices_of(p->kind);
     size_t count = 0;
+    enum lm_status st;
     float *at;
 
     for (int i = 0; i < n; i++)
         if (p->quant[i].ops)
             count += (size_t)(lm_block_mat(&s, i)->rows * lm_block_mat(&s, i)->cols);
-    if (!(p->consumer = at = lm_alloc_array(count, sizeof *at, "part")))
-        return lm_fail_memory(e, count * sizeof *at, "quantized weights");
-    p->bytes = count * sizeof *at;
+    if ((st = lm_stock_take(a->stock, count * sizeof *at, "quantized weights",
+                            &p->consumer, e)))
+        return st;
+    at = p->consumer.v;
     p->bias = p->base->bias;
     s.key = p->key;
     for (int i = 0; i < n; i++) {
         struct lm_mat *m = lm_block_mat(&s, i);
-        enum lm_status st;
 
         if (!p->quant[i].ops)
             continue;
@@ -224,7 +240,14 @@ static enum lm_status build(const struct lm_workshop_args *a, struct lm_part *p,
 
 void lm_part_quantize(const struct lm_workshop_args *a, struct lm_part_job *j)
 {
-    if (!build(a, j->part, &j->err))
+    struct lm_segment *base = j->part->base->seg;
+    enum lm_status st = lm_segment_hold(base, &j->err);
+
+    if (!st) {
+        st = build(a, j->part, &j->err);
+        lm_segment_drop(base);
+    }
+    if (!st)
         j->err.code = LM_OK;
     else if (j->err.code != LM_ECANCELED)
         lm_err_prefix(&j->err, "layer %d, ", j->part->layer);

@@ -102,7 +102,8 @@ void lm_evaluation_close(struct lm_evaluation *v)
 
 struct lm_work lm_evaluation_work(const struct lm_evaluation *v)
 {
-    struct lm_work sum = v->delegated;
+    struct lm_work sum = { v->delegated.asked + v->streamed.asked,
+                           v->delegated.run + v->streamed.run };
 
     for (uint32_t i = 0; i < v->n_runner; i++)
         if (v->runner[i]) {
@@ -306,6 +307,22 @@ static size_t branches(const struct batch *b, const struct task *t, size_t k, si
     return n;
 }
 
+/* What a task will ask for; what comes of it does not count. */
+static void rehearse_task(struct batch *b, const struct task *t)
+{
+    const struct lm_judge *j = &b->v->args.judge[t->judge];
+
+    for (size_t k = t->first; k < t->end && !lm_canceled(); k++) {
+        struct lm_subject subject = { .evaluation = b->v, .candidate = b->live[k].c,
+                                      .needs = j->ops->needs };
+        struct lm_sum sum[LM_MAX_METRICS] = { { 0, 0 } };
+        struct lm_err why = { 0 };
+
+        if (is_due(b, t->judge, t->item, b->live[k].index))
+            j->ops->eval(j->self, &subject, t->item, sum, &why);
+    }
+}
+
 static void run_task(void *ctx, int64_t i, uint32_t worker)
 {
     struct batch *b = ctx;
@@ -332,6 +349,16 @@ static void run_task(void *ctx, int64_t i, uint32_t worker)
         }
         step(b);
     }
+}
+
+static void run_streamed(void *ctx, int64_t i, uint32_t worker, bool rehearsal)
+{
+    struct batch *b = ctx;
+
+    if (rehearsal)
+        rehearse_task(b, &b->task[i]);
+    else
+        run_task(b, i, worker);
 }
 
 /* A task is one item of one judge with all candidates, in the order that shares
@@ -407,9 +434,14 @@ static enum lm_status run_range(struct batch *b, struct lm_err *e)
         return lm_fail_memory(e, n * sizeof *task, "the evaluation");
     make_tasks(b, task);
     b->task = task;
-    enum lm_status st = lm_parallel((int64_t)n, run_task, b);
+    const struct lm_engine *engine = b->v->args.engine;
+    enum lm_status st = LM_OK;
+    if (engine && lm_engine_streams(engine))
+        st = lm_evaluate_streamed(b->v, (int64_t)n, run_streamed, b, e);
+    else if ((st = lm_parallel((int64_t)n, run_task, b)) != LM_OK)
+        lm_fail(e, st, "the evaluation was interrupted");
     lm_release(task);
-    return st == LM_OK ? LM_OK : lm_fail(e, st, "the evaluation was interrupted");
+    return st;
 }
 
 /* Items of a pass that candidates are to see now, times candidates. */

@@ -91,6 +91,12 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
                                const char **path, struct lm_err *e);
 uint64_t lm_subject_plan(const struct lm_subject *s);
 
+/* What a judge asks of a candidate for its first item, found without running it. */
+struct lm_asked { double tokens; size_t longest; uint32_t precision; };
+enum lm_status lm_judge_asks(struct lm_evaluation *v, size_t judge,
+                             const struct lm_candidate *c, struct lm_asked *out,
+                             struct lm_err *e);
+
 struct lm_result {                      /* of one candidate and one metric */
     double value, error;                /* error: standard error, NAN unknown */
     struct lm_sum *sum;                 /* [n_sum], items in order */

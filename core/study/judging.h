@@ -36,6 +36,8 @@ struct lm_evaluation {
     struct lm_offer *offer;             /* [n_offer] */
     size_t n_offer;
     struct lm_work delegated;           /* run elsewhere */
+    struct lm_answers *answers;         /* NULL but in lm_evaluate_streamed() */
+    struct lm_work streamed;            /* what that has run */
 };
 
 /* Items, protocol and metrics of a judge. */
@@ -45,6 +47,14 @@ enum lm_status lm_judge_open(struct lm_judge *j, struct lm_err *e);
 enum lm_status lm_evaluation_prepare(struct lm_evaluation *v, struct lm_err *e);
 enum lm_status lm_evaluation_runner(struct lm_evaluation *v, uint32_t worker,
                                     struct lm_runner **out, struct lm_err *e);
+/* evaluate_stream.c.  Tasks 0 .. n-1, each first rehearsed on this thread, then done by
+ * the workers, with what they ask for answered in between.                   [main] */
+typedef void lm_streamed_task(void *ctx, int64_t task, uint32_t worker, bool rehearsal);
+enum lm_status lm_evaluate_streamed(struct lm_evaluation *v, int64_t n,
+                                    lm_streamed_task *task, void *ctx, struct lm_err *e);
+/* Fills out [n - 1] or, of divergences, [n], and says so; or the subject must run. */
+bool lm_subject_answered(struct lm_subject *s, const struct lm_network *net, bool kl,
+                         const int32_t *ids, size_t n, float *out);
 void lm_clocks_close(struct lm_evaluation *v);
 /* Removes the files of lm_subject_file. */
 void lm_offers_drop(struct lm_evaluation *v);

@@ -80,7 +80,9 @@ enum lm_status lm_subject_losses(struct lm_subject *s, const int32_t *ids, size_
     struct lm_network net = network(s);
     enum lm_status st = needs_runner(s, e);
 
-    return st != LM_OK ? st : lm_runner_losses(s->runner, &net, ids, n, nll, e);
+    if (st != LM_OK || lm_subject_answered(s, &net, false, ids, n, nll))
+        return st;
+    return lm_runner_losses(s->runner, &net, ids, n, nll, e);
 }
 
 enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
@@ -92,8 +94,9 @@ enum lm_status lm_subject_kl(struct lm_subject *s, const int32_t *ids, size_t n,
     if (st == LM_OK && (!s->evaluation->teacher || !(s->needs & LM_NEEDS_DENSE)))
         st = lm_fail(e, LM_EBUG, "an evaluator compares with the dense model without "
                      "declaring it");
-    return st != LM_OK ? st
-        : lm_runner_kl(s->runner, &net, s->evaluation->teacher, ids, n, kl, e);
+    if (st != LM_OK || lm_subject_answered(s, &net, true, ids, n, kl))
+        return st;
+    return lm_runner_kl(s->runner, &net, s->evaluation->teacher, ids, n, kl, e);
 }
 
 enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* warm.c -- segments of a model that is larger than memory.
+ *
+ * An engine that streams opens its segments without the matrices that would have to
+ * be decoded: they keep shapes and vectors.  Who runs a segment holds it; the first
+ * to do so decodes the matrices and compiles the programs, the others wait.  What
+ * nobody holds stays until its room is wanted, the least recently used goes first.
+ * What is held is never let go, so a budget below what threads hold at a time is
+ * exceeded by just that.
+ *
+ * Decoding gives the same floats each time, so that nothing computed depends on what
+ * was at hand.                                                                   */
+#include <string.h>
+
+#include "base/mem.h"
+#include "base/pool.h"
+#include "model/segment.h"
+
+enum { BLOCK = 64 };                    /* rows that a thread decodes at a time */
+
+void lm_engine_stream(struct lm_engine *g, size_t bytes)
+{
+    g->budget = bytes ? bytes : 1;
+}
+
+bool lm_engine_streams(const struct lm_engine *g)
+{
+    return g->budget > 0;
+}
+
+/* ---- the matrices of a spec ----------------------------------------------------- */
+
+struct lm_mat *lm_segment_mat(struct lm_segment_spec *s, int i)
+{
+    struct lm_mat *attn[] = { &s->q, &s->k, &s->v, &s->o };
+    struct lm_mat *mlp[] = { &s->gate, &s->up, &s->down };
+
+    switch (s->kind) {
+    case LM_SEG_ATTN: return i < 4 ? attn[i] : NULL;
+    case LM_SEG_MLP:  return i < 3 ? mlp[i] : NULL;
+    default:          return i < 1 ? &s->table : NULL;
+    }
+}
+
+static uint32_t role_of(const struct lm_model *m, const struct lm_segment_spec *s, int i)
+{
+    static const uint32_t attn[] = { LM_W_Q, LM_W_K, LM_W_V, LM_W_O };
+    static const uint32_t mlp[] = { LM_W_GATE, LM_W_UP, LM_W_DOWN };
+
+    switch (s->kind) {
+    case LM_SEG_ATTN: return attn[i];
+    case LM_SEG_MLP:  return mlp[i];
+    case LM_SEG_HEAD: return lm_model_arch(m)->tied ? LM_W_EMBED : LM_W_HEAD;
+    default:          return LM_W_EMBED;
+    }
+}
+
+struct decoding {
+    const struct lm_model *m;
+    uint32_t role;
+    int32_t layer;
+    int64_t rows, cols;
+    float *to;
+    struct lm_err err;
+    pthread_mutex_t lock;
+};
+
+static void decode_block(void *ctx, int64_t i, uint32_t worker)
+{
+    struct decoding *d = ctx;
+    int64_t first = i * BLOCK, n = d->rows - first < BLOCK ? d->rows - first : BLOCK;
+    struct lm_err why = { 0 };
+
+    (void)worker;
+    if (!lm_model_rows(d->m, d->role, d->layer, first, n, d->to + first * d->cols, &why))
+        return;
+    pthread_mutex_lock(&d->lock);
+    if (!d->err.code)
+        d->err = why;
+    pthread_mutex_unlock(&d->lock);
+}
+
+static enum lm_status decode(struct decoding *d, struct lm_err *e)
+{
+    pthread_mutex_init(&d->lock, NULL);
+    enum lm_status st = lm_parallel((d->rows + BLOCK - 1) / BLOCK, decode_block, d);
+    pthread_mutex_destroy(&d->lock);
+    if (d->err.code) {
+        *e = d->err;
+        return d->err.code;
+    }
+    return st ? lm_fail(e, st, "interrupted") : LM_OK;
+}
+
+static size_t floats_missing(struct lm_segment_spec *s)
+{
+    const struct lm_mat *m;
+    size_t n = 0;
+
+    for (int i = 0; (m = lm_segment_mat(s, i)); i++)
+        n += m->w ? 0 : (size_t)m->rows * (size_t)m->cols;
+    return n;
+}
+
+enum lm_status lm_dense_load(const struct lm_model *m, struct lm_segment_spec *s,
+                             float **memory, struct lm_err *e)
+{
+    size_t n = floats_missing(s);
+    enum lm_status st = LM_OK;
+    struct lm_mat *mat;
+    float *at;
+
+    *memory = NULL;
+    if (!n)
+        return LM_OK;
+    if (!(at = *memory = lm_alloc_array(n, sizeof *at, "weights")))
+        return lm_fail_memory(e, n * sizeof *at, "decoded weights");
+    for (int i = 0; !st && (mat = lm_segment_mat(s, i)); i++) {
+        struct decoding d = { .m = m, .role = role_of(m, s, i), .layer = s->layer,
+                              .rows = mat->rows, .cols = mat->cols, .to = at };
+
+        if (mat->w)
+            continue;
+        st = decode(&d, e);
+        mat->w = at;
+        at += mat->rows * mat->cols;
+    }
+    if (st) {
+        lm_release(*memory);
+        *memory = NULL;
+    }
+    return st;
+}
+
+/* ---- coming and going ------------------------------------------------------------- */
+
+struct lm_segment_spec lm_segment_lasting(const struct lm_segment *s)
+{
+    struct lm_segment_spec spec = s->spec;
+    struct lm_mat *m;
+
+    for (int i = 0; (m = lm_segment_mat(&spec, i)); i++)
+        if (s->missing & LM_BIT(i))
+            m->w = NULL;
+    return spec;
+}
+
+static void forget_missing(struct lm_segment *s)
+{
+    s->spec = lm_segment_lasting(s);
+    lm_release(s->memory);
+    s->memory = NULL;
+}
+
+/* Under the lock. */
+static void let_go(struct lm_segment *s)
+{
+    struct lm_segment **at = &s->g->loaded;
+
+    while (*at != s)
+        at = &(*at)->next;
+    *at = s->next;
+    s->is_loaded = false;
+    s->g->used -= s->bytes;
+    lm_segment_unload(s);
+    forget_missing(s);
+}
+
+/* Under the lock. */
+static void make_room(struct lm_engine *g, size_t bytes)
+{
+    while (bytes > g->budget || g->used > g->budget - bytes) {
+        struct lm_segment *oldest = NULL;
+
+        for (struct lm_segment *s = g->loaded; s; s = s->next)
+            if (!s->holds && (!oldest || s->last < oldest->last))
+                oldest = s;
+        if (!oldest)
+            return;
+        let_go(oldest);
+    }
+}
+
+/* Under the lock, which is open while the matrices are decoded. */
+static enum lm_status bring(struct lm_segment *s, struct lm_err *e)
+{
+    struct lm_engine *g = s->g;
+
+    s->bytes = floats_missing(&s->spec) * sizeof(float);
+    make_room(g, s->bytes);
+    g->used += s->bytes;
+    s->is_loading = true;
+    pthread_mutex_unlock(&g->lock);
+    enum lm_status st = lm_dense_load(g->model, &s->spec, &s->memory, e);
+    if (!st && (st = lm_segment_load(s, e)))
+        lm_segment_unload(s);
+    pthread_mutex_lock(&g->lock);
+    s->is_loading = false;
+    pthread_cond_broadcast(&g->settled);
+    if (st) {
+        g->used -= s->bytes;
+        forget_missing(s);
+        return st;
+    }
+    s->is_loaded = true;
+    s->next = g->loaded;
+    g->loaded = s;
+    return LM_OK;
+}
+
+enum lm_status lm_segment_hold(struct lm_segment *s, struct lm_err *e)
+{
+    struct lm_engine *g = s->g;
+    enum lm_status st = LM_OK;
+
+    if (!g->budget)
+        return LM_OK;
+    pthread_mutex_lock(&g->lock);
+    while (s->is_loading)
+        pthread_cond_wait(&g->settled, &g->lock);
+    if (!s->is_loaded)
+        st = bring(s, e);
+    if (!st) {
+        s->holds++;
+        s->last = ++g->clock;
+    }
+    pthread_mutex_unlock(&g->lock);
+    return st;
+}
+
+void lm_segment_drop(struct lm_segment *s)
+{
+    struct lm_engine *g = s->g;
+
+    if (!g->budget)
+        return;
+    pthread_mutex_lock(&g->lock);
+    s->holds--;
+    make_room(g, 0);
+    pthread_mutex_unlock(&g->lock);
+}
+
+void lm_segment_packed(struct lm_segment *s, uint32_t precision)
+{
+    struct lm_engine *g = s->g;
+    size_t n = (size_t)lm_segment_macs(&s->spec) * (precision == LM_AS_INT8 ? 1 : 2);
+
+    if (!g->budget)
+        return;
+    pthread_mutex_lock(&g->lock);
+    s->bytes += n;
+    g->used += n;
+    pthread_mutex_unlock(&g->lock);
+}
+
+void lm_segment_settle(struct lm_segment *s)
+{
+    if (!s->g->budget)
+        return;
+    pthread_mutex_lock(&s->g->lock);
+    if (s->is_loaded)
+        let_go(s);
+    pthread_mutex_unlock(&s->g->lock);
+}
+
+size_t lm_engine_loaded(struct lm_engine *g)
+{
+    pthread_mutex_lock(&g->lock);
+    size_t n = g->used;
+    pthread_mutex_unlock(&g->lock);
+    return n;
+}

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* estimate.h -- what estimate.c makes a text of: speeds that were measured on this
+ * machine (speed.c), and work that was counted on sampled genomes (sketch.c).      */
+#ifndef LM_PIPELINE_ESTIMATE_H
+#define LM_PIPELINE_ESTIMATE_H
+#include "pipeline/session.h"
+
+struct lm_speed {                       /* of one thread, in processor time */
+    double mac;                         /* seconds of a multiply-add in blocks, attention
+                                           included, in f32 ... */
+    double block, head;                 /* ... of one token in all blocks, in the head, in
+                                           the precision asked for */
+    double byte;                        /* of a byte of decoded floats */
+    double hash;                        /* of the whole model; the caller's */
+    double flop;                        /* of double precision */
+};
+/* longest: tokens of a text.  c: the dense model.                          [main] */
+enum lm_status lm_speed_measure(struct lm_bench *b, const struct lm_candidate *c,
+                                uint32_t precision, size_t longest, struct lm_speed *out,
+                                struct lm_err *e);
+
+struct lm_sketch {
+    double share;                       /* of a candidate's run beside the dense model's,
+                                           mean, prefixes shared */
+    double flops;                       /* of repair */
+    double rows;                        /* multiply-adds for Gram matrices of rows */
+    double derived;                     /* bytes of derived matrices */
+    double cut;                         /* sites that are repaired */
+};
+/* Of `trials` genomes drawn at random; tokens: of the calibration sample.     [main] */
+enum lm_status lm_sketch_genomes(struct lm_session *s, size_t trials, int64_t tokens,
+                                 struct lm_sketch *out, struct lm_err *e);
+/* Bytes of the exported files, after the same genomes. */
+enum lm_status lm_sketch_exports(struct lm_session *s, size_t trials, double *bytes,
+                                 struct lm_err *e);
+#endif

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* speed.c -- how fast this machine is at what a run consists of, in processor time of
+ * one thread, so that other programs hardly disturb it: one layer and the head of the
+ * model over one text, decoding, and products in double precision.               */
+#include <time.h>
+
+#include "base/linalg.h"
+#include "base/mem.h"
+#include "pipeline/estimate.h"
+
+enum { RUNS = 8, ENOUGH = 3 };          /* at most so many; seconds */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The fastest of a few runs: the first meets cold memory, all may meet other programs. */
+static enum lm_status time_network(struct lm_bench *b, const struct lm_network *net,
+                                   const int32_t *ids, size_t n, float *nll,
+                                   double *seconds, struct lm_err *e)
+{
+    struct lm_ask ask = { .net = net, .ids = ids, .n = n, .out = nll };
+    struct lm_work work = { 0, 0 };
+    enum lm_status st = LM_OK;
+    double begun = now(), one = 0;
+
+    for (int i = 0; i < RUNS && !st && (i < 2 || now() - begun < ENOUGH); i++) {
+        double start = now();
+        st = lm_ask_all(b->engine, NULL, true, &ask, 1, &work, e);
+        one = (now() - start) / (double)n;
+        *seconds = i == 0 || one < *seconds ? one : *seconds;
+    }
+    if (!st && !ask.answered)
+        st = lm_fail(e, LM_EUNSUPPORTED, "the model cannot be run in the precision that "
+                     "an evaluator asks for, or over its texts");
+    return st;
+}
+
+struct probe {                          /* embedding, the first blocks, the head */
+    struct lm_network net, bare;        /* bare: without the blocks */
+    struct lm_segment *seg[4], *ends[2];
+    double macs, total;                 /* of the blocks; of all blocks of the model */
+    size_t held;
+};
+
+static void open_probe(struct probe *p, const struct lm_network *dense)
+{
+    size_t n = dense->n < 4 ? dense->n - 1 : 3;
+
+    for (size_t i = 0; i + 1 < dense->n; i++)
+        p->total += lm_segment_macs(lm_segment_spec(dense->seg[i]));
+    for (size_t i = 0; i < n; i++) {
+        p->seg[i] = dense->seg[i];
+        p->macs += lm_segment_macs(lm_segment_spec(dense->seg[i]));
+    }
+    p->seg[n] = dense->seg[dense->n - 1];
+    p->ends[0] = p->seg[0];
+    p->ends[1] = p->seg[n];
+    p->net = (struct lm_network){ .seg = p->seg, .n = n + 1 };
+    p->bare = (struct lm_network){ .seg = p->ends, .n = 2 };
+}
+
+static enum lm_status hold(struct probe *p, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+
+    while (!st && p->held < p->net.n)
+        if (!(st = lm_segment_hold(p->seg[p->held], e)))
+            p->held++;
+    return st;
+}
+
+/* Decodes some rows of the embedding, into memory that is new each time. */
+static enum lm_status time_decoding(const struct lm_model *m, double *byte,
+                                    struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(m);
+    int64_t rows = a->vocab < 1024 ? a->vocab : 1024;
+    size_t floats = (size_t)rows * (size_t)a->hidden;
+    enum lm_status st = LM_OK;
+
+    for (int i = 0; i < 3 && !st; i++) {
+        double start = now(), one;
+        float *x = lm_alloc_array(floats, sizeof *x, "estimate");
+
+        if (!x)
+            return lm_fail_memory(e, floats * sizeof *x, "an estimate");
+        st = lm_model_rows(m, LM_W_EMBED, -1, 0, rows, x, e);
+        lm_release(x);
+        one = (now() - start) / (4 * (double)floats);
+        *byte = i == 0 || one < *byte ? one : *byte;
+    }
+    return st;
+}
+
+static enum lm_status time_doubles(double *flop, struct lm_err *e)
+{
+    enum { ROWS = 64, N = 1024 };
+    double *a = lm_alloc_array((size_t)N * (N + 2 * ROWS), sizeof *a, "estimate"), start;
+
+    if (!a)
+        return lm_fail_memory(e, (size_t)N * N * sizeof *a, "an estimate");
+    for (size_t i = 0; i < (size_t)N * (N + 2 * ROWS); i++)
+        a[i] = (double)(i % 7);
+    for (int i = 0; i < 3; i++) {
+        start = now();
+        lm_gemm64('n', 'n', ROWS, N, N, 1, a, N, a + ROWS * N, N, 0,
+                  a + ROWS * N + (size_t)N * N, N);
+        *flop = (now() - start) / (2.0 * ROWS * N * N);
+    }
+    lm_release(a);
+    return LM_OK;
+}
+
+static enum lm_status run_probe(struct lm_bench *b, struct probe *p, uint32_t precision,
+                                const int32_t *ids, size_t n, float *nll,
+                                struct lm_speed *out, struct lm_err *e)
+{
+    double bare[2] = { 0, 0 }, whole[2] = { 0, 0 };
+    enum lm_status st = hold(p, e);
+
+    for (int i = 0; i < 2 && !st; i++) {        /* f32; what evaluators ask for */
+        p->net.precision = p->bare.precision = i ? precision : LM_AS_F32;
+        if (i && precision == LM_AS_F32) {
+            bare[1] = bare[0];
+            whole[1] = whole[0];
+            break;
+        }
+        st = time_network(b, &p->bare, ids, n, nll, &bare[i], e);
+        if (!st)
+            st = time_network(b, &p->net, ids, n, nll, &whole[i], e);
+    }
+    double scale = p->macs > 0 ? p->total / p->macs : 0;
+    out->head = bare[1];
+    out->block = whole[1] > bare[1] ? (whole[1] - bare[1]) * scale : 0;
+    out->mac = p->macs > 0 && whole[0] > bare[0] ? (whole[0] - bare[0]) / p->macs : 0;
+    while (p->held > 0)
+        lm_segment_drop(p->seg[--p->held]);
+    return st;
+}
+
+enum lm_status lm_speed_measure(struct lm_bench *b, const struct lm_candidate *c,
+                                uint32_t precision, size_t longest, struct lm_speed *out,
+                                struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(b->model);
+    size_t n = longest < 2 ? 256 : longest > 512 ? 512 : longest;
+    struct probe p = { .held = 0 };
+
+    n = a->context > 1 && n > (size_t)a->context ? (size_t)a->context : n;
+    int32_t *ids = lm_alloc_array(n, sizeof *ids, "estimate");
+    float *nll = lm_alloc_array(n, sizeof *nll, "estimate");
+    enum lm_status st = ids && nll ? LM_OK : lm_fail_memory(e, 8 * n, "an estimate");
+    for (size_t i = 0; i < n && !st; i++)
+        ids[i] = (int32_t)(i % (size_t)a->vocab);
+    open_probe(&p, &c->net);
+    if (!st)
+        st = run_probe(b, &p, precision, ids, n, nll, out, e);
+    if (!st)
+        st = time_decoding(b->model, &out->byte, e);
+    if (!st)
+        st = time_doubles(&out->flop, e);
+    lm_release(ids);
+    lm_release(nll);
+    return st;
+}
