@@ -426,7 +426,7 @@ int main(void)
 {
     Suite *suite = suite_create("store");
     TCase *t = tcase_create("store");
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 240);
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, round_trip);
     tcase_add_test(t, groups);
