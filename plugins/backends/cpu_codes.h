@@ -6,19 +6,7 @@
  * bf16 (codec.c has the layouts).  Values become floats in registers; a block's scale
  * multiplies its 32 / LANES added products, not each value.  Four rows go at a time
  * so that they share x and no addition waits for the one before.               */
-typedef float FN(vf) __attribute__((vector_size(LANES * 4)));
-typedef int32_t FN(vi) __attribute__((vector_size(LANES * 4)));
-#define VF FN(vf)
-#define VI FN(vi)
-#define INLINE static inline __attribute__((always_inline)) TARGET
-#define KERNEL static TARGET
-
-INLINE VF FN(loadf)(const float *p)
-{
-    VF v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
+#include "cpu_lanes.h"
 
 /* LANES values that lie as signed or unsigned bytes, as uint16_t, as f16. */
 #if LANES == 16
@@ -148,20 +136,6 @@ INLINE VF FN(step)(const uint32_t dtype, VF sum, const unsigned char *p, const f
     }
     sum += FN(scale)(p) * part;
     return dtype == LM_Q4_1 ? sum + FN(scale)(p + 2) * all : sum;
-}
-
-INLINE float FN(total)(VF v)
-{
-#if LANES == 16
-    return _mm512_reduce_add_ps((__m512)v);
-#elif LANES == 8
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128((__m256)v),
-                          _mm256_extractf128_ps((__m256)v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-#else
-    return (v[0] + v[2]) + (v[1] + v[3]);
-#endif
 }
 
 /* R rows, 1 or 4, that lie behind one another.  Memory is fetched in its order, some

@@ -2,25 +2,14 @@
 /* cpu_rows.h -- what cpu_gemm.h needs beside tiles, for one instruction set: rows
  * and transposed matrices to words, and products of few rows; a template,
  * included by cpu_gemm.c with SUFFIX, LANES and TARGET.                      */
-typedef float FN(vf) __attribute__((vector_size(LANES * 4)));
-typedef int32_t FN(vi) __attribute__((vector_size(LANES * 4)));
+#include "cpu_lanes.h"
+
 typedef uint32_t FN(vu) __attribute__((vector_size(LANES * 4)));
 typedef uint64_t FN(vq) __attribute__((vector_size(LANES * 4)));
 typedef uint32_t FN(vh) __attribute__((vector_size(LANES * 2)));
 typedef int8_t FN(vb) __attribute__((vector_size(LANES)));
-#define VF FN(vf)
-#define VI FN(vi)
 #define VU FN(vu)
-#define INLINE static inline __attribute__((always_inline)) TARGET
-#define KERNEL static TARGET
 enum { FN(FEW) = LANES == 16 ? 6 : LANES == 8 ? 3 : 2 };    /* rows at a time */
-
-INLINE VF FN(loadf)(const float *p)
-{
-    VF v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
 
 /* Nearest integer, halves to even; |x| below 2^22. */
 INLINE VI FN(nearest)(VF x)
@@ -213,20 +202,6 @@ KERNEL void FN(turn_bf16)(uint32_t *to, const float *v, int64_t stride, int64_t 
 }
 
 /* ---- few rows, f32, w as it lies --------------------------------------------------- */
-INLINE float FN(total)(VF v)
-{
-#if LANES == 16
-    return _mm512_reduce_add_ps((__m512)v);
-#elif LANES == 8
-    __m128 s = _mm_add_ps(_mm256_castps256_ps128((__m256)v),
-                          _mm256_extractf128_ps((__m256)v, 1));
-    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
-    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
-#else
-    return (v[0] + v[2]) + (v[1] + v[3]);
-#endif
-}
-
 struct FN(few) {
     float *y;
     const float *a, *w;
