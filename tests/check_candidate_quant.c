@@ -225,7 +225,8 @@ static void made_of(const struct lm_mat *m, const struct lm_mat *bare, uint32_t 
             .cols = bare->cols, .stride = bare->cols, .w = bare->w + r * bare->stride,
             .sumsq = sumsq, .tokens = lm_stats_tokens(stats) };
 
-        ck_assert_ok(((const struct lm_quantizer *)int4.ops)->encode(int4.self, &site, row,
+        ck_assert_ok(((const struct lm_quantizer *)int4.ops)->encode(int4.self, &site,
+                                                                     row,
                                                                     &e), e);
         lm_codec(LM_Q4_0)->decode(row, want, bare->cols);
         ck_assert_mem_eq(want, m->w + r * m->stride, (size_t)bare->cols * sizeof *want);
@@ -276,7 +277,8 @@ START_TEST(squares_follow_query_heads)
     int64_t n, width;
 
     repairing = true;
-    c = open_text("plan 1 layers=4\nlayer 0: heads=8/16:1-2,5,7-8,11,13-14 o=int4/q4_0\n", &p);
+    c = open_text("plan 1 layers=4\nlayer 0: heads=8/16:1-2,5,7-8,11,13-14 o=int4/q4_0\n",
+                  &p);
     d = open_text("plan 1 layers=4\nlayer 0: heads=8/16:1-2,5,7-8,11,13-14\n", &q);
     const struct lm_segment_spec *s = find(&c.net, LM_SEG_ATTN, 0);
     const struct lm_segment_spec *t = find(&d.net, LM_SEG_ATTN, 0);
@@ -333,12 +335,13 @@ START_TEST(decoders_read_codes)
     struct lm_candidate c = open_text(mixture, &p);
     const struct lm_mat *m = &find(&c.net, LM_SEG_MLP, 1)->down;
     struct lm_decoder *d;
-    float x[LENGTH], row[64];
+    float x[LENGTH], row[96];
     double differ[2] = { 0, 0 };
 
     losses(engine, &c.net, x);
     ck_assert_ptr_nonnull(m->coded.data);
     ck_assert_uint_eq(m->coded.dtype, LM_Q4_0);
+    ck_assert_int_eq(m->cols, 96);
     lm_codec(LM_Q4_0)->decode(m->coded.data, row, m->cols);
     ck_assert_mem_eq(row, m->w, (size_t)m->cols * sizeof *row);
     ck_assert_ok(lm_decoder_open(engine, &c.net, LENGTH, 1, &d, &e), e);

@@ -328,11 +328,13 @@ START_TEST(precision_is_refused)
     ck_assert_ok(lm_runner_open(g, &r, &err), err);
     ck_assert_ok(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err), err);
     net.precision = LM_AS_BF16;
-    ck_assert_int_eq(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err), LM_EUNSUPPORTED);
+    ck_assert_int_eq(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err),
+                     LM_EUNSUPPORTED);
     ck_assert_ptr_nonnull(strstr(err.text, "bf16"));
     ck_assert_int_eq(lm_decoder_open(g, &net, LENGTH, 1, &d, &err), LM_EUNSUPPORTED);
     net.precision = LM_N_PRECISIONS;
-    ck_assert_int_eq(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err), LM_EUNSUPPORTED);
+    ck_assert_int_eq(lm_runner_losses(r, &net, s.ids, LENGTH, out, &err),
+                     LM_EUNSUPPORTED);
     lm_runner_close(r);
     lm_network_close(&net);
     lm_engine_close(g);

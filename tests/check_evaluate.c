@@ -141,7 +141,8 @@ void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n)
 {
     (void)r;
     for (size_t i = 0; i < n; i++)
-        ck_assert(depth[i] > 0 && depth[i] <= SEGMENTS && (!i || depth[i] < depth[i - 1]));
+        ck_assert(depth[i] > 0 && depth[i] <= SEGMENTS && (!i ||
+                                                           depth[i] < depth[i - 1]));
 }
 
 void lm_runner_forget(struct lm_runner *r)

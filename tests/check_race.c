@@ -70,8 +70,8 @@ static void set_racer(struct field *f, size_t i, double exact, double excess)
 }
 
 /* heavy: difficulties and noise with long tails, as texts have them */
-static void draw(struct field *f, size_t i, const double *hard, double quality, double noise,
-                 bool heavy)
+static void draw(struct field *f, size_t i, const double *hard, double quality,
+                 double noise, bool heavy)
 {
     for (int k = 0; k < N; k++) {
         double x = normal();
@@ -96,7 +96,8 @@ static double mean_of(const struct field *f, size_t i)
 }
 
 /* A race of all the field, the members first, as evaluation runs it. */
-static struct lm_race *run_rungs(struct field *f, size_t n_member, size_t n, size_t n_bound,
+static struct lm_race *run_rungs(struct field *f, size_t n_member, size_t n,
+                                 size_t n_bound,
                                  const int64_t *seen, size_t n_rung, double risk,
                                  int64_t *saved)
 {
@@ -107,7 +108,8 @@ static struct lm_race *run_rungs(struct field *f, size_t n_member, size_t n, siz
     struct lm_err e = { 0 };
     bool go[MOST];
     size_t rung[MOST] = { 0 };
-    ck_assert_ok(lm_race_open(&rules, f->racer, n_member, f->racer + n_member, n, &r, &e), e);
+    ck_assert_ok(lm_race_open(&rules, f->racer, n_member, f->racer + n_member, n, &r, &e),
+                 e);
     while (lm_race_go(r, go))
         for (size_t i = 0; i < n; i++)
             rung[i] += go[i];
@@ -160,7 +162,8 @@ static double null_errors(bool heavy, size_t n_member, size_t n, double risk)
         lm_race_close(r);
     }
     printf("# null, %s, %zu trials, %zu contenders, risk %g: %.4f of %d were lost\n",
-           heavy ? "long tails" : "normal", n_member, n, risk, wrong / (double)front, front);
+           heavy ? "long tails" : "normal", n_member, n, risk, wrong / (double)front,
+           front);
     ck_assert_int_gt(front, 300);
     return wrong / (double)front;
 }
@@ -214,7 +217,8 @@ START_TEST(power)
         lm_race_close(r);
     }
     printf("# power: %.2f of the contenders stopped, %.2f of the items saved, %lld members "
-           "of the front lost\n", (double)stopped / (300 * 16), (double)saved / (double)items,
+           "of the front lost\n", (double)stopped / (300 * 16),
+               (double)saved / (double)items,
            (long long)lost);
     ck_assert_double_ge((double)saved / (double)items, 0.5);
     ck_assert_int_le(lost, 15);
@@ -226,7 +230,8 @@ END_TEST
 static void steady(struct field *f, size_t i, double quality)
 {
     for (int k = 0; k < N; k++)
-        f->sum[i][k] = (struct lm_sum){ 128 * (quality + 0.001 * ((k * 7 + (int)i) % 5)), 128 };
+        f->sum[i][k] = (struct lm_sum){ 128 * (quality + 0.001 * ((k * 7 + (int)i) % 5)),
+            128 };
 }
 
 START_TEST(who_may_beat_whom)

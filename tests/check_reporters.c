@@ -349,7 +349,8 @@ START_TEST(html_is_safe_and_complete)
     /* heat maps: 8 members, 6 layers, 2 kinds of blocks */
     ck_assert_uint_eq(count(out, "<rect class="), 8 * LAYERS * 2);
     ck_assert(strstr(out, ", 1 lost a race and are estimated"));
-    ck_assert_uint_eq(count(out, "trial 11, estimated from 25 % of the items\nkl.nats 0.777"),
+    ck_assert_uint_eq(count(out,
+                            "trial 11, estimated from 25 % of the items\nkl.nats 0.777"),
                       1);
     ck_assert(strstr(out, "Effective configuration"));
     ck_assert(strstr(out, "window 2048, stride 2048"));

@@ -307,7 +307,8 @@ START_TEST(races)
     struct rig_problem p;
     struct rig_log log[2] = { { 0 } };
     struct lm_err e = { 0 };
-    const struct rig change[2] = { { .eval = smooth }, { .eval = smooth, .races = true } };
+    const struct rig change[2] = { { .eval = smooth }, { .eval = smooth,
+        .races = true } };
 
     set_up(&p, (size_t)_i, false);
     for (int i = 0; i < 2; i++)

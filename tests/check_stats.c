@@ -346,7 +346,8 @@ START_TEST(threads_change_nothing)
     uint64_t key = lm_stats_key(s);
     lm_stats_close(s);
     size_t n = stats_file(&one, path);
-    ck_assert_int_eq((int64_t)n, lm_stats_bytes(lm_model_arch(model), ALL, SITES, TOKENS));
+    ck_assert_int_eq((int64_t)n, lm_stats_bytes(lm_model_arch(model), ALL, SITES,
+                                                TOKENS));
     remove(path);
     lm_pool_start(4, NULL);
     ck_assert_ok(collect(ALL, SITES, &s), err);

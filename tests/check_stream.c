@@ -31,7 +31,8 @@ static void stage_open(struct stage *s, size_t budget)
     s->model = kit_golden(source_path(GOLDEN), &s->weights);
     for (int i = 0; i < TEXTS * LENGTH; i++)
         s->ids[i] = (int32_t)lm_rng_below(&r, (uint64_t)lm_model_arch(s->model)->vocab);
-    ck_assert_ok(lm_engine_open(s->model, s->kit.ops, s->kit.self, &s->engine, &err), err);
+    ck_assert_ok(lm_engine_open(s->model, s->kit.ops, s->kit.self, &s->engine, &err),
+                 err);
     if (budget)
         lm_engine_stream(s->engine, budget);
     ck_assert_ok(lm_network_open(s->engine, s->model, &s->net, &err), err);
@@ -65,13 +66,15 @@ static size_t largest(const struct stage *s)
         size_t n = 0;
 
         for (int k = 0; lm_segment_mat(&spec, k); k++)
-            n += (size_t)(lm_segment_mat(&spec, k)->rows * lm_segment_mat(&spec, k)->cols);
+            n += (size_t)(lm_segment_mat(&spec, k)->rows * lm_segment_mat(&spec,
+                                                                          k)->cols);
         most = n > most ? n : most;
     }
     return most * sizeof(float);
 }
 
-static void run_all(struct stage *s, float (*nll)[TEXTS][LENGTH], float (*kl)[TEXTS][LENGTH])
+static void run_all(struct stage *s, float (*nll)[TEXTS][LENGTH],
+                    float (*kl)[TEXTS][LENGTH])
 {
     struct lm_teacher *t;
     struct lm_runner *r;
@@ -84,7 +87,8 @@ static void run_all(struct stage *s, float (*nll)[TEXTS][LENGTH], float (*kl)[TE
 
             ck_assert_ok(lm_runner_losses(r, &s->cut[k], ids, LENGTH, nll[k][i], &err),
                          err);
-            ck_assert_ok(lm_runner_kl(r, &s->cut[k], t, ids, LENGTH, kl[k][i], &err), err);
+            ck_assert_ok(lm_runner_kl(r, &s->cut[k], t, ids, LENGTH, kl[k][i], &err),
+                         err);
         }
     lm_runner_close(r);
     lm_teacher_close(t);

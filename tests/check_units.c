@@ -126,7 +126,8 @@ static enum lm_status serve(struct bench *k, struct lm_unit *t, int lie)
     double from[CANDIDATES], to[CANDIDATES];
     for (size_t i = 0; i < heard.n; i++) {
         struct lm_chore c = { .pass = (enum lm_pass)heard.pass, .n = heard.n,
-                              .from = from, .to = to, .low = heard.low, .high = heard.high };
+                              .from = from, .to = to, .low = heard.low,
+                              .high = heard.high };
         size_t who = 0, filled = 0;
         while (lm_plan_hash(k->c[who].plan) != heard.plan[i].hash)
             ck_assert_uint_lt(++who, CANDIDATES);

@@ -22,12 +22,15 @@ enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e)
     for (uint32_t k = 1; at.n && k < LM_N_KINDS; k++) {
         size_t len = strlen(lm_kind_name(k));
         if (!strncmp(at.v[0], lm_kind_name(k), len) &&      /* plurals too */
-            (!at.v[0][len] || !strcmp(at.v[0] + len, "s") || !strcmp(at.v[0] + len, "es")))
+            (!at.v[0][len] || !strcmp(at.v[0] + len, "s") || !strcmp(at.v[0] + len,
+                                                                     "es")))
             kind = k;
     }
     if (at.n && !kind)
-        return lm_fail(e, LM_ECONFIG, "list: no kind '%s'; there are search pruner scorer "
-                       "repair quantizer tuner evaluator backend format reporter", at.v[0]);
+        return lm_fail(e, LM_ECONFIG,
+                       "list: no kind '%s'; there are search pruner scorer "
+                       "repair quantizer tuner evaluator backend format reporter",
+                           at.v[0]);
     if ((s = lm_loader_list(&all, &n, e)))
         return s;
     for (size_t i = 0; i < n; i++) {
@@ -94,7 +97,7 @@ enum lm_status lm_cmd_cache(int argc, char **argv, struct lm_err *e)
     if (clear)
         lm_str_add(&out, "removed %zu files from %s\n", count, folder);
     else
-        lm_str_add(&out, "%10s  in all, %zu files in %s\n", lm_human_bytes(size, bytes), count,
-                   folder);
+        lm_str_add(&out, "%10s  in all, %zu files in %s\n", lm_human_bytes(size, bytes),
+                   count, folder);
     return lm_print_str(&out, e);
 }

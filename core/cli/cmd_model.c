@@ -28,8 +28,8 @@ static enum lm_status desk_open(struct desk *d, const char *model, const char *b
     enum lm_status s = d->run ? LM_OK : lm_run_open(0, &d->run, e);
     if (s || (s = lm_pool_start((int)threads, e)))
         return s;
-    s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu", &d->backend_conf,
-                      d->run, e);
+    s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu",
+                      &d->backend_conf, d->run, e);
     return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, d->run, e);
 }
 
@@ -75,7 +75,8 @@ static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
                 continue;
             snprintf(name, sizeof name, "%s.%s", b->judge[j].id, m->name);
             if (!json) {
-                lm_str_add(out, "%-22s %14s %-8s", name, lm_human_value(value, r[k].value),
+                lm_str_add(out, "%-22s %14s %-8s", name, lm_human_value(value,
+                                                                        r[k].value),
                            m->unit ? m->unit : "");
                 if (r[k].error > 0)
                     lm_str_add(out, " +- %.3g", r[k].error);
@@ -156,7 +157,8 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     if (s || help)
         return s;
     if (!metric.n || metric.n > LM_MAX_STAGES)
-        return lm_fail(e, LM_ECONFIG, "eval: give 1 to %d times --metric NAME; `lamina list "
+        return lm_fail(e, LM_ECONFIG,
+                       "eval: give 1 to %d times --metric NAME; `lamina list "
                        "evaluator` has the names", LM_MAX_STAGES);
     struct desk d = { 0 };
     s = lm_run_open(0, &d.run, e);
@@ -210,10 +212,11 @@ static enum lm_status chat_ids(const struct desk *d, const struct question *q,
     struct lm_message m[2] = { { "system", q->system }, { "user", q->prompt } };
     struct lm_str text = { 0 };
     bool system = q->system != NULL;
-    enum lm_status s = lm_chat_render(c, system ? m : m + 1, system ? 2 : 1, true, &text, e);
+    enum lm_status s = lm_chat_render(c, system ? m : m + 1, system ? 2 : 1, true, &text,
+                                      e);
     if (!s)
-        s = lm_tokenize(lm_run_tokenizer(d->run), text.s ? text.s : "", text.n, true, ids, n,
-                        e);
+        s = lm_tokenize(lm_run_tokenizer(d->run), text.s ? text.s : "", text.n, true, ids,
+                        n, e);
     lm_str_free(&text);
     return s;
 }
@@ -360,7 +363,8 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         { "prompt", 's', &prompt, "TEXT", "text to continue" },
         { "ids", 's', &ids, "1,2,3", "token ids to continue" },
         { "chat", 'b', &chat, NULL, "the text is a user's message in the chat template" },
-        { "system", 's', &system, "TEXT", "system message of --chat (default: the template's)" },
+        { "system", 's', &system, "TEXT",
+            "system message of --chat (default: the template's)" },
         { "tokens", 'i', &tokens, "N", "tokens to generate (default 64)" },
         { "greedy", 'b', &greedy, NULL, "always the most likely token (default)" },
         { "temperature", 'r', &temperature, "T", "sample at a temperature" },
@@ -370,8 +374,8 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
         { "threads", 'i', &threads, "N", "threads (default 1)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" } };
-    enum lm_status s = lm_flags_parse(argc, argv, flag, sizeof flag / sizeof *flag, &at, 1,
-                                      1, &help, e);
+    enum lm_status s = lm_flags_parse(argc, argv, flag, sizeof flag / sizeof *flag, &at,
+                                      1, 1, &help, e);
     if (s || help)
         return s;
     if (!prompt == !ids)
@@ -380,7 +384,8 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         return lm_fail(e, LM_ECONFIG, chat ? "generate: --chat needs --prompt"
                                            : "generate: --system needs --chat");
     if (greedy && (temperature > 0 || top_p >= 0))
-        return lm_fail(e, LM_ECONFIG, "generate: --greedy excludes --temperature and --top-p");
+        return lm_fail(e, LM_ECONFIG,
+                       "generate: --greedy excludes --temperature and --top-p");
     if (top_p > 1)
         return lm_fail(e, LM_ECONFIG, "generate: --top-p is a share, at most 1");
     if (tokens > 1000000)

@@ -37,12 +37,14 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
     if (!resume == !at.n)
         return lm_fail(e, LM_ECONFIG, "run: give a pipeline file, or --resume DIR");
     if (resume && set.n)
-        return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set cannot "
+        return lm_fail(e, LM_ECONFIG,
+                       "run: a resumed run keeps its pipeline; --set cannot "
                        "change it");
     lm_process_allow(commands);
     if (resume && !dry)
         return show(lm_job_resume(resume, &text, e), &text, e);
-    s = resume ? lm_job_conf(resume, &conf, e) : lm_conf_read(at.v[0], set.v, set.n, &conf, e);
+    s = resume ? lm_job_conf(resume, &conf, e) : lm_conf_read(at.v[0], set.v, set.n,
+                                                              &conf, e);
     if (s)
         return s;
     s = dry ? lm_job_estimate(conf, &text, e) : lm_job_run(conf, false, &text, e);
@@ -74,19 +76,23 @@ enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e)
     return show(s, &text, e);
 }
 
-static enum lm_status shrink_goal(struct lm_shrink *o, const char *size, const char *latency,
-                                  struct lm_err *e)
+static enum lm_status shrink_goal(struct lm_shrink *o, const char *size,
+                                  const char *latency, struct lm_err *e)
 {
     if ((o->to >= 0) + (size != NULL) + (latency != NULL) > 1)
-        return lm_fail(e, LM_ECONFIG, "shrink: give one of --to, --max-size, --max-latency");
+        return lm_fail(e, LM_ECONFIG,
+                       "shrink: give one of --to, --max-size, --max-latency");
     if (o->to == 0 || o->to > 1)
-        return lm_fail(e, LM_ECONFIG, "shrink: --to is the share of body parameters to keep, "
+        return lm_fail(e, LM_ECONFIG,
+                       "shrink: --to is the share of body parameters to keep, "
                        "above 0 and at most 1");
     if (size && !lm_parse_size(size, &o->max_bytes))
-        return lm_fail(e, LM_ECONFIG, "shrink: --max-size: '%s' is not a size; write 100MB",
+        return lm_fail(e, LM_ECONFIG,
+                       "shrink: --max-size: '%s' is not a size; write 100MB",
                        size);
     if (latency && !lm_parse_ms(latency, &o->max_ms))
-        return lm_fail(e, LM_ECONFIG, "shrink: --max-latency: '%s' is not a time; write 20ms",
+        return lm_fail(e, LM_ECONFIG,
+                       "shrink: --max-latency: '%s' is not a time; write 20ms",
                        latency);
     if (o->to < 0)                      /* not given */
         o->to = size || latency ? 0 : 0.8;
@@ -109,7 +115,8 @@ static enum lm_status may_write(const char *folder, const char *path, const char
     if (s)
         return s;
     if (strncmp(old, text, line))
-        s = lm_fail(e, LM_ECONFIG, "%s: is not what `lamina shrink` wrote; choose another "
+        s = lm_fail(e, LM_ECONFIG,
+                    "%s: is not what `lamina shrink` wrote; choose another "
                     "--out", path);
     lm_release(old);
     return s;
@@ -153,8 +160,10 @@ enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e)
     const struct lm_flag flag[] = {
         { "to", 'r', &o.to, "SHARE", "share of body parameters to keep (default 0.8)" },
         { "max-size", 's', &size, "SIZE", "largest exported file, as 100MB" },
-        { "max-latency", 's', &latency, "TIME", "slowest token at decode=64@512, as 20ms" },
-        { "text", 's', &o.text, "FILE", "text like what the model will see, 500 KB or more" },
+        { "max-latency", 's', &latency, "TIME",
+            "slowest token at decode=64@512, as 20ms" },
+        { "text", 's', &o.text, "FILE",
+            "text like what the model will see, 500 KB or more" },
         { "out", 's', &o.out, "DIR", "run folder (default ./lamina-out)" },
         { "seed", 'i', &o.seed, "N", "seed of the search (default 1)" },
         { "threads", 'i', &o.threads, "N", "worker threads (default: one for each CPU)" },

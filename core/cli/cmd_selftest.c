@@ -70,7 +70,8 @@ static void begin_check(void *ctx, const char *what, int seconds)
 
 static bool is_module(const char *name, size_t n)
 {
-    return n > 3 && (!strncmp(name + n - 3, ".so", 3) || !strncmp(name + n - 3, ".la", 3));
+    return n > 3 && (!strncmp(name + n - 3, ".so", 3) || !strncmp(name + n - 3, ".la",
+                                                                  3));
 }
 
 /* "./x.so:key=value", "search/nsga2:population=8". */
@@ -199,7 +200,8 @@ static enum lm_status make_folder(char *out, size_t size, struct lm_err *e)
     if (!lm_path_join(out, size, in && *in ? in : "/tmp", "lamina-selftest.XXXXXX"))
         return lm_fail(e, LM_EIO, "TMPDIR: the path is too long");
     return mkdtemp(out) ? LM_OK
-                        : lm_fail(e, LM_EIO, "cannot make '%s': %s", out, strerror(errno));
+                        : lm_fail(e, LM_EIO, "cannot make '%s': %s", out,
+                                  strerror(errno));
 }
 
 static enum lm_status watch(const char *target, const char *folder, int64_t seconds,

@@ -36,7 +36,8 @@ static void add_dtypes(const struct lm_model *m, struct lm_str *out)
     int64_t count[LM_N_DTYPES] = { 0 }, values = 0, bytes = 0;
     for (uint32_t role = 1; role < LM_N_ROLES; role++)
         for (int32_t i = 0; i < (lm_role_is_layer(role) ? a->n_layer : 1); i++) {
-            const struct lm_tensor *t = lm_model_tensor(m, role, lm_role_is_layer(role) ? i : -1);
+            const struct lm_tensor *t = lm_model_tensor(m, role, lm_role_is_layer(role)
+                                                        ? i : -1);
             if (!t)
                 continue;
             count[t->dtype]++;
@@ -74,7 +75,8 @@ static enum lm_status inspect_model(const char *path, struct lm_err *e)
     const struct lm_arch *a = lm_model_arch(m);
     const struct lm_vocabulary *v = lm_model_vocabulary(m);
     lm_str_add(&out, "%s\n  %s, %d layers, hidden %d, head dimension %d, vocabulary %d, "
-               "context %d, %s head\n", path, a->family, a->n_layer, a->hidden, a->head_dim,
+               "context %d, %s head\n", path, a->family, a->n_layer, a->hidden,
+                   a->head_dim,
                a->vocab, a->context, a->tied ? "tied" : "untied");
     lm_str_add(&out, "  RoPE base %g%s", a->rope_theta, rope[a->rope]);
     if (a->rope)
@@ -153,7 +155,8 @@ enum lm_status lm_cmd_inspect(int argc, char **argv, struct lm_err *e)
     enum lm_status s = lm_flags_parse(argc, argv, NULL, 0, &at, 1, 1, &help, e);
     if (s || help)
         return s;
-    bool run = lm_path_join(path, sizeof path, at.v[0], "study.db") && lm_file_exists(path);
+    bool run = lm_path_join(path, sizeof path, at.v[0], "study.db") &&
+        lm_file_exists(path);
     return run ? inspect_run(at.v[0], e) : inspect_model(at.v[0], e);
 }
 
@@ -167,11 +170,13 @@ static enum lm_status which(const struct lm_study *v, const char *text, int64_t 
         if (!strcmp(text, lm_pick_names[i])) {
             *trial = lm_view_pick(v, (enum lm_pick)i);
             return *trial >= 0 ? LM_OK : lm_fail(e, LM_EFAILED, "no trial meets the "
-                                                 "constraints, so there is no '%s'", text);
+                                                 "constraints, so there is no '%s'",
+                                                     text);
         }
     *trial = strtoll(text, &end, 10);
     if (end == text || *end)
-        return lm_fail(e, LM_ECONFIG, "export: '%s' is no trial; give a number, best, knee "
+        return lm_fail(e, LM_ECONFIG,
+                       "export: '%s' is no trial; give a number, best, knee "
                        "or smallest", text);
     if (*trial < 0 || *trial >= v->n_trial)
         return lm_fail(e, LM_ECONFIG, "export: there is no trial %s; there are 0 to %lld",
@@ -197,7 +202,8 @@ static enum lm_status export_from(const char *folder, const char *trial_name,
     enum lm_status s = lm_job_conf(folder, &conf, e);
     if (s || (s = lm_pipeline_open(conf, &p, e)))
         return s;
-    if ((s = lm_job_study(folder, &store, &v, e)) || (s = which(v, trial_name, &trial, e)) ||
+    if ((s = lm_job_study(folder, &store, &v, e)) || (s = which(v, trial_name, &trial,
+                                                                e)) ||
         (s = lm_stage_text(&stage, LM_FORMAT, format, &group, p->run, e)) ||
         (s = lm_stage_create(&stage, NULL, NULL, e)))
         goto out;

@@ -64,7 +64,8 @@ static enum lm_status set(const struct lm_flag *f, const char *v, struct lm_err 
     case 'l': {
         struct lm_list *l = f->to;
         if (l->n == LM_MAX_LIST)
-            return lm_fail(e, LM_ECONFIG, "--%s: more than %d times", f->name, LM_MAX_LIST);
+            return lm_fail(e, LM_ECONFIG, "--%s: more than %d times", f->name,
+                           LM_MAX_LIST);
         l->v[l->n++] = v;
         return LM_OK;
     }
@@ -178,7 +179,7 @@ enum lm_status lm_flags_parse(int argc, char **argv, const struct lm_flag *flag,
             return s;
     }
     if (position->n < min)
-        return lm_fail(e, LM_ECONFIG, "%s: too few arguments; see `lamina help %s`", argv[0],
-                       argv[0]);
+        return lm_fail(e, LM_ECONFIG, "%s: too few arguments; see `lamina help %s`",
+                       argv[0], argv[0]);
     return LM_OK;
 }

@@ -85,7 +85,8 @@ enum lm_status lm_help_man(struct lm_str *out, struct lm_err *e)
     section(out, "ENVIRONMENT");
     term(out, "LAMINA_PLUGIN_PATH", NULL, "folders of plugins, separated by colons, "
          "before the installed ones");
-    term(out, "LAMINA_CPU", NULL, "vector instructions of the backend cpu: portable, avx2, "
+    term(out, "LAMINA_CPU", NULL,
+         "vector instructions of the backend cpu: portable, avx2, "
          "avx512, avx512_vnni or avx512_bf16, where its option kernels is auto; the best "
          "the processor has otherwise");
     term(out, "XDG_CACHE_HOME", NULL,

@@ -15,15 +15,18 @@
 
 const struct lm_command lm_commands[] = {
     { "shrink", "MODEL [--to 0.8 | --max-size 100MB | --max-latency 20ms] [--text FILE] "
-      "[--out DIR] [--minutes N] [--dry-run]", "make a model smaller with good defaults", lm_cmd_shrink },
+      "[--out DIR] [--minutes N] [--dry-run]", "make a model smaller with good defaults",
+          lm_cmd_shrink },
     { "run", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands] | --resume DIR",
       "run a pipeline file", lm_cmd_run },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },
     { "list", "[KIND]", "list the plugins that can be used", lm_cmd_list },
     { "help", "[COMMAND | PLUGIN | pipeline] [--man] [--completion bash|zsh|fish]",
-      "explain a command, a plugin's options or the groups of a pipeline file", lm_cmd_help },
-    { "inspect", "MODEL | RUN", "say what a model or a run folder holds", lm_cmd_inspect },
+      "explain a command, a plugin's options or the groups of a pipeline file",
+      lm_cmd_help },
+    { "inspect", "MODEL | RUN", "say what a model or a run folder holds",
+        lm_cmd_inspect },
     { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
       "[--threads N] [--allow-commands] [--json]", "measure a model", lm_cmd_eval },
     { "generate", "MODEL (--prompt TEXT [--chat [--system TEXT]] | --ids 1,2,3) "
@@ -55,7 +58,8 @@ static const struct lm_command hidden[] = {
 static void usage(FILE *to)
 {
     fprintf(to, "lamina %s - makes smaller, faster LLaMA-family models\n\n"
-            "usage: lamina [--plugin-path DIR] [--quiet] COMMAND ...\n\n", PACKAGE_VERSION);
+            "usage: lamina [--plugin-path DIR] [--quiet] COMMAND ...\n\n",
+                PACKAGE_VERSION);
     for (const struct lm_command *c = lm_commands; c->name; c++)
         fprintf(to, "  %-10s %s\n", c->name, c->summary);
     fprintf(to, "\n`lamina help COMMAND` and `lamina help PLUGIN` say more.\n");

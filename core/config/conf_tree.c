@@ -122,8 +122,8 @@ static struct lm_conf *copy(const struct lm_conf *from)
     return NULL;
 }
 
-static enum lm_status put_string(struct lm_conf *group, const char *key, const char *value,
-                                 struct lm_err *e)
+static enum lm_status put_string(struct lm_conf *group, const char *key,
+                                 const char *value, struct lm_err *e)
 {
     struct lm_conf *c = lm_conf_new(LM_CONF_STRING, key, "default");
     if (c && !(c->v.s = lm_strdup(value, "conf"))) {

@@ -129,7 +129,8 @@ bool lm_word(const char *s, size_t most)
 {
     size_t n = strlen(s);
     return n && n <= most &&
-           strspn(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == n;
+           strspn(s,
+                  "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_") == n;
 }
 
 bool lm_unit_sound(const char *s)
@@ -176,7 +177,8 @@ static enum lm_status check_file(const struct lm_reporter *r, struct lm_err *e)
     const char *f = r->file;
     if (!f || (*f && *f != '.' && !strchr(f, '/') && strlen(f) < 200))
         return LM_OK;
-    return lm_fail(e, LM_EBUG, "broken plugin: its report '%.200s' is no plain file name", f);
+    return lm_fail(e, LM_EBUG, "broken plugin: its report '%.200s' is no plain file name",
+                   f);
 }
 
 static enum lm_status copy_table(const struct lm_module *m, void **out, struct lm_err *e)

@@ -92,7 +92,8 @@ enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
         can |= g->ops->precisions;
     if (precision < LM_N_PRECISIONS && can & LM_BIT(precision))
         return LM_OK;
-    return lm_fail(e, LM_EUNSUPPORTED, "the backend does not compute in %s; use precision "
+    return lm_fail(e, LM_EUNSUPPORTED,
+                   "the backend does not compute in %s; use precision "
                    "f32, or the backend cpu", precision < LM_N_PRECISIONS
                    ? lm_precision_names[precision] : "this precision");
 }
@@ -370,7 +371,8 @@ static enum lm_status add_dense(struct lm_engine *g, const struct lm_model *m,
                                 int32_t layer, struct lm_err *e)
 {
     struct lm_segment_spec spec;
-    enum lm_status st = dense_spec((struct source){ m, !g->budget }, kind, layer, &spec, e);
+    enum lm_status st = dense_spec((struct source){ m, !g->budget }, kind, layer, &spec,
+                                   e);
     if (!st)
         st = lm_segment_open(g, &spec, &net->seg[net->n], e);
     if (!st)

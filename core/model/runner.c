@@ -268,7 +268,8 @@ static bool is_kept(const struct lm_runner *r, const struct keeping *k, size_t i
     return planned || i == k->last || i % k->every == 0;
 }
 
-static void count(struct lm_runner *r, const struct lm_network *net, size_t from, size_t n)
+static void count(struct lm_runner *r, const struct lm_network *net, size_t from,
+                  size_t n)
 {
     for (size_t i = 0; i < net->n; i++) {
         double macs = (double)n * lm_segment_macs(&net->seg[i]->spec);

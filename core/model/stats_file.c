@@ -34,7 +34,8 @@ static uint64_t section_size(const struct lm_arch *a, uint32_t stat, uint32_t si
 
 /* Lays the sections out from `at` on; section may be NULL (to count). */
 static uint64_t lay_out(const struct lm_arch *a, uint64_t needs, uint64_t sites,
-                        int64_t tokens, uint64_t at, struct stats_section *section, uint64_t *count)
+                        int64_t tokens, uint64_t at, struct stats_section *section,
+                        uint64_t *count)
 {
     static const uint32_t site[] = { LM_SITE_ATTN, LM_SITE_MLP, LM_SITE_LAYER };
     *count = 0;

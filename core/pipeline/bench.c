@@ -32,14 +32,15 @@ static enum lm_status probe_format(const char *path, char *name, size_t size,
         struct lm_conf *child[] = { &use };
         struct lm_conf group = { .type = LM_CONF_GROUP, .origin = (char *)"default",
             .child = child, .n = 1 };
-        enum lm_status t = lm_stage_open(&stage, LM_FORMAT, &group, NULL, NULL, "model", run,
-                                         &ignored);
+        enum lm_status t = lm_stage_open(&stage, LM_FORMAT, &group, NULL, NULL, "model",
+                                         run, &ignored);
         if (!t)
             t = lm_stage_create(&stage, NULL, NULL, &ignored);
         if (t == LM_ENOMEM && !s)       /* any other failure: not this format */
             s = lm_fail(e, t, "%s", ignored.text);
         if (!t) {
-            int sure = ((const struct lm_format *)stage.plugin->ops)->probe(stage.self, path);
+            int sure = ((const struct lm_format *)stage.plugin->ops)->probe(stage.self,
+                                                                            path);
             if (sure > best) {
                 best = sure;
                 snprintf(name, size, "%s", all[i]->module.name);
@@ -50,7 +51,8 @@ static enum lm_status probe_format(const char *path, char *name, size_t size,
     lm_release(all);
     if (s || best)
         return s;
-    return lm_fail(e, LM_EINPUT, "%s: no format knows this; give a folder with config.json "
+    return lm_fail(e, LM_EINPUT,
+                   "%s: no format knows this; give a folder with config.json "
                    "and *.safetensors, or a .gguf file", path);
 }
 
@@ -119,7 +121,8 @@ static enum lm_status no_repair(void *ctx, const struct lm_plan *p,
 }
 
 enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
-                             struct lm_stage *backend, struct lm_run *run, struct lm_err *e)
+                             struct lm_stage *backend, struct lm_run *run,
+                             struct lm_err *e)
 {
     struct lm_model *m;
     *b = (struct lm_bench){ 0 };
@@ -137,7 +140,8 @@ void lm_bench_limit(struct lm_bench *b, size_t memory)
     if (need <= memory)
         return;
     lm_engine_stream(b->engine, memory / 4);
-    lm_log(LM_INFO, "the weights take %s as floats, more than %s: they are decoded block by "
+    lm_log(LM_INFO,
+           "the weights take %s as floats, more than %s: they are decoded block by "
            "block when they are used", lm_human_bytes(weights, (double)need),
            lm_human_bytes(limit, (double)memory));
 }
@@ -185,7 +189,8 @@ static void warn_timing(const struct lm_bench *b, const struct lm_judge *j)
 {
     char size[32];
     if (lm_engine_streams(b->engine) && (j->ops->needs & LM_NEEDS_QUIET))
-        lm_log(LM_WARN, "'%s' times whole networks, which takes all weights at once: %s of "
+        lm_log(LM_WARN,
+               "'%s' times whole networks, which takes all weights at once: %s of "
                "memory beside the limit", j->id,
                lm_human_bytes(size, (double)lm_model_float_bytes(b->model)));
 }

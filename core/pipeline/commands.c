@@ -130,8 +130,8 @@ static enum lm_status write_model(struct lm_bench *b, const struct lm_candidate 
                                     : lm_apply(b->workshop, c, &m, e);
     uint32_t *own = NULL;
     if (!st)
-        st = lm_quantize_export(c->plan, format->plugin->module.name, features, dtype, &own,
-                                e);
+        st = lm_quantize_export(c->plan, format->plugin->module.name, features, dtype,
+                                &own, e);
     struct lm_export x = { .struct_size = sizeof x, .path = path, .dtype = dtype,
                            .card = card.s, .parent = b->model, .own = own };
     if (!st)

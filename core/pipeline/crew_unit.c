@@ -358,7 +358,8 @@ enum lm_status lm_units_take(struct lm_units *u, struct lm_unit *t,
     for (size_t k = 0; k < t->n; k++)
         if (!d->plan[k].status &&
             d->plan[k].n != walk(u, t, u->list[t->first + k], NULL, NULL))
-            return lm_fail(e, LM_EINPUT, "it sent %zu sums of a trial, which are not those "
+            return lm_fail(e, LM_EINPUT,
+                           "it sent %zu sums of a trial, which are not those "
                            "it was asked for", d->plan[k].n);
     for (size_t k = 0; k < t->n; k++) {
         size_t i = u->list[t->first + k];

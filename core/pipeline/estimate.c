@@ -202,7 +202,8 @@ static void tell(const struct account *a, struct lm_str *text)
     double all = a->calibration + a->scores + a->repair + a->search + a->write;
     char one[32], two[32];
 
-    lm_str_add(text, "estimated (not measured):\n  trials        at most %zu\n", a->trials);
+    lm_str_add(text, "estimated (not measured):\n  trials        at most %zu\n",
+               a->trials);
     add_time(text, "calibration", a->calibration + a->scores, "");
     add_time(text, "repair", a->repair, "");
     add_time(text, "search", a->search, ", if every trial runs every item");
@@ -211,18 +212,21 @@ static void tell(const struct account *a, struct lm_str *text)
     lm_str_add(text, "  memory        about %s beside mapped files\n",
                lm_human_bytes(one, a->memory));
     if (a->streams)
-        lm_str_add(text, "                (the weights take %s as floats: they are decoded "
+        lm_str_add(text,
+                   "                (the weights take %s as floats: they are decoded "
                    "block by block)\n", lm_human_bytes(one, a->floats));
     lm_str_add(text, "  disk          %s in the cache folder, %s of it while the run "
                "lasts\n", lm_human_bytes(one, a->stays + a->passes),
                lm_human_bytes(two, a->passes));
     lm_str_add(text, "                %s of exports\n", lm_human_bytes(one, a->exports));
     if (a->programs)
-        lm_str_add(text, "  programs      %zu runs of yours, which take the time they take\n",
+        lm_str_add(text,
+                   "  programs      %zu runs of yours, which take the time they take\n",
                    a->programs * a->trials);
 }
 
-static enum lm_status open_dense(struct account *a, struct lm_plan **plan, struct lm_err *e)
+static enum lm_status open_dense(struct account *a, struct lm_plan **plan,
+                                 struct lm_err *e)
 {
     struct lm_bench *b = &a->s->bench;
     struct lm_err why = { 0 };
@@ -280,7 +284,8 @@ static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm
     return text->failed ? lm_fail_memory(e, text->n, "the estimate") : LM_OK;
 }
 
-enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text, struct lm_err *e)
+enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
+                               struct lm_err *e)
 {
     struct account a = { .trials = 0 };
     struct lm_plan *plan = NULL;
@@ -300,9 +305,9 @@ enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text, struct
     if (a.s) {
         lm_judges_close(&a.s->bench);
         lm_candidate_close(a.s->bench.workshop, &a.dense);
+        lm_plan_free(plan);             /* it looks at the model's shape */
         lm_session_close(a.s);
     }
-    lm_plan_free(plan);
     lm_stage_close(&a.p->search);
     lm_pipeline_close(a.p);
     return st;

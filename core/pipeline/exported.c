@@ -27,7 +27,8 @@ static int64_t parameters(const struct lm_model *m)
 {
     int64_t n = 0;
     for (uint32_t role = 1; role < LM_N_ROLES; role++)
-        for (int32_t i = 0; i < (lm_role_is_layer(role) ? lm_model_arch(m)->n_layer : 1); i++) {
+        for (int32_t i = 0; i < (lm_role_is_layer(role) ? lm_model_arch(m)->n_layer
+                                 : 1); i++) {
             const struct lm_tensor *t =
                 lm_model_tensor(m, role, lm_role_is_layer(role) ? i : -1);
             n += t ? t->rows * t->cols : 0;

@@ -18,7 +18,8 @@ enum { GROUP = 8 };                     /* finalists that are open at a time */
 
 /* Opens the candidate that a trial's stored plan describes; its plan alone where a crew
  * builds it.                                                                */
-static enum lm_status reopen(struct lm_session *s, const struct lm_study *v, int64_t trial,
+static enum lm_status reopen(struct lm_session *s, const struct lm_study *v,
+                             int64_t trial,
                              bool crew, struct lm_plan **plan, struct lm_candidate *c,
                              struct lm_err *e)
 {
@@ -113,8 +114,8 @@ static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
     for (size_t i = 0; !st && i < n; i++)
         for (size_t k = 0; !st && k < m; k++)
             if (!err[i].code && !skip[i * m + k])
-                st = lm_view_final(v, f[i].trial, v->n_search + (int)k, r[i * m + k].value,
-                                   r[i * m + k].error, e);
+                st = lm_view_final(v, f[i].trial, v->n_search + (int)k,
+                                   r[i * m + k].value, r[i * m + k].error, e);
     for (size_t i = 0; i < opened; i++) {
         lm_candidate_close(s->bench.workshop, &c[i]);
         lm_plan_free(plan[i]);
@@ -145,7 +146,8 @@ static enum lm_status measure(struct lm_session *s, struct lm_study *v, struct l
     return st ? st : lm_view_rank(v, e);
 }
 
-enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struct lm_err *e)
+enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v,
+                                 struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
     if (!p->n_final)
@@ -153,7 +155,8 @@ enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struc
     lm_progress_begin("measuring finalists");
     enum lm_status st = lm_judges_open(&s->bench, p->final, p->n_final,
                                        lm_pipeline_dtype(p),
-                                       lm_bench_judging(&s->bench, p->options->memory), e);
+                                       lm_bench_judging(&s->bench, p->options->memory),
+                                       e);
     for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
         char key[128];
         snprintf(key, sizeof key, "protocol:%s", s->bench.judge[i].id);
@@ -194,7 +197,8 @@ static enum lm_status sample_one(struct lm_session *s, struct lm_study *v, int64
     return st;
 }
 
-enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct lm_err *e)
+enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v,
+                                struct lm_err *e)
 {
     const struct lm_sample_options *o = s->pipeline->sample;
     const struct lm_tokenizer *t = lm_run_tokenizer(s->pipeline->run);
@@ -249,7 +253,8 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
     struct lm_str text = { 0 };
     const struct lm_format *ops = format->plugin->ops;
     if (lm_same_file(lm_model_source(s->bench.model), path))
-        return lm_fail(e, LM_ECONFIG, "%s: the model would overwrite itself; choose another "
+        return lm_fail(e, LM_ECONFIG,
+                       "%s: the model would overwrite itself; choose another "
                        "path", path);
     enum lm_status st = reopen(s, v, trial, false, &plan, &c, e);
     if (st)
@@ -261,7 +266,8 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
         lm_stage_fail(format, e);
     uint64_t missing = lm_candidate_features(&c) & ~limits.features;
     if (!st && missing)
-        st = lm_fail(e, LM_ECONFIG, "format '%s' cannot write %s of this model, which trial "
+        st = lm_fail(e, LM_ECONFIG,
+                     "format '%s' cannot write %s of this model, which trial "
                      "%lld has; %s", format->plugin->module.name,
                      lm_feature_name(missing), (long long)trial,
                      strcmp(format->plugin->module.name, "gguf") ? "use --format gguf"
@@ -294,7 +300,8 @@ enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
     struct lm_jsonw w = { .to = &told };
     char base[4096], name[256], path[4608];
     if (lm_view_pick(v, LM_PICK_BEST) < 0)
-        return lm_fail(e, LM_EFAILED, "no trial meets the constraints; start a new run with a "
+        return lm_fail(e, LM_EFAILED,
+                       "no trial meets the constraints; start a new run with a "
                        "looser bound or a larger budget of the search");
     if (!p->n_export)
         return LM_OK;

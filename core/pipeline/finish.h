@@ -6,15 +6,18 @@
 #include "pipeline/view.h"
 
 /* Final evaluators on the dense model, the picks and the front. */
-enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v, struct lm_err *e);
+enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v,
+                                 struct lm_err *e);
 /* Sample text of the dense and the best model into the store. */
-enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v, struct lm_err *e);
+enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v,
+                                struct lm_err *e);
 /* Every `export` into folder/export; paths are logged. */
 enum lm_status lm_finish_export(struct lm_session *s, struct lm_study *v,
                                 const char *folder, struct lm_err *e);
 /* Reports into the folder; those for the terminal are appended to text. */
 enum lm_status lm_finish_report(struct lm_pipeline *p, struct lm_study *v,
-                                const char *folder, struct lm_str *text, struct lm_err *e);
+                                const char *folder, struct lm_str *text,
+                                struct lm_err *e);
 /* One trial to one file or folder. */
 enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t trial,
                                struct lm_stage *format, uint32_t dtype, const char *path,

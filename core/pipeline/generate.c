@@ -59,8 +59,8 @@ static bool ends_text(const struct lm_arch *a, const struct lm_generate *o, int3
 
 static enum lm_status run(struct lm_decoder *d, const struct lm_arch *a,
                           const struct lm_generate *o, const int32_t *ids, size_t n_ids,
-                          float *logit, struct scored *sorted, int32_t *out, size_t *n_out,
-                          struct lm_err *e)
+                          float *logit, struct scored *sorted, int32_t *out,
+                          size_t *n_out, struct lm_err *e)
 {
     struct lm_rng rng = lm_rng(o->seed, "generate", 0);
     enum lm_status st = lm_decoder_feed(d, ids, (int32_t)n_ids, logit, NULL, e);
@@ -92,7 +92,8 @@ enum lm_status lm_generate(struct lm_engine *g, const struct lm_network *net,
             return lm_fail(e, LM_ECONFIG, "token id %d is not in 0..%d", ids[i],
                            a->vocab - 1);
     if (a->context > 0 && (int64_t)n_ids + o->tokens > a->context)
-        return lm_fail(e, LM_ECONFIG, "%zu prompt tokens and %lld new ones exceed the model's "
+        return lm_fail(e, LM_ECONFIG,
+                       "%zu prompt tokens and %lld new ones exceed the model's "
                        "context of %d", n_ids, (long long)o->tokens, a->context);
     float *logit = lm_alloc_array((size_t)a->vocab, sizeof *logit, "generate");
     struct scored *sorted = lm_alloc_array((size_t)a->vocab, sizeof *sorted, "generate");

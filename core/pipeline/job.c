@@ -20,7 +20,8 @@
 #include "pipeline/host.h"
 #include "pipeline/search.h"
 
-static enum lm_status study_path(const char *folder, char *out, size_t n, struct lm_err *e)
+static enum lm_status study_path(const char *folder, char *out, size_t n,
+                                 struct lm_err *e)
 {
     return lm_path_join(out, n, folder, "study.db") ? LM_OK
         : lm_fail(e, LM_ECONFIG, "%s: path too long", folder);
@@ -42,7 +43,8 @@ static enum lm_status lock(const char *folder, int *fd, struct lm_err *e)
     for (int patience = 20;;) {         /* a process that was killed may still be going */
         *fd = open(path, O_CREAT | O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (*fd < 0)
-            return lm_fail(e, LM_EIO, "%s: cannot be written; choose another --out", path);
+            return lm_fail(e, LM_EIO, "%s: cannot be written; choose another --out",
+                           path);
         if (flock(*fd, LOCK_EX | LOCK_NB)) {
             close(*fd);
             if (patience-- > 0 && !lm_canceled()) {
@@ -136,7 +138,8 @@ static enum lm_status put_provenance(struct lm_store *store, struct lm_session *
     if (st || (st = lm_store_put(store, "pipeline", conf.s, e)) ||
         (st = lm_store_put(store, "cwd", cwd, e)) ||
         (st = lm_store_put(store, "model", p->model->path, e)) ||
-        (st = put_u64(store, "model_hash", lm_model_hash(s->bench.model), "%016" PRIx64, e)) ||
+        (st = put_u64(store, "model_hash", lm_model_hash(s->bench.model), "%016" PRIx64,
+                      e)) ||
         (st = put_u64(store, "seed", (uint64_t)p->options->seed, "%" PRIu64, e)) ||
         (st = lm_store_put(store, "version", lm_host()->version, e)) ||
         (st = lm_store_put(store, "blas", lm_linalg_core(), e)) ||
@@ -167,7 +170,8 @@ static void remove_logs(const char *path)
 
 /* The study gets its name once all that `run --resume` needs is in it and on
  * disk, so whatever kills a run, a study is whole or not there.              */
-static enum lm_status begin_study(const char *path, struct lm_session *s, struct lm_err *e)
+static enum lm_status begin_study(const char *path, struct lm_session *s,
+                                  struct lm_err *e)
 {
     char fresh[4104];
     struct lm_store *store = NULL;
@@ -195,12 +199,14 @@ static enum lm_status begin_study(const char *path, struct lm_session *s, struct
 }
 
 static enum lm_status same(struct lm_store *store, const char *key, const char *what,
-                           const char *now, bool must, const char *folder, struct lm_err *e)
+                           const char *now, bool must, const char *folder,
+                           struct lm_err *e)
 {
     char *was;
     enum lm_status st = lm_store_get(store, key, &was, e);
     if (!st && (was ? strcmp(was, now) != 0 : must))
-        st = lm_fail(e, LM_EINPUT, "%s: the study is of %s %s, this is %s; start a new run",
+        st = lm_fail(e, LM_EINPUT,
+                     "%s: the study is of %s %s, this is %s; start a new run",
                      folder, what, was ? was : "?", now);
     lm_release(was);
     return st;
@@ -307,7 +313,8 @@ enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text
         return st;
     const char *folder = p->options->out;
     bool made = !lm_file_exists(folder);
-    if (!(st = may_run(p, e)) && !(st = lm_make_folder(folder, e)) && !(st = lock(folder, &fd, e))) {
+    if (!(st = may_run(p, e)) && !(st = lm_make_folder(folder, e)) &&
+        !(st = lock(folder, &fd, e))) {
         st = work(p, resume, text, e);
         tidy(folder, made);
         close(fd);
@@ -372,7 +379,8 @@ enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_
     if (!st && !realpath(folder, real))
         st = lm_fail(e, LM_EINPUT, "%s: cannot be resolved", folder);
     if (!st && cwd && cwd[0] && chdir(cwd))
-        st = lm_fail(e, LM_EINPUT, "%s: the run was started in %s, which is gone", folder, cwd);
+        st = lm_fail(e, LM_EINPUT, "%s: the run was started in %s, which is gone", folder,
+                     cwd);
     if (!st) {
         lm_str_add(&out, "run.out=");
         lm_conf_quote(&out, real);

@@ -24,7 +24,8 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
 enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
                            const char *folder, struct lm_err *e);
 /* Trials, time, memory and disk that a run will take, as text. */
-enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text, struct lm_err *e);
+enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
+                               struct lm_err *e);
 
 /* What `shrink` turns into a pipeline. */
 struct lm_shrink {

@@ -57,7 +57,8 @@ enum lm_status lm_negotiate_metric(struct lm_pipeline *p, struct lm_goal *g,
     const char *near = lm_nearest(g->o->metric, name, n);
     return lm_conf_fail(e, g->at, "%s: no evaluator of `evaluate` measures '%s'%s%s%s; "
                         "measured are:%s", where, g->o->metric,
-                        near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "",
+                        near ? "; did you mean '" : "", near ? near : "",
+                        near ? "'?" : "",
                         n ? all : " none");
 }
 
@@ -115,7 +116,8 @@ static enum lm_status check_scores(struct lm_pipeline *p, struct lm_err *e)
     uint64_t stats, sites;
     lm_pipeline_needs(p, &stats, &sites);
     if (stats && sites && !p->has_calibration)
-        return lm_conf_fail(e, p->conf, "scores, repair or quantizers need calibration text; write "
+        return lm_conf_fail(e, p->conf,
+                            "scores, repair or quantizers need calibration text; write "
                             "data: { calibration: { path = \"FILE\"; }; };");
     return LM_OK;
 }
@@ -156,7 +158,8 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
             return lm_conf_fail(e, x->stage.at, "export: format '%s' cannot write %s%s, "
                                 "which %s has or makes; use another format, or options "
                                 "that %s", x->stage.plugin->module.name,
-                                lm_feature_name(missing), x->asked ? " of this model" : "",
+                                lm_feature_name(missing),
+                                x->asked ? " of this model" : "",
                                 what, missing & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS) ?
                                 "make none" : missing & LM_SHAPE_FORMATS ?
                                 "leave them out" : "keep layers equal");
@@ -164,7 +167,8 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
     for (size_t i = 0; i < p->n_offer; i++) {
         uint64_t missing = features & ~p->offer[i].limits.features;
         if (missing)
-            return lm_conf_fail(e, p->offer[i].by->at, "evaluator '%s' wants candidates as "
+            return lm_conf_fail(e, p->offer[i].by->at,
+                                "evaluator '%s' wants candidates as "
                                 "%s, which cannot hold %s, which %s has or makes; set its "
                                 "`format`", p->offer[i].by->id, p->offer[i].format,
                                 lm_feature_name(missing), what);
@@ -187,7 +191,8 @@ static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
     char what[96];
     for (size_t i = 0; i < p->n_prune; i++) {
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
-        snprintf(what, sizeof what, "prune[%zu] (%s)", i, p->prune[i].plugin->module.name);
+        snprintf(what, sizeof what, "prune[%zu] (%s)", i,
+                 p->prune[i].plugin->module.name);
         uint64_t features = ops->shapes ? ops->shapes(p->prune[i].opt.config)
                                         : lm_negotiate_edits(ops->edits);
         enum lm_status s = lm_negotiate_features(p, features, what, e);
@@ -236,7 +241,8 @@ enum lm_status lm_negotiate_space(struct lm_pipeline *p, const struct lm_space *
                             "member of `quantize` has a gene for this model");
     for (size_t i = 0; i < n; i++)
         if (!(ops->genes & LM_BIT(g[i]->kind)))
-            return lm_conf_fail(e, p->search.at, "search '%s' cannot handle %s genes; '%s' "
+            return lm_conf_fail(e, p->search.at,
+                                "search '%s' cannot handle %s genes; '%s' "
                                 "is one", p->search.plugin->module.name,
                                 gene_names[g[i]->kind], g[i]->name);
     return LM_OK;
@@ -259,7 +265,8 @@ enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e)
     for (int i = 0; lm_metric_at(p->final, p->n_final, i, name, sizeof name, NULL); i++)
         n_metric++;
     if (n_metric > LM_MAX_METRICS)
-        return lm_conf_fail(e, p->conf, "`evaluate` and `final` measure %d metrics; %d are "
+        return lm_conf_fail(e, p->conf,
+                            "`evaluate` and `final` measure %d metrics; %d are "
                             "the most", n_metric, LM_MAX_METRICS);
     if (!p->n_prune && !p->n_quantize)
         return lm_conf_fail(e, p->conf, "`prune` (or `quantize`) is missing: there is "
@@ -267,7 +274,8 @@ enum lm_status lm_negotiate(struct lm_pipeline *p, struct lm_err *e)
     for (size_t i = 0; i < p->n_final; i++)
         for (size_t j = 0; j < p->n_evaluate; j++)
             if (!strcmp(p->final[i].id, p->evaluate[j].id))
-                return lm_conf_fail(e, p->final[i].at, "the name '%s' is used in `evaluate` "
+                return lm_conf_fail(e, p->final[i].at,
+                                    "the name '%s' is used in `evaluate` "
                                     "too; give this one an `id`", p->final[i].id);
     enum lm_status s = check_features(p, e);
     if (!s)

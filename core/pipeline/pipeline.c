@@ -15,7 +15,8 @@
 
 const char *const lm_pick_names[] = { "best", "knee", "smallest", NULL };
 /* those that can be written, which enum lm_dtype has first */
-const char *const lm_dtype_names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", NULL };
+const char *const lm_dtype_names[] = { "f32", "f16", "bf16", "q8_0", "q4_0", "q4_1",
+    NULL };
 
 enum lm_status lm_dtype_find(const char *name, uint32_t *dtype, struct lm_err *e)
 {
@@ -37,7 +38,8 @@ enum lm_status lm_dtype_find(const char *name, uint32_t *dtype, struct lm_err *e
 static const struct lm_opt run_schema[] = {
     LM_STRING(struct lm_run_options, name, "run", LM_NO_HASH, "name shown in reports"),
     LM_STRING(struct lm_run_options, out, "lamina-run", LM_NO_HASH, "run folder"),
-    LM_INT(struct lm_run_options, seed, "1", 0, 4e18, NULL, 0, "seed of every random stream"),
+    LM_INT(struct lm_run_options, seed, "1", 0, 4e18, NULL, 0,
+           "seed of every random stream"),
     LM_INT(struct lm_run_options, threads, "0", 0, 1024, NULL, LM_NO_HASH,
            "threads, 0: one for each CPU; workers share them"),
     LM_INT(struct lm_run_options, workers, "0", 0, LM_MAX_WORKERS, NULL, LM_NO_HASH,
@@ -100,7 +102,8 @@ static const struct lm_opt race_schema[] = {
 };
 static const struct lm_opt goal_schema[] = {
     LM_STRING(struct lm_goal_options, metric, NULL, LM_REQUIRED, "EVALUATOR.METRIC"),
-    LM_REALLIST(struct lm_goal_options, max, NULL, -1e300, 1e300, NULL, 0, "largest value"),
+    LM_REALLIST(struct lm_goal_options, max, NULL, -1e300, 1e300, NULL, 0,
+                "largest value"),
     LM_REALLIST(struct lm_goal_options, min, NULL, -1e300, 1e300, NULL, 0, "least value"),
     LM_REALLIST(struct lm_goal_options, share, NULL, 0, 1e6, NULL, 0,
             "largest value, as a share of the uncompressed model's"),
@@ -186,7 +189,8 @@ static enum lm_status fill(const struct lm_module *schema, const struct lm_conf 
 static enum lm_status open_run(struct lm_pipeline *p, struct lm_err *e)
 {
     const struct lm_conf *model = lm_conf_get(p->conf, "model");
-    enum lm_status s = fill(&run_group, lm_conf_get(p->conf, "run"), "run", &p->run_opt, e);
+    enum lm_status s = fill(&run_group, lm_conf_get(p->conf, "run"), "run", &p->run_opt,
+                            e);
     if (s)
         return s;
     p->options = p->run_opt.config;
@@ -200,11 +204,13 @@ static enum lm_status open_run(struct lm_pipeline *p, struct lm_err *e)
     if (use && use->type != LM_CONF_STRING)
         return lm_conf_fail(e, use, "model: use: expected the name of a format");
     p->model_use = use ? use->v.s : NULL;
-    if ((s = fill(&sample_group, lm_conf_get(p->conf, "sample"), "sample", &p->sample_opt, e)))
+    if ((s = fill(&sample_group, lm_conf_get(p->conf, "sample"), "sample", &p->sample_opt,
+                  e)))
         return s;
     p->sample = p->sample_opt.config;
     if (lm_conf_get(p->conf, "race")) {
-        if ((s = fill(&race_group, lm_conf_get(p->conf, "race"), "race", &p->race_opt, e)))
+        if ((s = fill(&race_group, lm_conf_get(p->conf, "race"), "race", &p->race_opt,
+                      e)))
             return s;
         p->race = p->race_opt.config;
         p->race = p->race->risk > 0 ? p->race : NULL;
@@ -231,7 +237,8 @@ static enum lm_status open_data(struct lm_pipeline *p, struct lm_err *e)
             return s;
         const struct lm_text_options *o = p->data_opt[i].config;
         if (o->part.n && (o->part.n != 2 || o->part.v[0] >= o->part.v[1]))
-            return lm_conf_fail(e, at, "%s: part: expected [from, to] with from < to", where);
+            return lm_conf_fail(e, at, "%s: part: expected [from, to] with from < to",
+                                where);
         p->has_calibration |= !strcmp(at->key, "calibration");
         struct lm_text_options text = *o;
         text.origin = at->origin;
@@ -262,13 +269,14 @@ static enum lm_status open_list(struct lm_pipeline *p, const char *key, enum lm_
         if (i == LM_MAX_STAGES)
             return lm_conf_fail(e, node, "%s: more than %d members", key, LM_MAX_STAGES);
         *n = i + 1;
-        enum lm_status s = lm_stage_open(&list[i], kind, lm_conf_item(node, i), NULL, NULL,
-                                         where, p->run, e);
+        enum lm_status s = lm_stage_open(&list[i], kind, lm_conf_item(node, i), NULL,
+                                         NULL, where, p->run, e);
         if (!s)
             s = unique(list, i, &list[i], e);
         if (!s && list[i].opt.n_tuned)
-            s = lm_conf_fail(e, list[i].opt.tuned[0].at, "%s: '%s' cannot be searched here; "
-                             "options of `repair` can", where, list[i].opt.tuned[0].opt->name);
+            s = lm_conf_fail(e, list[i].opt.tuned[0].at,
+                             "%s: '%s' cannot be searched here; options of `repair` "
+                             "can", where, list[i].opt.tuned[0].opt->name);
         if (s)
             return s;
     }
@@ -300,11 +308,13 @@ static enum lm_status open_quantizer(struct lm_pipeline *p, const struct lm_conf
     if (s || (s = unique(p->quantize, i, q, e)))
         return s;
     if (q->opt.n_tuned)
-        return lm_conf_fail(e, q->opt.tuned[0].at, "%s: '%s' cannot be searched here; name "
+        return lm_conf_fail(e, q->opt.tuned[0].at,
+                            "%s: '%s' cannot be searched here; name "
                             "the quantizer twice, with an `id`", where,
                             q->opt.tuned[0].opt->name);
     if (!lm_format_names(q->id) || !strcmp(q->id, "none"))
-        return lm_conf_fail(e, at, "%s: '%s' cannot be the id of a quantizer; use a-z, 0-9, "
+        return lm_conf_fail(e, at,
+                            "%s: '%s' cannot be the id of a quantizer; use a-z, 0-9, "
                             "_, - and ., at most %d characters, not 'none'", where, q->id,
                             LM_FORMAT_NAME - 1);
     only(at, skip, &part, own);
@@ -313,7 +323,8 @@ static enum lm_status open_quantizer(struct lm_pipeline *p, const struct lm_conf
     enum lm_per per = (enum lm_per)((const struct lm_quantize_options *)opt.config)->per;
     lm_options_free(&opt);
     if (i && per != p->per)
-        return lm_conf_fail(e, at, "%s: per is \"%s\", but \"%s\" in quantize[0]; give all "
+        return lm_conf_fail(e, at,
+                            "%s: per is \"%s\", but \"%s\" in quantize[0]; give all "
                             "members the same", where, per_names[per], per_names[p->per]);
     p->per = per;
     return LM_OK;
@@ -378,7 +389,8 @@ static enum lm_status open_exports(struct lm_pipeline *p, struct lm_err *e)
         x->o = x->opt.config;
         const char *file = x->o->file;
         if (file && (!*file || *file == '.' || strchr(file, '/') || strlen(file) > 255))
-            return lm_conf_fail(e, at, "export: file: '%s' is no plain name; exports go to "
+            return lm_conf_fail(e, at,
+                                "export: file: '%s' is no plain name; exports go to "
                                 "export/ in the run folder", file);
         if ((s = new_name(p, i, e)))
             return s;
@@ -417,7 +429,8 @@ static enum lm_status open_goals(struct lm_pipeline *p, const char *key,
             return s;
         size_t given = g->o->max.n + g->o->min.n + g->o->share.n;
         if (bound && given != 1)
-            return lm_conf_fail(e, g->at, "%s: give exactly one of max, min, share", where);
+            return lm_conf_fail(e, g->at, "%s: give exactly one of max, min, share",
+                                where);
         if (!bound && given)
             return lm_conf_fail(e, g->at, "%s: an objective has no bound; write it in "
                                 "`constraints`", where);
@@ -425,10 +438,12 @@ static enum lm_status open_goals(struct lm_pipeline *p, const char *key,
     return LM_OK;
 }
 
-static enum lm_status open_single(struct lm_pipeline *p, enum lm_kind kind, const char *key,
-                                  const char *fallback, struct lm_stage *s, struct lm_err *e)
+static enum lm_status open_single(struct lm_pipeline *p, enum lm_kind kind,
+                                  const char *key, const char *fallback,
+                                  struct lm_stage *s, struct lm_err *e)
 {
-    return lm_stage_open(s, kind, lm_conf_get(p->conf, key), fallback, NULL, key, p->run, e);
+    return lm_stage_open(s, kind, lm_conf_get(p->conf, key), fallback, NULL, key, p->run,
+                         e);
 }
 
 static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
@@ -511,7 +526,8 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e)
 /* ---- opening ---------------------------------------------------------------------- */
 
 static enum lm_status open_with(struct lm_conf *conf,
-                                enum lm_status (*open)(struct lm_pipeline *, struct lm_err *),
+                                enum lm_status (*open)(struct lm_pipeline *,
+                                                       struct lm_err *),
                                 struct lm_pipeline **out, struct lm_err *e)
 {
     struct lm_pipeline *p = lm_alloc(sizeof *p, "pipeline");

@@ -127,7 +127,8 @@ enum lm_status lm_price_genomes(void *ctx, const union lm_value *const *value, s
     size_t most = 2 * (size_t)a->n_layer + 1;
     struct list *list = lm_alloc_array(n + 1, sizeof *list, "prices");
     struct block *block = lm_alloc_array(n * most + 1, sizeof *block, "prices");
-    enum lm_status st = list && block ? LM_OK : lm_fail_memory(e, n * most * 16, "prices");
+    enum lm_status st = list && block ? LM_OK : lm_fail_memory(e, n * most * 16,
+                                                               "prices");
     double dense = head_macs(a);
 
     for (int32_t i = 0; i < a->n_layer; i++)

@@ -31,7 +31,7 @@ struct lm_racing {
     struct lm_race *race;
     const double *wanted;               /* [n] shares */
     size_t  n, n_member, n_contender;
-    struct lm_racer *member, *contender;
+    struct lm_racer *member;            /* contenders behind them */
     double *number;                     /* exact and excess of all racers */
     const struct lm_sum **sum;          /* [racers][n_sampled] */
     int64_t *trial;                     /* [n_member] */
@@ -58,7 +58,8 @@ static bool is_exact(const struct goal *g)
     return lm_judge_counts(g->judge) && !g->m->noisy;
 }
 
-static enum lm_status sort_goals(struct lm_racing *r, struct lm_session *s, struct lm_err *e)
+static enum lm_status sort_goals(struct lm_racing *r, struct lm_session *s,
+                                 struct lm_err *e)
 {
     for (size_t k = 0; k < s->pipeline->n_objective; k++) {
         const struct lm_goal *o = &s->pipeline->objective[k];
@@ -95,7 +96,8 @@ static void plan_rungs(struct lm_racing *r, int64_t first)
             r->seen[i * r->n_sampled + k] =
                 lm_judge_items(r->sampled[k].judge, i < r->rungs.n ? r->share[i] : 1);
     if (!r->rungs.n)
-        lm_log(LM_WARN, "race: no trial can stop early: after the first %lld of %lld items "
+        lm_log(LM_WARN,
+               "race: no trial can stop early: after the first %lld of %lld items "
                "there is too little left; give the evaluators more items, for instance "
                "shorter windows", (long long)first, (long long)n);
 }
@@ -155,13 +157,15 @@ static enum lm_status make_room(struct lm_racing *r, int64_t trial, struct lm_er
 }
 
 enum lm_status lm_racing_keep(struct lm_racing *r, int64_t trial,
-                              const struct lm_measure *measure, size_t n, struct lm_err *e)
+                              const struct lm_measure *measure, size_t n,
+                              struct lm_err *e)
 {
     const struct lm_measure *of[LM_MAX_STAGES] = { NULL };
     for (size_t k = 0; k < r->n_sampled; k++) {
         const char *name = r->view->metric[r->sampled[k].metric].name;
         for (size_t i = 0; i < n; i++)
-            if (!strcmp(measure[i].metric, name) && (int64_t)measure[i].n_sum == r->items[k])
+            if (!strcmp(measure[i].metric, name) &&
+                (int64_t)measure[i].n_sum == r->items[k])
                 of[k] = &measure[i];
         if (!of[k])                     /* of a copy of an earlier trial, or unfinished */
             return LM_OK;
@@ -225,8 +229,8 @@ void lm_racing_end(struct lm_racing *r)
 }
 
 /* Racer i, with places for its numbers and sums. */
-static struct lm_racer *place(struct lm_racing *r, size_t i, double **exact, double **excess,
-                              const struct lm_sum ***sum)
+static struct lm_racer *place(struct lm_racing *r, size_t i, double **exact,
+                              double **excess, const struct lm_sum ***sum)
 {
     *exact = r->number + i * n_numbers(r);
     *excess = *exact + r->n_exact;
@@ -258,7 +262,8 @@ static void add_members(struct lm_racing *r)
 }
 
 /* A metric that evaluators have counted by now; else NAN. */
-static double counted(const struct lm_racing *r, int metric, const struct lm_result *result)
+static double counted(const struct lm_racing *r, int metric,
+                      const struct lm_result *result)
 {
     double value = NAN, error;
     size_t i = (size_t)metric, j = 0;
@@ -337,7 +342,8 @@ void lm_racing_result(const struct lm_racing *r, size_t candidate,
         return;
     *out = (struct lm_race_result){ .stopped = true, .by_trial = end.by_member,
         .by = end.by_member ? r->trial[end.by] : (int64_t)r->candidate[end.by],
-        .seen = r->seen[end.rung * r->n_sampled], .items = r->items[0], .n = r->n_sampled };
+        .seen = r->seen[end.rung * r->n_sampled], .items = r->items[0],
+        .n = r->n_sampled };
     for (size_t k = 0; k < r->n_sampled; k++) {
         double mean, error;
         lm_race_estimate(r->race, c, k, &mean, &error);

@@ -19,7 +19,8 @@ void lm_racing_close(struct lm_racing *r);
 /* A trial of the study was measured to the end: its sums are kept for races to come.
  * measure: those of its record.                                                     */
 enum lm_status lm_racing_keep(struct lm_racing *r, int64_t trial,
-                              const struct lm_measure *measure, size_t n, struct lm_err *e);
+                              const struct lm_measure *measure, size_t n,
+                              struct lm_err *e);
 /* The race of a batch of n candidates with these shares; the rungs and share are valid
  * until lm_racing_end().  After lm_evaluate_race() lm_racing_result() tells of each.  */
 enum lm_status lm_racing_begin(struct lm_racing *r, const double *share, size_t n,

@@ -90,8 +90,8 @@ void lm_run_set_price(struct lm_run *r, lm_price *price, void *ctx)
     r->price_ctx = ctx;
 }
 
-enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value, size_t n,
-                            double *share, struct lm_err *e)
+enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value,
+                            size_t n, double *share, struct lm_err *e)
 {
     if (!r || !r->price)
         return lm_fail(e, LM_EUNAVAILABLE, "genomes have no price outside of a search");
@@ -118,9 +118,11 @@ enum lm_status lm_run_text(struct lm_run *r, const char *name,
         return lm_fail(e, LM_ECONFIG, "more than %d texts", MAX_TEXTS);
     struct text *t = &r->text[r->n_text];
     *t = (struct text){ .name = lm_strdup(name, "run"), .path = lm_strdup(o->path, "run"),
-        .from = o->part.n == 2 ? o->part.v[0] : 0, .to = o->part.n == 2 ? o->part.v[1] : 1,
+        .from = o->part.n == 2 ? o->part.v[0] : 0,
+        .to = o->part.n == 2 ? o->part.v[1] : 1,
         .sequences = lm_text_sequences(o), .length = o->length, .seed = o->seed,
-        .start = o->starts.n ? lm_alloc_array(o->starts.n, sizeof *t->start, "run") : NULL,
+        .start = o->starts.n ? lm_alloc_array(o->starts.n, sizeof *t->start,
+                                              "run") : NULL,
         .chat = o->chat, .origin = lm_strdup(o->origin ? o->origin : "", "run") };
     if (!t->name || !t->path || !t->origin || (o->starts.n && !t->start)) {
         lm_release(t->name);
@@ -292,7 +294,8 @@ enum lm_status lm_run_ids(struct lm_run *r, const char *name, const int32_t **id
 static enum lm_status find_starts(const struct text *t, int64_t *start, struct lm_err *e)
 {
     if (!t->start) {
-        lm_sample_starts((uint32_t)t->seed, (int64_t)t->n, t->length, t->sequences, start);
+        lm_sample_starts((uint32_t)t->seed, (int64_t)t->n, t->length, t->sequences,
+                         start);
         return LM_OK;
     }
     for (int64_t i = 0; i < t->sequences; i++) {
@@ -322,7 +325,8 @@ enum lm_status lm_run_sample(struct lm_run *r, const char *name, int32_t **ids,
     if (!start || !out) {
         lm_release(start);
         lm_release(out);
-        return lm_fail_memory(e, (size_t)(t->sequences * t->length) * 4, "calibration text");
+        return lm_fail_memory(e, (size_t)(t->sequences * t->length) * 4,
+                              "calibration text");
     }
     s = find_starts(t, start, e);
     for (int64_t i = 0; !s && i < t->sequences; i++)

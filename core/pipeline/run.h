@@ -39,8 +39,8 @@ uint64_t lm_run_seed(const struct lm_run *r);
 typedef enum lm_status lm_price(void *ctx, const union lm_value *const *value, size_t n,
                                 double *share, struct lm_err *e);
 void lm_run_set_price(struct lm_run *r, lm_price *price, void *ctx);    /* NULL: none */
-enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value, size_t n,
-                            double *share, struct lm_err *e);
+enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value,
+                            size_t n, double *share, struct lm_err *e);
 /* Names a text; o is copied. */
 enum lm_status lm_run_text(struct lm_run *r, const char *name,
                            const struct lm_text_options *o, struct lm_err *e);

@@ -94,7 +94,8 @@ static enum lm_status decode(struct loop *l, size_t i, int64_t id, struct lm_err
 
 /* ---- recording ---------------------------------------------------------------- */
 
-static enum lm_status replay(struct loop *l, struct item *it, int64_t id, struct lm_err *e)
+static enum lm_status replay(struct loop *l, struct item *it, int64_t id,
+                             struct lm_err *e)
 {
     struct lm_record r;
     struct lm_view_trial *t;
@@ -127,7 +128,8 @@ static void add_measure(struct sheet *h, const char *metric, double value, doubl
 }
 
 /* What a trial that another one has the plan of gets from it. */
-static void copy_known(const struct loop *l, const struct lm_view_trial *k, struct sheet *h)
+static void copy_known(const struct loop *l, const struct lm_view_trial *k,
+                       struct sheet *h)
 {
     size_t n = 0;
     for (size_t m = 0; m < l->n_metric; m++)
@@ -141,15 +143,16 @@ static void copy_known(const struct loop *l, const struct lm_view_trial *k, stru
 }
 
 /* A trial that lost its race is marked by its estimates. */
-static void add_race(const struct loop *l, const struct lm_race_result *race, int64_t trial,
-                     struct sheet *h)
+static void add_race(const struct loop *l, const struct lm_race_result *race,
+                     int64_t trial, struct sheet *h)
 {
     for (size_t k = 0; k < race->n; k++) {
         snprintf(h->name[k], sizeof h->name[k], LM_RACE_PREFIX "%s",
                  l->view->metric[race->told[k].metric].name);
         add_measure(h, h->name[k], race->told[k].value, race->told[k].error, NULL);
     }
-    snprintf(h->reason, sizeof h->reason, "stopped after %lld of %lld items: trial %lld is "
+    snprintf(h->reason, sizeof h->reason,
+             "stopped after %lld of %lld items: trial %lld is "
              "better", (long long)race->seen, (long long)race->items, (long long)trial);
 }
 
@@ -178,7 +181,8 @@ static enum lm_status store(struct loop *l, struct item *it, int64_t id, double 
 /* c: its candidate, or the number of candidates where there is none: then the values
  * are those of `known`.  base: the trial of the batch's first item.                  */
 static enum lm_status record(struct loop *l, struct item *it, int64_t id, size_t c,
-                             size_t n_eval, double seconds, int64_t base, struct lm_err *e)
+                             size_t n_eval, double seconds, int64_t base,
+                             struct lm_err *e)
 {
     struct sheet h;
     double fidelity = it->share;
@@ -242,8 +246,8 @@ static enum lm_status evaluate(struct loop *l, size_t first, size_t n_item, size
     }
     if (!*n)
         return LM_OK;
-    enum lm_status st = lm_bench_candidates(&l->s->bench, l->plan, *n, l->candidate, l->err,
-                                            e);
+    enum lm_status st = lm_bench_candidates(&l->s->bench, l->plan, *n, l->candidate,
+                                            l->err, e);
     if (st)
         return st;
     const struct lm_rungs *rungs = NULL;
@@ -410,8 +414,8 @@ static void describe(const struct loop *l, struct problem *q)
     for (size_t k = 0; k < v->n_objective; k++) {
         const struct lm_metric *m;
         char name[96];
-        lm_metric_at(l->s->pipeline->evaluate, l->s->pipeline->n_evaluate, v->objective[k],
-                     name, sizeof name, &m);
+        lm_metric_at(l->s->pipeline->evaluate, l->s->pipeline->n_evaluate,
+                     v->objective[k], name, sizeof name, &m);
         q->objective[k] = (struct lm_objective){ .struct_size = sizeof q->objective[k],
             .metric = v->metric[v->objective[k]].name, .bound = INFINITY,
             .reference = lm_view_objective(v, &v->trial[0], k), .noisy = m->noisy };
@@ -495,11 +499,13 @@ static void tell_savings(const struct loop *l)
         lm_log(LM_INFO, "search: %lld trials took %.1f s of processor time",
                (long long)(l->view->n_trial - l->stored), processor_time() - l->start);
     if (l->racing && l->view->n_trial > 1)
-        lm_log(LM_INFO, "race: %lld of %lld trials stopped early; %.1f %% of all items were "
+        lm_log(LM_INFO,
+               "race: %lld of %lld trials stopped early; %.1f %% of all items were "
                "not run", (long long)stopped, (long long)l->view->n_trial - 1,
                100 * ((double)stopped - seen) / (double)(l->view->n_trial - 1));
     if (w.asked > 0)
-        lm_log(LM_INFO, "shared prefixes: %.1f %% of the multiply-adds were not run twice",
+        lm_log(LM_INFO,
+               "shared prefixes: %.1f %% of the multiply-adds were not run twice",
                100 * (1 - w.run / w.asked));
 }
 
@@ -515,8 +521,8 @@ static enum lm_status allocate(struct loop *l, struct lm_err *e)
     l->candidate = lm_alloc_array(b, sizeof *l->candidate, "search");
     l->err = lm_alloc_array(b, sizeof *l->err, "search");
     l->at = lm_alloc_array(b, sizeof *l->at, "search");
-    bool ok = l->item && l->result && l->skip && l->share && l->reached && l->plan && l->candidate &&
-              l->err && l->at;
+    bool ok = l->item && l->result && l->skip && l->share && l->reached && l->plan &&
+              l->candidate && l->err && l->at;
     for (size_t i = 0; ok && i < b; i++)
         ok = (l->item[i].value = lm_alloc_array(l->n_slot + 1, sizeof(union lm_value),
                                                 "search"));
@@ -539,7 +545,8 @@ static void release(struct loop *l)
     lm_release(l->at);
 }
 
-enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view, struct lm_err *e)
+enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view,
+                             struct lm_err *e)
 {
     struct loop l = { .s = s, .view = view, .n_slot = lm_space_slots(s->bench.space),
         .n_metric = (size_t)view->n_search, .stored = lm_store_count(view->store),

@@ -9,5 +9,6 @@
 #define LM_PIPELINE_SEARCH_H
 #include "pipeline/session.h"
 #include "pipeline/view.h"
-enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view, struct lm_err *e);
+enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view,
+                             struct lm_err *e);
 #endif

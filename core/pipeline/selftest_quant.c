@@ -106,7 +106,8 @@ static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which)
         return lm_broken(k, "encode() does not keep zeros");
     if (sample[which].even && loss > LOSS / pow(4, bits) * all)
         return lm_broken(k, "encode() loses %.3g of the squared weights, more than %.3g, "
-                         "which %d bits allow (%s)", loss / all, LOSS / pow(4, bits), bits,
+                         "which %d bits allow (%s)", loss / all, LOSS / pow(4, bits),
+                             bits,
                          sample[which].what);
     return LM_OK;
 }
@@ -133,7 +134,8 @@ static enum lm_status check_values(struct lm_kit *k)
             s = pass(k, self, &b, which, again);
         for (int i = 0; !s && i < ROWS * STRIDE; i++)
             if (again[i] != b.back[i])
-                s = lm_broken(k, "encode() of what it made before gives other weights: %g "
+                s = lm_broken(k,
+                              "encode() of what it made before gives other weights: %g "
                               "becomes %g (%s)", (double)b.back[i], (double)again[i],
                               sample[which].what);
     }

@@ -85,7 +85,8 @@ static enum lm_status fill_scores(struct lm_session *s, struct lm_scores *c,
     enum lm_status st = ops->score(scorer->self, c->site, c->layer, c->v, c->n, e);
     for (int64_t i = 0; !st && i < c->n; i++)
         if (isnan(c->v[i]))
-            st = lm_fail(e, LM_EFAILED, "layer %d: the score of site %lld is not a number; is "
+            st = lm_fail(e, LM_EFAILED,
+                         "layer %d: the score of site %lld is not a number; is "
                          "the model or its calibration damaged?", (int)c->layer,
                          (long long)i);
     return st && st != LM_ECANCELED && st != LM_ENOMEM ? lm_stage_fail(scorer, e) : st;
@@ -175,7 +176,8 @@ static enum lm_status add_tuned(struct lm_session *s, struct lm_err *e)
         const char *choice[64];
         char text[64][32];
         if (t->choice && t->choice->n > 64)
-            return lm_conf_fail(e, t->at, "repair.%s: more than 64 choices", t->opt->name);
+            return lm_conf_fail(e, t->at, "repair.%s: more than 64 choices",
+                                t->opt->name);
         if (t->choice) {
             g.kind = LM_GENE_CHOICE;
             g.ordered = true;
@@ -189,7 +191,8 @@ static enum lm_status add_tuned(struct lm_session *s, struct lm_err *e)
                 else if (v->type == LM_CONF_REAL)
                     snprintf(text[k], sizeof text[k], "%g", v->v.r);
                 choice[k] = v->type == LM_CONF_STRING ? v->v.s
-                          : v->type == LM_CONF_BOOL ? (v->v.b ? "true" : "false") : text[k];
+                          : v->type == LM_CONF_BOOL 
+                              ? (v->v.b ? "true" : "false") : text[k];
             }
             g.choice = choice;
         } else if (t->opt->type == LM_OPT_INT) {
@@ -263,12 +266,13 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
             return LM_OK;
         }
     if (all->n == MAX_REPAIRS)
-        return lm_fail(e, LM_ECONFIG, "more than %d settings of `repair` were tried; give its "
+        return lm_fail(e, LM_ECONFIG,
+                       "more than %d settings of `repair` were tried; give its "
                        "searched options a `step` or `choice`", MAX_REPAIRS);
     struct repair *r = &all->at[all->n++];
     r->key = key;
-    enum lm_status st = lm_stage_open(&r->stage, LM_REPAIR, base->at, "none", NULL, "repair",
-                                      base->run, e);
+    enum lm_status st = lm_stage_open(&r->stage, LM_REPAIR, base->at, "none", NULL,
+                                      "repair", base->run, e);
     for (size_t i = 0; !st && i < r->stage.opt.n_tuned && i < plan->n_setting; i++)
         st = lm_options_set(&r->stage.plugin->module, &r->stage.opt,
                             &r->stage.opt.tuned[i], plan->setting[i].value, e);
@@ -285,7 +289,8 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
 
 /* Widths that exports need in multiples; the dense width is exempt, rows of it
  * go out as f16.                                                               */
-static enum lm_status check_widths(const struct lm_pipeline *p, const struct lm_plan *plan,
+static enum lm_status check_widths(const struct lm_pipeline *p,
+                                   const struct lm_plan *plan,
                                    const char *gene, struct lm_err *e)
 {
     for (size_t i = 0; i < p->n_export; i++) {
@@ -294,7 +299,8 @@ static enum lm_status check_widths(const struct lm_pipeline *p, const struct lm_
         for (int32_t k = 0; k < plan->arch->n_layer; k++) {
             int32_t n_ff = lm_plan_shape(plan, k).n_ff;
             if (n_ff % multiple && n_ff != plan->arch->layer[k].n_ff)
-                return lm_conf_fail(e, x->stage.at, "export: %s in %s needs FFN widths in "
+                return lm_conf_fail(e, x->stage.at,
+                                    "export: %s in %s needs FFN widths in "
                                     "multiples of %d, but gene %s can make %d; set `step` "
                                     "and `multiple` of the ffn pruner", x->stage.id,
                                     lm_dtype_names[x->o->dtype], multiple, gene, n_ff);
@@ -320,7 +326,8 @@ static enum lm_status check_initial(struct lm_session *s, const union lm_value *
         plan->may = ops->edits;
         st = ops->decode(p->prune[i].self, v + s->first_slot[i], plan, e);
         if (!st && !(st = lm_plan_canonical(plan, e)) && !lm_plan_equal(plan, whole))
-            st = lm_fail(e, LM_EBUG, "it edits the model where all of its genes have their "
+            st = lm_fail(e, LM_EBUG,
+                         "it edits the model where all of its genes have their "
                          "uncompressed value");
         if (st)
             lm_stage_fail(&p->prune[i], e);
@@ -336,7 +343,8 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
     enum { MOST = 4096 };
     size_t n;
     const struct lm_gene *const *gene = lm_space_genes(s->bench.space, &n);
-    union lm_value *v = lm_alloc_array(lm_space_slots(s->bench.space) + 1, sizeof *v, "genome");
+    union lm_value *v = lm_alloc_array(lm_space_slots(s->bench.space) + 1, sizeof *v,
+                                       "genome");
     enum lm_status st = v ? LM_OK : lm_fail_memory(e, n * sizeof *v, "a genome");
     if (!st) {
         lm_genome_initial(s->bench.space, v);
@@ -379,8 +387,8 @@ static enum lm_status open_workshop(struct lm_session *s, struct lm_err *e)
         return st;
     lm_workshop_close(b->workshop);
     b->workshop = NULL;
-    struct lm_workshop_args a = { .engine = b->engine, .model = b->model, .stats = b->stats,
-        .space = b->space, .repair = repair_for, .repair_ctx = s,
+    struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
+        .stats = b->stats, .space = b->space, .repair = repair_for, .repair_ctx = s,
         .memory = lm_engine_streams(b->engine) ? 0 : half, .quant = lm_quantize_source,
         .quant_ctx = s, .spill = folder, .scratch = half };
     return lm_workshop_open(&a, &b->workshop, e);
@@ -416,8 +424,8 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
 static enum lm_status open_sketch(struct lm_session *s, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
-    enum lm_status st = lm_bench_open(&s->bench, p->model->path, p->model_use, &p->backend,
-                                      p->run, e);
+    enum lm_status st = lm_bench_open(&s->bench, p->model->path, p->model_use,
+                                      &p->backend, p->run, e);
     if (st)
         return st;
     lm_bench_limit(&s->bench, (size_t)p->options->memory);
@@ -504,7 +512,8 @@ enum lm_status lm_session_decode(struct lm_session *s, const union lm_value *v,
 {
     struct lm_pipeline *p = s->pipeline;
     struct lm_plan *plan;
-    enum lm_status st = lm_plan_open(lm_model_arch(s->bench.model), s->bench.space, &plan, e);
+    enum lm_status st = lm_plan_open(lm_model_arch(s->bench.model), s->bench.space, &plan,
+                                     e);
     if (st)
         return st;
     for (size_t i = 0; !st && i < p->n_prune; i++) {

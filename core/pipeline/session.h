@@ -38,7 +38,8 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
 void lm_judges_close(struct lm_bench *b);
 /* Model, backend and a workshop for the dense model only. */
 enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
-                             struct lm_stage *backend, struct lm_run *run, struct lm_err *e);
+                             struct lm_stage *backend, struct lm_run *run,
+                             struct lm_err *e);
 /* The same of a model that is open; b takes it over, also on failure. */
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, struct lm_err *e);
@@ -57,7 +58,8 @@ enum lm_status lm_bench_candidates(struct lm_bench *b, struct lm_plan *const *pl
 void lm_bench_dismiss(struct lm_bench *b);
 /* All metrics of all judges for the model as it is; results are released by
  * lm_results_free.                                                          */
-enum lm_status lm_bench_measure(struct lm_bench *b, struct lm_result *r, struct lm_err *e);
+enum lm_status lm_bench_measure(struct lm_bench *b, struct lm_result *r,
+                                struct lm_err *e);
 
 struct lm_session {
     struct lm_pipeline *pipeline;

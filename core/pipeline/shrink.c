@@ -61,7 +61,8 @@ static double machine_rate(void)
     return sum > 0 ? sum : 1e9;
 }
 
-static enum lm_status find_text(const struct lm_shrink *o, struct facts *f, struct lm_err *e)
+static enum lm_status find_text(const struct lm_shrink *o, struct facts *f,
+                                struct lm_err *e)
 {
     char folder[4000];
     if (o->text) {
@@ -74,7 +75,8 @@ static enum lm_status find_text(const struct lm_shrink *o, struct facts *f, stru
         return s;
     snprintf(f->text, sizeof f->text, "%s/text/default.txt", folder);
     return lm_file_exists(f->text) ? LM_OK
-        : lm_fail(e, LM_ECONFIG, "shrink needs text like what the model will see: give --text "
+        : lm_fail(e, LM_ECONFIG,
+                  "shrink needs text like what the model will see: give --text "
                   "FILE (plain UTF-8, 500 KB or more); scripts/quickstart puts a default "
                   "one at %s", f->text);
 }
@@ -87,7 +89,8 @@ static enum lm_status time_decode(const struct lm_shrink *o, struct facts *f,
     struct lm_bench b = { 0 };
     struct lm_network net = { 0 };
     struct lm_decoder *d = NULL;
-    enum lm_status s = lm_stage_open(&backend, LM_BACKEND, NULL, "cpu", NULL, "backend", run, e);
+    enum lm_status s = lm_stage_open(&backend, LM_BACKEND, NULL, "cpu", NULL, "backend",
+                                     run, e);
     if (!s)
         s = lm_bench_open(&b, o->model, NULL, &backend, run, e);
     if (!s)
@@ -148,7 +151,8 @@ static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm
     enum lm_status s = find_text(o, f, e);
     if (s || (s = lm_run_open(0, &run, e)))
         return s;
-    if (!(s = lm_load_model(o->model, NULL, run, &m, e)) && !(s = lm_run_model(run, m, e)) &&
+    if (!(s = lm_load_model(o->model, NULL, run, &m, e)) &&
+        !(s = lm_run_model(run, m, e)) &&
         !(s = lm_run_ids(run, f->text, &ids, &f->tokens, e)) &&
         !(s = lm_plan_open(lm_model_arch(m), NULL, &plan, e))) {
         f->arch = *lm_model_arch(m);
@@ -158,7 +162,8 @@ static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm
         for (int32_t i = 0; i < f->arch.n_layer; i++)
             count_sites(f, &f->arch.layer[i]);
         if (o->max_ms > 0 && f->arch.context > 0 && f->arch.context < 576)
-            s = lm_fail(e, LM_ECONFIG, "shrink: --max-latency measures decode=64@512, and the "
+            s = lm_fail(e, LM_ECONFIG,
+                        "shrink: --max-latency measures decode=64@512, and the "
                         "model's context is %d tokens; use --to", f->arch.context);
     }
     lm_plan_free(plan);
@@ -236,7 +241,8 @@ static void add_inputs(const struct lm_shrink *o, const struct facts *f,
 {
     static const struct { const char *name; double from, to; } part[] = {
         { "calibration", 0, 0.7 }, { "search", 0.7, 0.85 }, { "final", 0.85, 1 } };
-    lm_str_add(t, "# Written by `lamina shrink`; change it and run it with `lamina run`.\n"
+    lm_str_add(t,
+               "# Written by `lamina shrink`; change it and run it with `lamina run`.\n"
                "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; finalists = 1; out = ",
                (long long)o->seed, (long long)o->threads);
     lm_conf_quote(t, o->out);
@@ -248,8 +254,8 @@ static void add_inputs(const struct lm_shrink *o, const struct facts *f,
         lm_conf_quote(t, f->text);
         lm_str_add(t, "; part = [%.2f, %.2f];", part[i].from, part[i].to);
         if (i == 0)
-            lm_str_add(t, " sequences = %lld; length = %lld;", (long long)effort->calibration,
-                       (long long)f->window);
+            lm_str_add(t, " sequences = %lld; length = %lld;",
+                       (long long)effort->calibration, (long long)f->window);
         lm_str_add(t, " };\n");
     }
     lm_str_add(t, "};\n");
@@ -299,7 +305,8 @@ static void add_search(const struct facts *f, double share, const struct effort 
     lm_str_free(&sizes);
 }
 
-enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struct lm_err *e)
+enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t,
+                              struct lm_err *e)
 {
     struct facts f = { 0 };
     enum lm_status s = lm_pool_start((int)o->threads, e);
@@ -308,14 +315,16 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
     f.flops = machine_rate();
     f.window = f.arch.context > 0 && f.arch.context < 512 ? f.arch.context : 512;
     if ((double)f.tokens * 0.15 < (double)f.window * 2)
-        return lm_fail(e, LM_EINPUT, "%s: %zu tokens are too few to calibrate, search and "
+        return lm_fail(e, LM_EINPUT,
+                       "%s: %zu tokens are too few to calibrate, search and "
                        "check on disjoint parts; %lld are needed", f.text, f.tokens,
                        (long long)ceil((double)f.window * 2 / 0.15));
     struct effort b = choose_effort(o, &f);
     double share = share_of_goal(o, &f);
     if (o->max_bytes > 0 && o->max_bytes <= f.overhead + (double)f.cost.bytes -
                                             2 * (double)f.cost.body_params)
-        return lm_fail(e, LM_ECONFIG, "shrink: --max-size %.0f is less than embedding, head "
+        return lm_fail(e, LM_ECONFIG,
+                       "shrink: --max-size %.0f is less than embedding, head "
                        "and tokenizer take (%.0f bytes)", o->max_bytes, f.overhead +
                        (double)f.cost.bytes - 2 * (double)f.cost.body_params);
     add_inputs(o, &f, &b, t);
@@ -326,7 +335,8 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t, struc
                "repair: { use = \"least_squares\"; };\n"
                "\n# How candidates are judged: as repaired, on text of their own.\n"
                "evaluate = ( { use = \"kl\"; text = \"search\"; window = %lld; windows = %lld; "
-               "spread = true; },\n             { use = \"size\"; }%s );\n", (long long)f.window,
+               "spread = true; },\n             { use = \"size\"; }%s );\n",
+                   (long long)f.window,
                (long long)b.full, o->max_ms > 0 ?
                ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
                "runs = 3; }" : "");

@@ -122,7 +122,8 @@ static void add_site(const struct tally *t, double k, double rack, double column
 }
 
 /* kind 0: attention, by groups; 1: MLP. */
-static void tally_site(const struct tally *t, const struct draw *d, int32_t layer, int kind)
+static void tally_site(const struct tally *t, const struct draw *d, int32_t layer,
+                       int kind)
 {
     const struct lm_layer_shape *l = &t->a->layer[layer];
     double width = kind ? 1 : l->n_kv ? (double)l->n_head * t->a->head_dim / l->n_kv : 0;

@@ -104,7 +104,8 @@ static enum lm_status check_texts(const struct lm_stage *s, const char *where,
             continue;
         const struct lm_conf *at = s->at ? lm_conf_get(s->at, o->name) : NULL;
         const char *near = lm_run_near_text(s->run, name);
-        return lm_conf_fail(e, at ? at : s->at, "%s (%s): %s: no entry of `data` and no file "
+        return lm_conf_fail(e, at ? at : s->at,
+                            "%s (%s): %s: no entry of `data` and no file "
                             "is called '%s'%s%s%s", where, m->name, o->name, name,
                             near ? "; did you mean '" : "", near ? near : "",
                             near ? "'?" : "");
@@ -141,7 +142,8 @@ static enum lm_status own_metrics(struct lm_stage *s, struct lm_err *e)
             return i ? LM_OK : lm_fail(e, LM_EBUG, "evaluator '%s' declares no metrics",
                                        s->id);
         if (i == LM_MAX_METRICS || !sound(&m))
-            return lm_fail(e, LM_EBUG, "evaluator '%s': its metric %zu is incomplete or one "
+            return lm_fail(e, LM_EBUG,
+                           "evaluator '%s': its metric %zu is incomplete or one "
                            "too many", s->id, i);
         for (size_t j = 0; j < i; j++)
             if (!strcmp(t->text[j].name, m.name))
@@ -149,7 +151,8 @@ static enum lm_status own_metrics(struct lm_stage *s, struct lm_err *e)
                                s->id, m.name);
         t->text[i] = m;
         t->metric[i] = (struct lm_metric){ t->text[i].name, t->text[i].unit,
-                                           t->text[i].help, m.reduce, m.noisy, m.maximise };
+                                           t->text[i].help, m.reduce, m.noisy,
+                                           m.maximise };
     }
 }
 
@@ -170,10 +173,12 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
 {
     *s = (struct lm_stage){ .kind = kind, .at = group, .run = run };
     if (group && group->type != LM_CONF_GROUP)
-        return lm_conf_fail(e, group, "%s: expected a group { use = \"NAME\"; ... }", where);
+        return lm_conf_fail(e, group, "%s: expected a group { use = \"NAME\"; ... }",
+                            where);
     const struct lm_conf *use = group ? lm_conf_get(group, "use") : NULL;
     if (use && use->type != LM_CONF_STRING)
-        return lm_conf_fail(e, use, "%s: use: expected the name of a plugin, a string", where);
+        return lm_conf_fail(e, use, "%s: use: expected the name of a plugin, a string",
+                            where);
     const char *name = use ? use->v.s : fallback;
     if (!name)
         return lm_conf_fail(e, group, "%s: `use` is missing; name a %s", where,
@@ -183,7 +188,8 @@ enum lm_status lm_stage_open(struct lm_stage *s, enum lm_kind kind,
         return st;
     const struct lm_conf *id = group ? lm_conf_get(group, "id") : NULL;
     if (id && (id->type != LM_CONF_STRING || !lm_word(id->v.s, MAX_ID)))
-        return lm_conf_fail(e, id, "%s: id: expected a string of at most %d letters, digits "
+        return lm_conf_fail(e, id,
+                            "%s: id: expected a string of at most %d letters, digits "
                             "and _", where, MAX_ID);
     s->id = lm_strdup(id ? id->v.s : name, "stage");
     if (!s->id)

@@ -110,7 +110,8 @@ enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
     return shapes_of(s, t->plan_text, t->layer, e);
 }
 
-double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t, size_t k)
+double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t,
+                         size_t k)
 {
     double v = t->value[s->objective[k]];
     return s->metric[s->objective[k]].maximise ? -v : v;
@@ -133,7 +134,8 @@ double lm_bound_excess(const struct lm_bound *b, double v)
     return 0;
 }
 
-void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *out)
+void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
+                       double *out)
 {
     for (size_t i = 0; i < s->n_bound; i++) {
         int m = s->bound[i].metric;
@@ -332,7 +334,8 @@ enum lm_status lm_view_trial(const struct lm_study *s, int64_t i, struct lm_tria
     if (i < 0 || i >= s->n_trial)
         return lm_fail(e, LM_EBUG, "there is no trial %lld", (long long)i);
     const struct lm_view_trial *t = &s->trial[i];
-    const struct lm_trial full = { .struct_size = sizeof full, .id = t->id, .status = t->status,
+    const struct lm_trial full = { .struct_size = sizeof full, .id = t->id,
+        .status = t->status,
         .feasible = t->feasible, .front = t->front, .fidelity = t->fidelity,
         .seconds = t->seconds, .reason = t->reason, .plan = t->plan_text,
         .value = t->value, .error = t->error, .layer = t->layer, .estimate = t->told };

@@ -45,10 +45,12 @@ struct lm_study {
 /* Of a new study; writes what a later load needs into the store. */
 enum lm_status lm_view_new(struct lm_pipeline *p, const struct lm_arch *arch,
                            struct lm_store *store, struct lm_study **s, struct lm_err *e);
-enum lm_status lm_view_load(struct lm_store *store, struct lm_study **s, struct lm_err *e);
+enum lm_status lm_view_load(struct lm_store *store, struct lm_study **s,
+                            struct lm_err *e);
 void lm_view_free(struct lm_study *s);
 /* Resolves `share` bounds once the dense model is measured (trial 0). */
-enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p, struct lm_err *e);
+enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p,
+                              struct lm_err *e);
 /* Adds a trial with the measures of its record; other metrics are NAN. */
 enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
                            struct lm_view_trial **t, struct lm_err *e);
@@ -60,9 +62,11 @@ int lm_view_twin(const struct lm_study *s, int m);
  * among those trials.                                                        */
 enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e);
 /* violation [n_bound] of a trial: <= 0 satisfied. */
-void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t, double *v);
+void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
+                       double *v);
 /* Objective k of a trial, as minimised. */
-double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t, size_t k);
+double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t,
+                         size_t k);
 /* The same, of a trial that lost a race as estimated. */
 double lm_view_told(const struct lm_study *s, const struct lm_view_trial *t, size_t k);
 /* By how much a value breaks a bound, relative to it; 0: not at all. */

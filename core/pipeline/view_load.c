@@ -78,7 +78,8 @@ static enum lm_status save_frame(struct lm_study *s, struct lm_err *e)
 }
 
 enum lm_status lm_view_new(struct lm_pipeline *p, const struct lm_arch *arch,
-                           struct lm_store *store, struct lm_study **out, struct lm_err *e)
+                           struct lm_store *store, struct lm_study **out,
+                           struct lm_err *e)
 {
     struct lm_study *s = lm_alloc(sizeof *s, "study");
     if (!s)
@@ -165,7 +166,8 @@ static enum lm_status load_arch(struct lm_study *s, const char *p, struct lm_err
     a->struct_size = sizeof *a;
     a->family = a->name = "";
     if (!next_line(&p, line, sizeof line) ||
-        sscanf(line, "%d %d %d %d", &a->n_layer, &a->hidden, &a->head_dim, &a->vocab) != 4 ||
+        sscanf(line, "%d %d %d %d", &a->n_layer, &a->hidden, &a->head_dim,
+               &a->vocab) != 4 ||
         a->n_layer < 1 || a->n_layer > LM_MAX_LAYERS || a->hidden < 1 ||
         a->hidden > LM_MAX_HIDDEN || a->head_dim < 1 || a->head_dim > LM_MAX_HEAD_DIM ||
         a->vocab < 1 || a->vocab > LM_MAX_VOCAB)
@@ -241,7 +243,8 @@ static enum lm_status load_all(struct lm_study *s, struct lm_err *e)
     static const struct {
         const char *key;
         enum lm_status (*read)(struct lm_study *, const char *, struct lm_err *);
-    } part[] = { { "metrics", load_metrics }, { "arch", load_arch }, { "bounds", load_bounds } };
+    } part[] = { { "metrics", load_metrics }, { "arch", load_arch }, { "bounds",
+        load_bounds } };
     for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
         char *text = NULL;
         enum lm_status st = lm_store_get(s->store, part[i].key, &text, e);
@@ -265,7 +268,8 @@ static enum lm_status load_all(struct lm_study *s, struct lm_err *e)
     return lm_view_rank(s, e);
 }
 
-enum lm_status lm_view_load(struct lm_store *store, struct lm_study **out, struct lm_err *e)
+enum lm_status lm_view_load(struct lm_store *store, struct lm_study **out,
+                            struct lm_err *e)
 {
     struct lm_study *s = lm_alloc(sizeof *s, "study");
     if (!s)

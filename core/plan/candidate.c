@@ -93,6 +93,12 @@ void lm_workshop_close(struct lm_workshop *w)
 {
     if (!w)
         return;
+    for (size_t i = 0; i < BUCKETS; i++)        /* they hold others */
+        for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
+            next = p->next;
+            if (p->base)
+                free_part(w, p);
+        }
     for (size_t i = 0; i < BUCKETS; i++)
         while (w->bucket[i])
             free_part(w, w->bucket[i]);

@@ -108,7 +108,8 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
     if (!(*out = lm_alloc_array((size_t)cols, sizeof **out, "quantize")))
         return lm_fail_memory(e, (size_t)cols * sizeof **out, "statistics");
     for (int64_t j = 0; j < cols; j++)
-        (*out)[j] = from[base->rack ? lm_rack_column(base->rack, base->kept, cols, j) : j];
+        (*out)[j] = from[base->rack ? lm_rack_column(base->rack, base->kept, cols, j)
+                         : j];
     return LM_OK;
 }
 

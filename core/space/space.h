@@ -17,12 +17,14 @@ const char *lm_site_name(uint32_t site);
 struct lm_space;
 /* Where add_gene gets importance from (lm_host.scores). */
 typedef enum lm_status lm_score_source(void *ctx, uint32_t site, int32_t layer,
-                                       const double **score, int64_t *n, struct lm_err *e);
+                                       const double **score, int64_t *n,
+                                       struct lm_err *e);
 enum lm_status lm_space_open(lm_score_source *scores, void *ctx, struct lm_space **s,
                              struct lm_err *e);
 void lm_space_close(struct lm_space *s);
 /* Copies the gene; names must be unique, bounds and initial sound. */
-enum lm_status lm_space_add(struct lm_space *s, const struct lm_gene *g, struct lm_err *e);
+enum lm_status lm_space_add(struct lm_space *s, const struct lm_gene *g,
+                            struct lm_err *e);
 enum lm_status lm_space_scores(struct lm_space *s, uint32_t site, int32_t layer,
                                const double **score, int64_t *n, struct lm_err *e);
 /* Members of a site kind in a layer by falling score, ties by index; computed

@@ -52,74 +52,6 @@ struct batch {
 };
 struct task { size_t judge; int64_t item; size_t first, end; };    /* live[first..end) */
 
-enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
-                                  struct lm_evaluation **out, struct lm_err *e)
-{
-    struct lm_evaluation *v = lm_alloc(sizeof *v, "evaluation");
-    enum lm_status st = LM_OK;
-    bool needs_dense = false;
-
-    *out = NULL;
-    if (!v)
-        return lm_fail_memory(e, sizeof *v, "the evaluation");
-    v->args = *a;
-    for (size_t j = 0; st == LM_OK && j < a->n_judge; j++) {
-        st = lm_judge_open(&a->judge[j], e);
-        v->n_metric += a->judge[j].n_metric;
-        needs_dense |= (a->judge[j].ops->needs & LM_NEEDS_DENSE) != 0;
-        if (st == LM_OK && !a->engine
-            && a->judge[j].ops->needs & (LM_NEEDS_RUN | LM_NEEDS_DENSE))
-            st = lm_fail(e, LM_EBUG, "evaluator '%s' runs models, but there is no "
-                         "backend", a->judge[j].id);
-    }
-    needs_dense &= !a->delegate;
-    if (st == LM_OK && needs_dense)
-        st = lm_network_open(a->engine, lm_engine_model(a->engine), &v->dense, e);
-    if (st == LM_OK && needs_dense)
-        st = lm_teacher_open(a->engine, &v->dense, a->memory, &v->teacher, e);
-    if (st != LM_OK) {
-        lm_evaluation_close(v);
-        return st;
-    }
-    *out = v;
-    return LM_OK;
-}
-
-void lm_evaluation_close(struct lm_evaluation *v)
-{
-    if (!v)
-        return;
-    lm_clocks_close(v);
-    lm_offers_drop(v);
-    lm_release(v->offer);
-    for (uint32_t i = 0; i < v->n_runner; i++)
-        lm_runner_close(v->runner[i]);
-    lm_release(v->runner);
-    lm_teacher_close(v->teacher);
-    lm_network_close(&v->dense);
-    lm_release(v);
-}
-
-struct lm_work lm_evaluation_work(const struct lm_evaluation *v)
-{
-    struct lm_work sum = { v->delegated.asked + v->streamed.asked,
-                           v->delegated.run + v->streamed.run };
-
-    for (uint32_t i = 0; i < v->n_runner; i++)
-        if (v->runner[i]) {
-            struct lm_work w = lm_runner_work(v->runner[i]);
-
-            sum.asked += w.asked;
-            sum.run += w.run;
-        }
-    return sum;
-}
-
-size_t lm_evaluation_metrics(const struct lm_evaluation *v)
-{
-    return v->n_metric;
-}
-
 /* ---- one judge, one candidate, one item -------------------------------------------- */
 
 static size_t first_metric(const struct lm_evaluation *v, size_t judge)
@@ -632,7 +564,8 @@ static enum lm_status run_batch(struct batch *b, const struct lm_rungs *rungs,
 }
 
 /* What a batch needs besides its sums; released by close_batch. */
-static enum lm_status open_batch(struct batch *b, struct lm_candidate *c, struct lm_err *e)
+static enum lm_status open_batch(struct batch *b, struct lm_candidate *c,
+                                 struct lm_err *e)
 {
     size_t n = b->n;
     struct place *order = lm_alloc_array(2 * n + 1, sizeof *order, "order");

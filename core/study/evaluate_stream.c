@@ -185,7 +185,8 @@ enum lm_status lm_evaluate_streamed(struct lm_evaluation *v, int64_t n,
             task(ctx, end, 0, true);
         a.rehearsal = false;
         st = answer_all(v, &a, e);
-        if (!st && (st = lm_parallel(end - first, play, &(struct run){ task, ctx, first })))
+        if (!st && (st = lm_parallel(end - first, play, &(struct run){ task, ctx,
+            first })))
             lm_fail(e, st, "the evaluation was interrupted");
         forget(&a);
     }
@@ -200,7 +201,8 @@ enum lm_status lm_judge_asks(struct lm_evaluation *v, size_t judge,
 {
     const struct lm_judge *j = &v->args.judge[judge];
     struct lm_answers a = { .rehearsal = true };
-    struct lm_subject subject = { .evaluation = v, .candidate = c, .needs = j->ops->needs };
+    struct lm_subject subject = { .evaluation = v, .candidate = c,
+        .needs = j->ops->needs };
     struct lm_sum sum[LM_MAX_METRICS] = { { 0, 0 } };
     struct lm_err why = { 0 };
     enum lm_status st = lm_evaluation_prepare(v, e);

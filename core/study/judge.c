@@ -28,7 +28,8 @@ enum lm_status lm_judge_open(struct lm_judge *j, struct lm_err *e)
         return lm_err_prefix(e, "evaluator '%s': ", j->id);
     j->protocol[sizeof j->protocol - 1] = 0;
     if (!j->protocol[0] || strchr(j->protocol, '\n'))
-        return lm_fail(e, LM_EBUG, "evaluator '%s' does not say in one line how it measures",
+        return lm_fail(e, LM_EBUG,
+                       "evaluator '%s' does not say in one line how it measures",
                        j->id);
     if (j->n_items < 1 || j->n_items > INT32_MAX)
         return lm_fail(e, LM_EBUG, "evaluator '%s' has %lld items", j->id,

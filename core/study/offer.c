@@ -20,7 +20,8 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
     struct lm_evaluation *v = s->evaluation;
     struct lm_err ignored = { 0 };
     if (!v->args.write || !(s->needs & LM_NEEDS_COMMANDS) || !format)
-        return lm_fail(e, LM_EBUG, "an evaluator wants a candidate's file without declaring "
+        return lm_fail(e, LM_EBUG,
+                       "an evaluator wants a candidate's file without declaring "
                        "it, or in no format");
     if (!v->offer && !(v->offer = lm_alloc(MAX_OFFERS * sizeof *v->offer, "offers")))
         return lm_fail_memory(e, MAX_OFFERS * sizeof *v->offer, "a candidate's file");

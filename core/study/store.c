@@ -386,7 +386,8 @@ void lm_store_close(struct lm_store *s)
 
 enum lm_status lm_store_settle(struct lm_store *s, struct lm_err *e)
 {
-    int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    int rc = sqlite3_wal_checkpoint_v2(s->db, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
+                                       NULL);
     return rc == SQLITE_OK ? LM_OK : fail(s, rc, e, "completing the study");
 }
 
@@ -516,7 +517,8 @@ enum lm_status lm_store_begin(struct lm_store *s, struct lm_err *e)
 
 enum lm_status lm_store_end(struct lm_store *s, bool keep, struct lm_err *e)
 {
-    int rc = s->grouped && keep ? sqlite3_exec(s->db, "COMMIT", NULL, NULL, NULL) : SQLITE_OK;
+    int rc = s->grouped && keep ? sqlite3_exec(s->db, "COMMIT", NULL, NULL,
+                                               NULL) : SQLITE_OK;
     enum lm_status st = rc == SQLITE_OK ? LM_OK : fail(s, rc, e, "recording a trial");
     if (s->grouped && (!keep || st != LM_OK)) {
         if (!sqlite3_get_autocommit(s->db))

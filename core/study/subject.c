@@ -177,7 +177,8 @@ static enum lm_status run_once(struct lm_decoder *d, const struct lm_workload *w
 static enum lm_status check_workload(const struct lm_subject *s,
                                      const struct lm_workload *w, struct lm_err *e)
 {
-    if (!s->evaluation->args.engine || !s->candidate->net.n || !(s->needs & LM_NEEDS_QUIET))
+    if (!s->evaluation->args.engine || !s->candidate->net.n ||
+        !(s->needs & LM_NEEDS_QUIET))
         return lm_fail(e, LM_EBUG, "an evaluator times candidates without declaring it");
     if ((w->phase != LM_PREFILL && w->phase != LM_DECODE) || w->tokens < 1
         || w->context < 0 || w->context > INT32_MAX - w->tokens || w->threads < 1)
@@ -194,7 +195,8 @@ enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w
     struct lm_clocked *c = NULL;
 
     if (st == LM_OK && w->threads > lm_pool_threads())
-        st = lm_fail(e, LM_ECONFIG, "%d threads are to be timed, but this command runs %d; "
+        st = lm_fail(e, LM_ECONFIG,
+                     "%d threads are to be timed, but this command runs %d; "
                      "raise --threads (run.threads in a pipeline)", w->threads,
                      lm_pool_threads());
 

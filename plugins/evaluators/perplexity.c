@@ -80,7 +80,8 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
     const struct config *c = config;
 
     if (!stride_of(c))
-        return h->fail(e, LM_ECONFIG, "stride: expected `window` or a number of tokens from "
+        return h->fail(e, LM_ECONFIG,
+                       "stride: expected `window` or a number of tokens from "
                        "1 to the window (%" PRId64 "), not '%s'; a longer stride would "
                        "leave gaps", c->window, c->stride);
     return LM_OK;

@@ -10,8 +10,8 @@ static const struct lm_metric metrics[] = {
       false },
     { "params", "parameters", "All weights.", LM_REDUCE_MEAN, false, false },
     { "body_params", "parameters",
-      "Weights of the layers' matrices: no norms, embedding, head.", LM_REDUCE_MEAN, false,
-      false },
+      "Weights of the layers' matrices: no norms, embedding, head.", LM_REDUCE_MEAN,
+      false, false },
     { NULL, NULL, NULL, 0, false, false }
 };
 

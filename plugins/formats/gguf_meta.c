@@ -208,7 +208,8 @@ static void pieces(struct gguf_keys *m, const struct lm_vocabulary *v,
 
 static void words(struct gguf_keys *m, const struct lm_vocabulary *v)
 {
-    static const char *const name[] = { [LM_PRE_GPT2] = "gpt-2", [LM_PRE_SMOLLM] = "smollm",
+    static const char *const name[] = { [LM_PRE_GPT2] = "gpt-2",
+        [LM_PRE_SMOLLM] = "smollm",
         [LM_PRE_LLAMA3] = "llama-bpe", [LM_PRE_QWEN2] = "qwen2" };
     bool smaug = v->pre == LM_PRE_LLAMA3 && !v->ignore_merges;  /* llama3's pattern */
     gguf_add_string(m, "tokenizer.ggml.pre", smaug ? "smaug-bpe" : name[v->pre]);

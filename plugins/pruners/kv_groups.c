@@ -41,7 +41,8 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
     const struct config *c = config;
 
     return !c->uniform || c->select == BY_SCORE ? LM_OK
-        : h->fail(e, LM_ECONFIG, "uniform is a number for all layers, select = \"search\" "
+        : h->fail(e, LM_ECONFIG,
+                  "uniform is a number for all layers, select = \"search\" "
                   "a set for each; choose one of them");
 }
 

@@ -13,7 +13,8 @@ struct exports {
 };
 
 /* t: the report that is being written; without memory it is marked failed. */
-static inline void exports_open(struct exports *x, struct text *t, const struct lm_study *s)
+static inline void exports_open(struct exports *x, struct text *t,
+                                const struct lm_study *s)
 {
     const char *text = t->host->study_text(s, "exports");
     enum lm_status st = LM_OK;

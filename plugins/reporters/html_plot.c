@@ -19,7 +19,8 @@ static bool is_shown(const struct view *v, int64_t i)
 {
     const struct lm_trial *t = &v->trial[i];
 
-    return t->status == LM_OK && isfinite(html_value(t, v->x)) && isfinite(html_value(t, v->y));
+    return t->status == LM_OK && isfinite(html_value(t, v->x)) &&
+        isfinite(html_value(t, v->y));
 }
 
 static void widen(struct axis *a, double value)

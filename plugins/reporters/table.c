@@ -216,7 +216,8 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
             text_add(&out, ", by %s", t.name[t.first]);
         text_add(&out, t.best >= 0 ? "; * is the best\n" : "\n");
         if (t.n_stopped)
-            text_add(&out, "%lld trial%s lost a race and stopped after %.0f %% of the items "
+            text_add(&out,
+                     "%lld trial%s lost a race and stopped after %.0f %% of the items "
                      "on average\n", (long long)t.n_stopped, t.n_stopped > 1 ? "s" : "",
                      100 * t.seen / (double)t.n_stopped);
         text_raw(&out, "\n");

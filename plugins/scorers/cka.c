@@ -52,7 +52,8 @@ static enum lm_status score(void *self, uint32_t site, int32_t layer, double *ou
         return st;
     if (n != 1 || n_stat != 3 || !(h[1] > 0) || !(h[2] > 0) || !isfinite(h[0])
         || !isfinite(h[1] * h[2]))
-        return p->host->fail(e, LM_EFAILED, "layer %d: the hidden states of this block do "
+        return p->host->fail(e, LM_EFAILED,
+                             "layer %d: the hidden states of this block do "
                              "not vary; calibration needs sequences of at least 4 tokens",
                              layer);
     out[0] = 1 - h[0] / sqrt(h[1] * h[2]);

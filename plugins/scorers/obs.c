@@ -76,8 +76,8 @@ static void destroy(void *self)
 
 /* inv [k][k]: inverse of the damped Gram matrix; damping grows tenfold, up to a
  * tenth of the mean diagonal, until it has one.                               */
-static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer, int64_t k,
-                              double *inv, struct lm_err *e)
+static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer,
+                              int64_t k, double *inv, struct lm_err *e)
 {
     const double *gram;
     double mean = 0, damp = p->cfg->lambda;
@@ -89,7 +89,8 @@ static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer,
         return st;
     if (n != k * k)
         return p->host->fail(e, LM_EBUG, "layer %d: statistics have %lld numbers, the "
-                             "matrix has %lld columns", layer, (long long)n, (long long)k);
+                             "matrix has %lld columns", layer, (long long)n,
+                                 (long long)k);
     double *l = p->host->alloc(bytes, "obs");
     if (!l)
         return no_memory(p, e);
@@ -114,8 +115,8 @@ static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer,
 }
 
 /* w [hidden][k] in double. */
-static enum lm_status weights(const struct obs *p, uint32_t role, int32_t layer, int64_t k,
-                              double *w, struct lm_err *e)
+static enum lm_status weights(const struct obs *p, uint32_t role, int32_t layer,
+                              int64_t k, double *w, struct lm_err *e)
 {
     float *row = p->host->alloc((size_t)k * sizeof *row, "obs");
     enum lm_status st = row ? LM_OK : no_memory(p, e);
@@ -214,7 +215,8 @@ static enum lm_status score_channels(const struct obs *p, int32_t layer, double 
     double *w = p->host->alloc((size_t)(rows * n) * sizeof *w, "obs");
     double *all = p->host->alloc((2 * square + 2 * strip + 2 * (size_t)n) * sizeof *all,
                                  "obs");
-    enum lm_status st = w && all ? weights(p, LM_W_DOWN, layer, n, w, e) : no_memory(p, e);
+    enum lm_status st = w && all ? weights(p, LM_W_DOWN, layer, n, w, e) : no_memory(p,
+                                                                                     e);
 
     if (!st) {
         s.h = all;
@@ -257,8 +259,8 @@ static enum lm_status cost_alone(const struct obs *p, const double *inv, const d
     return LM_OK;
 }
 
-static enum lm_status score_heads(const struct obs *p, int32_t layer, double *out, int64_t n,
-                                  struct lm_err *e)
+static enum lm_status score_heads(const struct obs *p, int32_t layer, double *out,
+                                  int64_t n, struct lm_err *e)
 {
     int64_t k = (int64_t)p->arch->layer[layer].n_head * p->arch->head_dim;
     int64_t rows = p->arch->hidden, r = k / n;
