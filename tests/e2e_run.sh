@@ -273,6 +273,12 @@ head -c 200 /dev/zero >moved/study.db
 ok "a damaged study: status 3" says 3 'moved' inspect moved
 ok "a damaged study, resume: status 3" says 3 'moved' run --resume moved
 
+ok "a range of repair without steps: every trial has a setting of its own" exits 0 run small.cfg \
+    --set run.out=range --set 'repair={ use = "least_squares"; lambda = { min = 1e-6; max = 0.1; }; }' \
+    --set 'search={ use = "random"; budget = 80; }' --set 'evaluate[0].windows=1' \
+    --set 'prune=( { use = "ffn"; uniform = true; step = 32; multiple = 32; } )' --set 'final=( )'
+nok "and none fails" grep -q '"infeasible"' range/report.json
+
 # ---- cache -----------------------------------------------------------------------
 ok "cache list has the statistics" prints 'stats' cache list
 ok "cache clear" exits 0 cache clear

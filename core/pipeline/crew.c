@@ -55,6 +55,20 @@ struct lm_crew {
     struct lm_work *work;
 };
 
+/* A share of run.memory may be too little for what all of it is enough for. */
+static void warn_of_streaming(const struct lm_crew *c)
+{
+    size_t need = lm_model_float_bytes(c->s->bench.model);
+    char weights[32], share[32];
+    if (need > c->memory && need <= (size_t)c->s->pipeline->options->memory)
+        lm_log(LM_WARN,
+               "run: each of %zu workers has %s of run.memory, less than the weights as "
+               "floats (%s), so it decodes them for each batch; give run.memory %zu times "
+               "as much as they take, or fewer workers", c->n,
+               lm_human_bytes(share, (double)c->memory),
+               lm_human_bytes(weights, (double)need), c->n);
+}
+
 enum lm_status lm_crew_open(struct lm_session *s, struct lm_crew **out, struct lm_err *e)
 {
     const struct lm_run_options *o = s->pipeline->options;
@@ -67,6 +81,7 @@ enum lm_status lm_crew_open(struct lm_session *s, struct lm_crew **out, struct l
     c->threads = (size_t)lm_pool_threads() / n ? (size_t)lm_pool_threads() / n : 1;
     c->memory = (size_t)o->memory / n > 1000000 ? (size_t)o->memory / n : 1000000;
     c->timeout = o->worker_timeout;
+    warn_of_streaming(c);
     enum lm_status st = lm_pipeline_complete(s->pipeline, e);
     if (!st) {
         lm_conf_write(s->pipeline->conf, false, &c->pipeline);

@@ -15,7 +15,6 @@
 #include "pipeline/negotiate.h"
 #include "pipeline/quantize.h"
 
-enum { MAX_REPAIRS = 64 };
 
 /* Importance of the sites of one kind in one layer, as a scorer gave it. */
 struct lm_scores {
@@ -28,7 +27,7 @@ struct lm_scores {
 
 /* One repair instance for each combination of tuned values. */
 struct repair { uint64_t key; struct lm_stage stage; };
-struct lm_repairs { struct repair at[MAX_REPAIRS]; size_t n; };
+struct lm_repairs { struct repair **at; size_t n, cap; };
 
 static bool whole_model(uint32_t site)
 {
@@ -249,6 +248,31 @@ static struct lm_repair_choice chosen(const struct lm_stage *repair, uint64_t ke
                                       .key = key, .biases = lm_repair_biases(repair) };
 }
 
+static enum lm_status add_repair(struct lm_repairs *all, uint64_t key,
+                                 struct repair **out, struct lm_err *e)
+{
+    if (all->n == all->cap) {
+        size_t cap = 2 * all->cap + 16;
+        struct repair **more = lm_resize(all->at, cap * sizeof *more);
+        if (!more)
+            return lm_fail_memory(e, cap * sizeof *more, "repairs");
+        all->at = more;
+        all->cap = cap;
+    }
+    struct repair *r = lm_alloc(sizeof *r, "session");
+    if (!r)
+        return lm_fail_memory(e, sizeof *r, "repairs");
+    r->key = key;
+    *out = all->at[all->n++] = r;
+    return LM_OK;
+}
+
+static void close_repair(struct repair *r)
+{
+    lm_stage_close(&r->stage);
+    lm_release(r);
+}
+
 /* lm_repair_source of the workshop: an instance with the plan's settings. */
 static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
                                  struct lm_repair_choice *out, struct lm_err *e)
@@ -261,17 +285,15 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
         key = lm_hash_u64(plan->setting[i].value.bits,
                           lm_hash_str(plan->setting[i].name, key));
     for (size_t i = 0; i < all->n; i++)
-        if (all->at[i].key == key) {
-            *out = chosen(&all->at[i].stage, key);
+        if (all->at[i]->key == key) {
+            *out = chosen(&all->at[i]->stage, key);
             return LM_OK;
         }
-    if (all->n == MAX_REPAIRS)
-        return lm_fail(e, LM_ECONFIG,
-                       "more than %d settings of `repair` were tried; give its "
-                       "searched options a `step` or `choice`", MAX_REPAIRS);
-    struct repair *r = &all->at[all->n++];
-    r->key = key;
-    enum lm_status st = lm_stage_open(&r->stage, LM_REPAIR, base->at, "none", NULL,
+    struct repair *r = NULL;
+    enum lm_status st = add_repair(all, key, &r, e);
+    if (st)
+        return st;
+    st = lm_stage_open(&r->stage, LM_REPAIR, base->at, "none", NULL,
                                       "repair", base->run, e);
     for (size_t i = 0; !st && i < r->stage.opt.n_tuned && i < plan->n_setting; i++)
         st = lm_options_set(&r->stage.plugin->module, &r->stage.opt,
@@ -279,8 +301,7 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
     if (!st)
         st = lm_stage_create(&r->stage, s->bench.model, s->bench.stats, e);
     if (st) {                           /* to be tried again, not found half made */
-        lm_stage_close(&r->stage);
-        all->n--;
+        close_repair(all->at[--all->n]);
         return st;
     }
     *out = chosen(&r->stage, key);
@@ -474,7 +495,9 @@ void lm_session_close(struct lm_session *s)
     lm_workshop_close(s->bench.workshop);       /* holds what repairs prepared */
     s->bench.workshop = NULL;
     for (size_t i = 0; s->repairs && i < s->repairs->n; i++)
-        lm_stage_close(&s->repairs->at[i].stage);
+        close_repair(s->repairs->at[i]);
+    if (s->repairs)
+        lm_release(s->repairs->at);
     lm_release(s->repairs);
     lm_quantize_destroy(s);
     for (size_t i = 0; i < s->pipeline->n_prune; i++)
