@@ -116,8 +116,8 @@ enum lm_status lm_frames_read(struct lm_frames *f, int fd, bool *open, struct lm
         if (f->in.failed)
             return lm_fail_memory(e, f->in.n, "a message");
         enum lm_status st = check_heads(f, e);
-        if (st || (size_t)n < sizeof part)
-            return st;
+        if (st || (size_t)n < sizeof part || f->in.n > LM_FRAME_MOST + sizeof(struct head))
+            return st;                  /* then a whole message is there to be taken */
     }
 }
 

@@ -10,11 +10,13 @@
  * One thread: poll() over all sockets, of which none blocks.                */
 #include "pipeline/crew.h"
 
+#include <math.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "base/child.h"
 #include "base/hash.h"
@@ -110,12 +112,15 @@ static void bury(struct worker *w, double wait, char how[64])
 static void send_home(struct lm_crew *c, enum state least)
 {
     char how[64];
-    for (size_t i = 0; i < c->n; i++)   /* all at once, then one after the other */
-        if (c->worker[i].state >= least)
+    double deadline = lm_clock() + patience;
+    for (size_t i = 0; i < c->n; i++)   /* all are told before the first is waited for */
+        if (c->worker[i].state >= least) {
             kill(c->worker[i].child.pid, SIGTERM);
+            shutdown(c->worker[i].child.fd, SHUT_RDWR);
+        }
     for (size_t i = 0; i < c->n; i++)
         if (c->worker[i].state >= least)
-            bury(&c->worker[i], patience, how);
+            bury(&c->worker[i], fmax(deadline - lm_clock(), 0), how);
 }
 
 void lm_crew_close(struct lm_crew *c)
