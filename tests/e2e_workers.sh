@@ -56,7 +56,7 @@ ok "they are not run unless that was said" says 2 'allow-commands' run score.cfg
 # ---- what breaks ---------------------------------------------------------------------
 small_pipeline | sed 's/^search: .*/search: { use = "random"; budget = 24; spread = true; };/
     s/{ use = "size"; } );/{ use = "size"; }, { use = "shaky"; } );/
-    s/^run: { /&batch = 12; workers = 2; worker_timeout = 1.0; /
+    s/^run: { /&batch = 12; workers = 2; worker_timeout = 60.0; /
     s/^final = .*/final = ( );/; s/^export = .*//' >shaky.cfg
 ok "a plugin that behaves" run shaky.cfg --set run.out=calm
 trials calm/report.json >calm.trials
@@ -78,19 +78,20 @@ cost_one()
         END { print failed " of " FNR; exit bad || failed < 1 || failed > 3 || FNR != 25 }' \
         calm.lines "$1.lines"
 }
-breaks()            # NAME PATTERN
+breaks()            # NAME PATTERN [SECONDS]
 {
     ok "$1: the run goes on to its end" run shaky.cfg --set run.out="$1" \
-        --set "evaluate[2].sin=$1" --set "evaluate[2].at=$victim"
+        --set "evaluate[2].sin=$1" --set "evaluate[2].at=$victim" \
+        --set "run.worker_timeout=${3:-60.0}"
     ok "$1: the trial failed with its reason, the others are as they were" cost_one "$1" \
         "worker $2 while evaluating this trial"
 }
 breaks crash 'killed by signal 11 [(]SIGSEGV[)]'
 ok "the log tells that it was tried again" grep -q 'it is tried again' "$tmp/err"
-breaks hang 'gave no sign of life for 1 s and was killed'
+breaks hang 'gave no sign of life for 3 s and was killed' 3.0
 breaks leave 'ended with status 7'
 breaks garbage 'was killed because what it sent is no message.*'
-breaks stop 'gave no sign of life for 1 s and was killed'
+breaks stop 'gave no sign of life for 3 s and was killed' 3.0
 ok "a crash that does not come again" run shaky.cfg --set run.out=once \
     --set evaluate[2].sin=crash --set "evaluate[2].at=$victim" \
     --set "evaluate[2].once=$tmp/was"
@@ -154,7 +155,7 @@ kill -INT $child
 wait $child
 rc=$?
 ok "SIGINT: status 130" same "$rc" 130
-ok "within 2 s" less "$(awk -v a="$begin" -v b="$(date +%s%N)" 'BEGIN { print (b - a) / 1e9 }')" 2
+ok "soon" less "$(awk -v a="$begin" -v b="$(date +%s%N)" 'BEGIN { print (b - a) / 1e9 }')" 20
 ok "and no worker is left" none_left
 ok "it goes on, too" exits 0 run --resume broken
 ok "to the same end" alike broken calm
