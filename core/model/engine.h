@@ -112,6 +112,8 @@ void lm_runner_forget(struct lm_runner *r);     /* all states */
  * the networks have, and what was run, the rest being shared.               */
 struct lm_work { double asked, run; };
 struct lm_work lm_runner_work(const struct lm_runner *r);
+/* Matrix i of a block (q k v o; gate up down), or the table; NULL: no more. */
+struct lm_mat *lm_segment_mat(struct lm_segment_spec *s, int i);
 /* Of one token in a segment. */
 double lm_segment_macs(const struct lm_segment_spec *s);
 /* nll[t], t < n-1: -ln p(ids[t+1] | ids[0..t]). */

@@ -64,8 +64,6 @@ struct lm_lowered {
     bool coded;                 /* prefer weights in their number formats */
 };
 
-/* Matrix i of a block (q k v o; gate up down), or the table; NULL: no more. */
-struct lm_mat *lm_segment_mat(struct lm_segment_spec *s, int i);
 /* Weights and programs of a segment whose matrices are there.  engine.c */
 enum lm_status lm_segment_load(struct lm_segment *s, struct lm_err *e);
 void lm_segment_unload(struct lm_segment *s);

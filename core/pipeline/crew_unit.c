@@ -13,24 +13,15 @@ enum { NOWHERE = -1, RUNS_EACH = 2, MAX_LOSSES = 2 };
 
 /* ---- cutting ---------------------------------------------------------------------- */
 
-/* Metrics of judge j that are wanted of candidate i. */
-static size_t wanted(const struct lm_units *u, size_t j, size_t i)
-{
-    const struct lm_bench *b = u->bench;
-    size_t first = i * lm_evaluation_metrics(b->evaluation), n = 0;
-    for (size_t k = 0; k < j; k++)
-        first += b->judge[k].n_metric;
-    for (size_t m = 0; m < b->judge[j].n_metric; m++)
-        n += !u->chore->skip || !u->chore->skip[first + m];
-    return n;
-}
-
 static bool is_due(const struct lm_units *u, size_t i)
 {
+    const bool *skip = u->chore->skip;
     int64_t first, end;
+    if (skip)
+        skip += i * lm_evaluation_metrics(u->bench->evaluation);
     for (size_t j = 0; j < u->bench->n_judge && !u->err[i].code; j++) {
         lm_chore_span(u->chore, u->bench->judge, j, i, &first, &end);
-        if (first < end && wanted(u, j, i))
+        if (first < end && lm_judge_wanted(u->bench->judge, j, skip))
             return true;
     }
     return false;

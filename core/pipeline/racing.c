@@ -43,14 +43,9 @@ struct lm_racing {
 
 static struct goal find_goal(struct lm_bench *b, int metric)
 {
-    struct goal g = { .metric = metric };
-    for (size_t j = 0, i = (size_t)metric; j < b->n_judge; i -= b->judge[j++].n_metric)
-        if (i < b->judge[j].n_metric) {
-            g.judge = &b->judge[j];
-            g.m = lm_judge_metric(g.judge, i);
-            break;
-        }
-    return g;
+    size_t i = (size_t)metric;
+    const struct lm_judge *j = lm_judge_of(b->judge, b->n_judge, &i);
+    return (struct goal){ .metric = metric, .judge = j, .m = lm_judge_metric(j, i) };
 }
 
 static bool is_exact(const struct goal *g)
@@ -266,11 +261,10 @@ static double counted(const struct lm_racing *r, int metric,
                       const struct lm_result *result)
 {
     double value = NAN, error;
-    size_t i = (size_t)metric, j = 0;
-    for (; j < r->n_judge && i >= r->judge[j].n_metric; i -= r->judge[j++].n_metric)
-        ;
-    const struct lm_metric *m = lm_judge_metric(&r->judge[j], i);
-    if (lm_judge_counts(&r->judge[j]) && !m->noisy && result[metric].sum)
+    size_t i = (size_t)metric;
+    const struct lm_judge *j = lm_judge_of(r->judge, r->n_judge, &i);
+    const struct lm_metric *m = lm_judge_metric(j, i);
+    if (lm_judge_counts(j) && !m->noisy && result[metric].sum)
         lm_reduce(m, result[metric].sum, result[metric].n_sum, &value, &error);
     return value;
 }

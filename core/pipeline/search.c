@@ -214,14 +214,13 @@ static enum lm_status record(struct loop *l, struct item *it, int64_t id, size_t
 static bool is_quiet(const struct loop *l, size_t m)
 {
     const struct lm_bench *b = &l->s->bench;
-    for (size_t j = 0; j < b->n_judge; m -= b->judge[j++].n_metric)
-        if (m < b->judge[j].n_metric)
-            return b->judge[j].ops->needs & (LM_NEEDS_QUIET | LM_NEEDS_COMMANDS);
-    return false;
+    const struct lm_judge *j = lm_judge_of(b->judge, b->n_judge, &m);
+    enum lm_pass pass = j ? lm_judge_pass(j) : LM_PASS_COUNT;
+    return pass == LM_PASS_QUIET || pass == LM_PASS_COMMANDS;
 }
 
-/* Latency and what a command says are no sums over items: partial evaluations leave it out unless it is
- * an objective.                                                              */
+/* Latency and what a command says are no sums over items: partial evaluations leave it
+ * out unless it is an objective.                                             */
 static void set_skip(struct loop *l, size_t c, double share)
 {
     for (size_t m = 0; m < l->n_metric; m++)

@@ -77,7 +77,7 @@ static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, in
                                    uint32_t role, int32_t to)
 {
     struct lm_segment_spec s = *lm_segment_spec(p->seg);
-    const struct lm_mat *m = lm_block_mat(&s, i);
+    const struct lm_mat *m = lm_segment_mat(&s, i);
     struct lm_tensor t = { .rows = m->rows, .cols = m->cols,
                            .dtype = p->quant[i].dtype };
     size_t n;
@@ -106,7 +106,7 @@ static enum lm_status copy_block(struct copier *c, const struct lm_part *p, int3
     for (size_t i = 0; !st && i < (mlp ? COUNT(mlp_whole) : COUNT(attn_whole)); i++)
         st = lend_own(c, whole[i], s.layer, to);
     for (int i = 0; !st && i < n; i++) {
-        const struct lm_mat *m = lm_block_mat(&s, i);
+        const struct lm_mat *m = lm_segment_mat(&s, i);
 
         if (p->base && p->quant[i].ops)
             st = copy_encoded(c, p, i, piece[i].weight, to);

@@ -282,14 +282,6 @@ static enum lm_status open_segment(const struct site *t, struct lm_part *p,
     return lm_segment_open(t->args->engine, &s, &p->seg, e);
 }
 
-/* A plugin's status counts even where it forgot to say why. */
-static enum lm_status blame(enum lm_status st, struct lm_err *e)
-{
-    if (st && !e->code)
-        lm_fail(e, st, "the repair failed (%s)", lm_status_name(st));
-    return st;
-}
-
 static enum lm_status make_bias(const struct site *t, struct lm_part_job *j,
                                 const void *prepared, int64_t m)
 {
@@ -323,7 +315,7 @@ static enum lm_status build_part(const struct site *t, struct lm_part_job *j,
         gather_columns(t, m, p->consumer.v);
     if (!st && biased)
         st = make_bias(t, j, prepared, m);
-    return st ? blame(st, &j->err) : open_segment(t, p, &j->err);
+    return st ? lm_part_blame(st, "repair", &j->err) : open_segment(t, p, &j->err);
 }
 
 /* A success may have failed on its way there and left a text behind. */
@@ -351,7 +343,8 @@ static void build_widths(const struct site *t, struct lm_part_job *first)
     void *prepared = NULL;
 
     if (r.ops && (gather_material(t, r.ops->needs, &m, &e)
-                  || blame(r.ops->prepare(r.self, &m.site, &prepared, &e), &e))) {
+                  || lm_part_blame(r.ops->prepare(r.self, &m.site, &prepared, &e),
+                                   "repair", &e))) {
         fail_jobs(first, r.key, &e);
         free_material(&m);
         return;

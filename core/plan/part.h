@@ -87,6 +87,15 @@ struct lm_part_job {
     struct lm_err err;
 };
 
+/* A plugin's status counts even where it forgot to say why. */
+static inline enum lm_status lm_part_blame(enum lm_status st, const char *who,
+                                           struct lm_err *e)
+{
+    if (st && !e->code)
+        lm_fail(e, st, "the %s failed (%s)", who, lm_status_name(st));
+    return st;
+}
+
 const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w);
 
 /* Fills the rack if it is empty and builds all jobs of it (rack NULL: the one
@@ -105,6 +114,4 @@ void lm_part_quantize(const struct lm_workshop_args *a, struct lm_part_job *j);
 /* Matrix i in its number format; *out lm_release'd.                   [any] */
 enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_part *p,
                               int i, void **out, size_t *size, struct lm_err *e);
-/* The i-th matrix of a block: q k v o, or gate up down. */
-struct lm_mat *lm_block_mat(struct lm_segment_spec *s, int i);
 #endif

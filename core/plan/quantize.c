@@ -27,14 +27,6 @@ static int matrices_of(enum lm_segment_kind kind)
     return kind == LM_SEG_MLP ? 3 : kind == LM_SEG_ATTN ? 4 : 0;
 }
 
-struct lm_mat *lm_block_mat(struct lm_segment_spec *s, int i)
-{
-    struct lm_mat *attn[] = { &s->q, &s->k, &s->v, &s->o };
-    struct lm_mat *mlp[] = { &s->gate, &s->up, &s->down };
-
-    return s->kind == LM_SEG_MLP ? mlp[i] : attn[i];
-}
-
 /* ---- what a plan wants ---------------------------------------------------------- */
 
 static enum lm_status choose_one(const struct lm_workshop_args *a,
@@ -113,21 +105,13 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
     return LM_OK;
 }
 
-/* A plugin's status counts even where it forgot to say why. */
-static enum lm_status blame(enum lm_status st, struct lm_err *e)
-{
-    if (st && !e->code)
-        lm_fail(e, st, "the quantizer failed (%s)", lm_status_name(st));
-    return st;
-}
-
 static enum lm_status encode_held(const struct lm_workshop_args *a,
                                   const struct lm_part *p, int i, void **out,
                                   size_t *size, struct lm_err *e)
 {
     const struct lm_quant_choice *q = &p->quant[i];
     struct lm_segment_spec s = *lm_segment_spec(p->base->seg);
-    const struct lm_mat *m = lm_block_mat(&s, i);
+    const struct lm_mat *m = lm_segment_mat(&s, i);
     uint32_t role = lm_matrix_role(first_of(p->kind) + i);
     int64_t row = lm_row_bytes(q->dtype, m->cols);
     double *sumsq = NULL;
@@ -148,7 +132,7 @@ static enum lm_status encode_held(const struct lm_workshop_args *a,
             .tokens = sumsq ? lm_stats_tokens(a->stats) : 0
         };
 
-        st = blame(q->ops->encode(q->self, &site, *out, e), e);
+        st = lm_part_blame(q->ops->encode(q->self, &site, *out, e), "quantizer", e);
     }
     lm_release(sumsq);
     if (st) {
@@ -215,7 +199,7 @@ static enum lm_status build(const struct lm_workshop_args *a, struct lm_part *p,
 
     for (int i = 0; i < n; i++)
         if (p->quant[i].ops)
-            count += (size_t)(lm_block_mat(&s, i)->rows * lm_block_mat(&s, i)->cols);
+            count += (size_t)(lm_segment_mat(&s, i)->rows * lm_segment_mat(&s, i)->cols);
     if ((st = lm_stock_take(a->stock, count * sizeof *at, "quantized weights",
                             &p->consumer, e)))
         return st;
@@ -223,7 +207,7 @@ static enum lm_status build(const struct lm_workshop_args *a, struct lm_part *p,
     p->bias = p->base->bias;
     s.key = p->key;
     for (int i = 0; i < n; i++) {
-        struct lm_mat *m = lm_block_mat(&s, i);
+        struct lm_mat *m = lm_segment_mat(&s, i);
 
         if (!p->quant[i].ops)
             continue;

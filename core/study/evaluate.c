@@ -54,15 +54,6 @@ struct task { size_t judge; int64_t item; size_t first, end; };    /* live[first
 
 /* ---- one judge, one candidate, one item -------------------------------------------- */
 
-static size_t first_metric(const struct lm_evaluation *v, size_t judge)
-{
-    size_t first = 0;
-
-    for (size_t j = 0; j < judge; j++)
-        first += v->args.judge[j].n_metric;
-    return first;
-}
-
 static double share_of(const struct batch *b, size_t candidate)
 {
     return b->share ? b->share[candidate] : 1;
@@ -70,13 +61,8 @@ static double share_of(const struct batch *b, size_t candidate)
 
 static bool is_wanted(const struct batch *b, size_t judge, size_t candidate)
 {
-    size_t first = candidate * b->n_metric + first_metric(b->v, judge);
-    size_t n = b->v->args.judge[judge].n_metric;
-
-    for (size_t m = 0; m < n; m++)
-        if (!b->skip || !b->skip[first + m])
-            return true;
-    return false;
+    return lm_judge_wanted(b->v->args.judge, judge,
+                           b->skip ? b->skip + candidate * b->n_metric : NULL);
 }
 
 static bool has_failed(struct batch *b, size_t candidate)
@@ -140,7 +126,8 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
         set_failed(b, candidate, &why);
         return;
     }
-    struct lm_result *r = b->result + candidate * b->n_metric + first_metric(b->v, judge);
+    struct lm_result *r = b->result + candidate * b->n_metric +
+                          lm_judge_first(b->v->args.judge, judge);
     for (size_t m = 0; m < j->n_metric; m++)
         if (r[m].sum)
             r[m].sum[item] = sum[m];
@@ -485,7 +472,7 @@ static enum lm_status make_sums(struct batch *b, struct lm_err *e)
 
     for (size_t i = 0; i < b->n; i++)
         for (size_t j = 0; j < a->n_judge; j++) {
-            size_t first = i * b->n_metric + first_metric(b->v, j);
+            size_t first = i * b->n_metric + lm_judge_first(a->judge, j);
 
             for (size_t m = 0; m < a->judge[j].n_metric; m++) {
                 struct lm_result *r = &b->result[first + m];
@@ -508,7 +495,8 @@ static void reduce_all(struct batch *b, const double *reached)
 
     for (size_t i = 0; i < b->n; i++)
         for (size_t j = 0; j < a->n_judge; j++) {
-            struct lm_result *r = b->result + i * b->n_metric + first_metric(b->v, j);
+            struct lm_result *r = b->result + i * b->n_metric +
+                                  lm_judge_first(a->judge, j);
 
             for (size_t m = 0; m < a->judge[j].n_metric; m++) {
                 const struct lm_metric *metric = lm_judge_metric(&a->judge[j], m);

@@ -67,6 +67,12 @@ enum lm_status lm_evaluation_open(const struct lm_evaluation_args *a,
                                   struct lm_evaluation **v, struct lm_err *e);
 void lm_evaluation_close(struct lm_evaluation *v);
 const struct lm_metric *lm_judge_metric(const struct lm_judge *j, size_t i);
+/* Which of n judges a metric of all is of; then it is number *metric of its own. */
+const struct lm_judge *lm_judge_of(const struct lm_judge *j, size_t n, size_t *metric);
+/* Number of the first metric of judge[j]. */
+size_t lm_judge_first(const struct lm_judge *judge, size_t j);
+/* Is judge[j] asked for?  skip: [metrics] of a candidate; NULL: none is left out. */
+bool lm_judge_wanted(const struct lm_judge *judge, size_t j, const bool *skip);
 
 /* The host's subject: what evaluators see of a candidate. */
 struct lm_subject {

@@ -37,6 +37,33 @@ enum lm_status lm_judge_open(struct lm_judge *j, struct lm_err *e)
     return LM_OK;
 }
 
+const struct lm_judge *lm_judge_of(const struct lm_judge *j, size_t n, size_t *metric)
+{
+    for (; n; *metric -= j++->n_metric, n--)
+        if (*metric < j->n_metric)
+            return j;
+    return NULL;
+}
+
+size_t lm_judge_first(const struct lm_judge *judge, size_t j)
+{
+    size_t first = 0;
+
+    for (size_t k = 0; k < j; k++)
+        first += judge[k].n_metric;
+    return first;
+}
+
+bool lm_judge_wanted(const struct lm_judge *judge, size_t j, const bool *skip)
+{
+    const bool *own = skip ? skip + lm_judge_first(judge, j) : NULL;
+
+    for (size_t m = 0; m < judge[j].n_metric; m++)
+        if (!own || !own[m])
+            return true;
+    return false;
+}
+
 int64_t lm_judge_items(const struct lm_judge *j, double share)
 {
     int64_t n = j->n_items, want = (int64_t)ceil(share * (double)n - 1e-9);
