@@ -3,7 +3,7 @@
  * bounds and steps, the same seed gives the same proposals whatever the size of
  * the batches, infeasible and damaged outcomes, honest budgets, an end, and no
  * memory lost when any allocation fails.  Problems with known answers are in
- * check_search_answers.c.                                                    */
+ * check_search_answers.c and check_search_lagrangian.c.                      */
 #include "search_rig.h"
 
 #include <math.h>
@@ -339,7 +339,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s[2] = { suite_create("search contract"), search_answers() };
+    Suite *s[3] = { suite_create("search contract"), search_answers(),
+                    search_lagrangian() };
     TCase *t = tcase_create("contract");
 
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
@@ -351,5 +352,5 @@ int main(void)
     tcase_add_loop_test(t, memory, 0, N_RIGS);
     tcase_add_loop_test(t, options, 0, N_RIGS);
     suite_add_tcase(s[0], t);
-    return run_suites(s, 2);
+    return run_suites(s, 3);
 }

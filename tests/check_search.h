@@ -4,4 +4,5 @@
 #define LM_TESTS_CHECK_SEARCH_H
 #include <check.h>
 Suite *search_answers(void);
+Suite *search_lagrangian(void);
 #endif

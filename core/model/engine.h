@@ -52,7 +52,6 @@ extern const char *const lm_precision_names[LM_N_PRECISIONS];
 /* Does the backend read weights in this number format? */
 bool lm_engine_reads(const struct lm_engine *g, uint32_t dtype);
 
-/* Weights named by the spec must outlive the segment. [any] */
 /* For a model that is larger than memory: from now on segments are opened without the
  * matrices that must be decoded (lm_mat.w NULL); these are decoded when a segment is
  * held and may go when it is not, so that all together take no more than `bytes`, or

@@ -130,13 +130,9 @@ static int library_start(void)
         mem_alloc, mem_free, mem_resize, mem_size, mem_round, mem_init, mem_shutdown, NULL
     };
     int rc = SQLITE_OK;
-    if (n_open == 0) {
-        rc = sqlite3_config(SQLITE_CONFIG_MALLOC, &methods);
-        if (rc == SQLITE_OK)
-            rc = sqlite3_initialize();
-        if (rc != SQLITE_OK)
-            sqlite3_shutdown();
-    }
+    if (n_open == 0 && ((rc = sqlite3_config(SQLITE_CONFIG_MALLOC, &methods)) ||
+                        (rc = sqlite3_initialize())))
+        sqlite3_shutdown();
     if (rc == SQLITE_OK)
         n_open++;
     return rc;
