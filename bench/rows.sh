@@ -10,7 +10,7 @@ test=$LAMINA_DATA/lm/wikitext2.test.first_half.raw
 measure() {
     [ ! -f "$dir/$1.json" ] || return 0
     say "measuring $1"
-    "$lamina" eval "$2" --json ${threads:+--threads "$threads"} --metric size \
+    "$lamina" eval "$2" --json --metric size \
         --metric "perplexity:text=$test,window=2048,windows=12" >"$dir/$1.json.new" ||
         die "eval of $2 failed"
     mv "$dir/$1.json.new" "$dir/$1.json"
@@ -31,7 +31,7 @@ measure_trial() {
 default_pipeline() {
     [ ! -f "$3" ] || return 0
     "$lamina" --quiet shrink "$model" --to "$1" --text "$train" --minutes "$2" \
-        ${threads:+--threads "$threads"} --dry-run >"$3.new" ||
+        --dry-run >"$3.new" ||
         die "shrink made no pipeline"
     mv "$3.new" "$3"
 }
