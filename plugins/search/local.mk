@@ -2,8 +2,13 @@
 searchdir = $(plugindir)/search
 search_LTLIBRARIES =
 
+# What strategies share; compiled into each.
+search_genes = %D%/genes.h %D%/genes.c
+search_vary = %D%/vary.h %D%/vary.c
+search_fronts = %D%/fronts.h %D%/fronts.c
+
 search_LTLIBRARIES += %D%/random.la
-plugins_search_random_la_SOURCES = %D%/random.c
+plugins_search_random_la_SOURCES = $(search_genes) %D%/random.c
 plugins_search_random_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/chain.la
@@ -11,7 +16,8 @@ plugins_search_chain_la_SOURCES = %D%/chain.c
 plugins_search_chain_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/nsga2.la
-plugins_search_nsga2_la_SOURCES = %D%/nsga2.c %D%/nsga2.h %D%/nsga2_vary.c
+plugins_search_nsga2_la_SOURCES = $(search_genes) $(search_vary) $(search_fronts) \
+    %D%/nsga2.c
 plugins_search_nsga2_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/lagrangian.la

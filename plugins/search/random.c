@@ -13,10 +13,9 @@
  * ends, when 1000 draws in a row bring nothing new.
  *
  * Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012. */
-#include "plugin.h"
-
-#include <math.h>
 #include <string.h>
+
+#include "genes.h"
 
 enum { RETRIES = 1000 };
 
@@ -25,12 +24,9 @@ struct config { int64_t budget; bool spread; };
 struct search {
     const struct lm_host *h;
     const struct config  *cfg;
-    const struct lm_problem *p;
-    int64_t   asked;
-    bool      exhausted;
-    uint64_t  state;                    /* of the random stream */
-    uint64_t *seen;                     /* hashes, open addressing; 0 is free */
-    size_t    n_seen, n_table;          /* n_table: a power of two */
+    struct genes genes;
+    int64_t asked;
+    bool    exhausted;
 };
 
 static const struct lm_opt options[] = {
@@ -41,159 +37,23 @@ static const struct lm_opt options[] = {
     LM_OPT_END
 };
 
-/* ---- random numbers: splitmix64 -------------------------------------------- */
-static uint64_t mix(uint64_t z)
-{
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-static double unit(struct search *s)                            /* [0, 1) */
-{
-    return (double)(mix(s->state += UINT64_C(0x9e3779b97f4a7c15)) >> 11) * 0x1p-53;
-}
-
-static uint64_t below(struct search *s, double n)               /* 0 .. n-1 */
-{
-    double v = floor(unit(s) * n);
-    return (uint64_t)(v < n ? v : n - 1);
-}
-
-/* ---- genes ----------------------------------------------------------------- */
-static void draw_subset(struct search *s, const struct lm_gene *g, union lm_value *v)
-{
-    uint64_t k = (uint64_t)g->min + below(s, g->max - g->min + 1);
-
-    for (uint32_t i = 0; i < g->slots; i++)
-        v[i].bits = 0;
-    for (uint32_t i = 0; i < g->n && k > 0; i++)    /* Knuth's algorithm S */
-        if (below(s, g->n - i) < k) {
-            v[i / 64].bits |= UINT64_C(1) << i % 64;
-            k--;
-        }
-}
-
-static double draw_real(struct search *s, const struct lm_gene *g)
-{
-    double u = unit(s), v;
-
-    if (g->log_scale && g->min > 0)
-        v = g->min * pow(g->max / g->min, u);
-    else
-        v = g->min + u * (g->max - g->min);
-    if (g->step > 0 && !g->log_scale)
-        return g->min + (double)below(s, floor((g->max - g->min) / g->step + 1e-9) + 1)
-             * g->step;
-    if (g->step > 0)
-        v = g->min + floor((v - g->min) / g->step + 0.5) * g->step;
-    return v > g->max ? g->step > 0 ? v - g->step : g->max : v;
-}
-
-static void draw(struct search *s, const struct lm_gene *g, union lm_value *v)
-{
-    double step = g->step >= 1 ? g->step : 1;
-
-    switch (g->kind) {
-    case LM_GENE_BOOL:
-        v->integer = (int64_t)below(s, 2);
-        break;
-    case LM_GENE_CHOICE:
-        v->integer = (int64_t)below(s, g->n);
-        break;
-    case LM_GENE_INT:
-        v->integer = (int64_t)g->min
-            + (int64_t)below(s, floor((g->max - g->min) / step) + 1) * (int64_t)step;
-        break;
-    case LM_GENE_REAL:
-        v->real = draw_real(s, g);
-        break;
-    default:
-        draw_subset(s, g, v);
-    }
-}
-
-static uint64_t first_bits(double n)
-{
-    return n >= 64 ? UINT64_MAX : n > 0 ? (UINT64_C(1) << (int)n) - 1 : 0;
-}
-
-/* Of a subset that may not be whole, as many members as may be. */
-static void uncompressed(const struct lm_gene *g, union lm_value *v)
-{
-    if (g->kind == LM_GENE_REAL)
-        v->real = g->initial;
-    else if (g->kind != LM_GENE_SUBSET)
-        v->integer = (int64_t)g->initial;
-    else
-        for (uint32_t i = 0; i < g->slots; i++)
-            v[i].bits = first_bits(g->max - 64.0 * i);
-}
-
-/* ---- what was proposed already --------------------------------------------- */
-static uint64_t hash(const union lm_value *v, size_t n)
-{
-    uint64_t x = n;
-
-    for (size_t i = 0; i < n; i++)
-        x = mix((x ^ v[i].bits) + UINT64_C(0x9e3779b97f4a7c15));
-    return x ? x : 1;
-}
-
-static uint64_t *place(uint64_t *table, size_t n, uint64_t key)
-{
-    size_t i = key & (n - 1);
-
-    while (table[i] != 0 && table[i] != key)
-        i = (i + 1) & (n - 1);
-    return table + i;
-}
-
-/* Notes a genome; *fresh: it was not noted before. */
-static enum lm_status note(struct search *s, const union lm_value *v, bool *fresh,
-                           struct lm_err *e)
-{
-    uint64_t key = hash(v, s->p->n_slot), *at;
-
-    if (2 * (s->n_seen + 1) > s->n_table) {
-        size_t n = s->n_table ? 2 * s->n_table : 256;
-        uint64_t *t = s->h->alloc(n * sizeof *t, "search/random");
-        if (!t)
-            return s->h->fail(e, LM_ENOMEM, "out of memory for the genomes proposed");
-        for (size_t i = 0; i < s->n_table; i++)
-            if (s->seen[i])
-                *place(t, n, s->seen[i]) = s->seen[i];
-        s->h->release(s->seen);
-        s->seen = t;
-        s->n_table = n;
-    }
-    at = place(s->seen, s->n_table, key);
-    *fresh = *at == 0;
-    s->n_seen += *fresh;
-    *at = key;
-    return LM_OK;
-}
-
 /* ---- the strategy ---------------------------------------------------------- */
 static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_err *e)
 {
     struct search *s = self;
 
-    (void)e;
-    s->p = p;
-    return LM_OK;
+    return genes_open(&s->genes, p, e);
 }
 
 static void sample(struct search *s, union lm_value *v)
 {
-    double keep = s->cfg->spread ? unit(s) : 0;
+    double keep = s->cfg->spread ? genes_unit(&s->genes) : 0;
 
-    for (size_t i = 0; i < s->p->n_gene; i++) {
-        const struct lm_gene *g = s->p->gene[i];
-        if (keep > 0 && unit(s) < keep)
-            uncompressed(g, v + g->slot);
+    for (size_t i = 0; i < s->genes.p->n_gene; i++) {
+        if (keep > 0 && genes_unit(&s->genes) < keep)
+            genes_keep(&s->genes, i, v);
         else
-            draw(s, g, v + g->slot);
+            genes_draw(&s->genes, i, v);
     }
 }
 
@@ -202,24 +62,24 @@ static void sample(struct search *s, union lm_value *v)
 static enum lm_status next(struct search *s, union lm_value *v, bool *fresh,
                            struct lm_err *e)
 {
-    const struct lm_problem *p = s->p;
-    enum lm_status st;
+    const struct lm_problem *p = s->genes.p;
+    enum lm_status st = genes_reserve(&s->genes, 1, e);
 
-    if ((size_t)s->asked < p->n_start) {
-        memcpy(v, p->start[s->asked], p->n_slot * sizeof *v);
-        return note(s, v, fresh, e);
+    if (st != LM_OK)
+        return st;
+    if ((size_t)s->asked < p->n_start || s->asked == 0) {
+        if (p->n_start)
+            memcpy(v, p->start[s->asked], p->n_slot * sizeof *v);
+        else
+            genes_keep_all(&s->genes, v);
+        *fresh = genes_note(&s->genes, v);
+        return LM_OK;
     }
-    if (s->asked == 0) {
-        for (size_t i = 0; i < p->n_gene; i++)
-            uncompressed(p->gene[i], v + p->gene[i]->slot);
-        return note(s, v, fresh, e);
-    }
-    for (int i = 0; i < RETRIES; i++) {
+    for (int i = 0; i < RETRIES && !*fresh; i++) {
         sample(s, v);
-        if ((st = note(s, v, fresh, e)) != LM_OK || *fresh)
-            return st;
+        *fresh = genes_note(&s->genes, v);
     }
-    s->exhausted = true;
+    s->exhausted = !*fresh;
     return LM_OK;
 }
 
@@ -259,7 +119,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
         return a->host->fail(e, LM_ENOMEM, "out of memory");
     s->h = a->host;
     s->cfg = a->config;
-    s->state = a->host->seed(a->run, "search/random", 0);
+    s->genes = genes_of(a, "random");
     *self = s;
     return LM_OK;
 }
@@ -268,7 +128,7 @@ static void destroy(void *self)
 {
     struct search *s = self;
 
-    s->h->release(s->seen);
+    genes_close(&s->genes);
     s->h->release(s);
 }
 
