@@ -6,48 +6,68 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum lm_status pool_open(struct pool *p, const struct lm_host *h, const char *tag,
-                         const struct lm_problem *problem, size_t room,
-                         struct lm_err *e)
+struct pool pool_of(const struct lm_host *h, const char *tag,
+                    const struct lm_problem *problem)
 {
-    size_t slots = problem->n_slot, m = problem->n_objective;
-
-    *p = (struct pool){ .h = h, .room = room, .n_slot = slots, .n_obj = m };
-    if (slots > SIZE_MAX / 64 / room || m > SIZE_MAX / 64 / room)
-        return h->fail(e, LM_ENOMEM, "search '%s': a population of %zu genomes of %zu "
-                       "values is too large", tag, room, slots);
-    p->member = h->alloc(room * sizeof *p->member, tag);
-    p->value = h->alloc(room * slots * sizeof *p->value, tag);
-    p->f = h->alloc(room * m * sizeof *p->f, tag);
-    if (!p->member || !p->value || !p->f)
-        return h->fail(e, LM_ENOMEM, "out of memory for a population of %zu", room);
-    for (size_t i = 0; i < room; i++) {
-        p->member[i].value = p->value + i * slots;
-        p->member[i].f = p->f + i * m;
-    }
-    return LM_OK;
+    return (struct pool){ .h = h, .tag = tag, .n_slot = problem->n_slot,
+                          .n_obj = problem->n_objective };
 }
 
 void pool_close(struct pool *p)
 {
-    if (!p->h)
-        return;
-    p->h->release(p->member);
-    p->h->release(p->value);
-    p->h->release(p->f);
+    for (size_t i = 0; i < p->room; i++)
+        p->h->release(p->member[i].value);
+    if (p->h)
+        p->h->release(p->member);
 }
 
-struct member *pool_add(struct pool *p, const union lm_value *value, const double *f,
-                        double violation)
+static enum lm_status make_room(struct pool *p, struct lm_err *e)
 {
-    struct member *m = &p->member[p->n++];
+    size_t room = p->room ? 2 * p->room : 64;
+    struct member *m = p->member;
 
+    if (p->n == p->room) {
+        m = p->h->resize(p->member, room * sizeof *m);
+        if (!m)
+            return p->h->fail(e, LM_ENOMEM, "out of memory for %zu genomes", room);
+        memset(m + p->room, 0, (room - p->room) * sizeof *m);
+        p->member = m;
+        p->room = room;
+    }
+    m += p->n;
+    if (!m->value) {
+        m->value = p->h->alloc(p->n_slot * sizeof *m->value + p->n_obj * sizeof *m->f,
+                               p->tag);
+        if (!m->value)
+            return p->h->fail(e, LM_ENOMEM, "out of memory for a genome of %zu values",
+                              p->n_slot);
+        m->f = (double *)(m->value + p->n_slot);
+    }
+    return LM_OK;
+}
+
+enum lm_status pool_add(struct pool *p, const union lm_value *value, const double *f,
+                        double violation, struct lm_err *e)
+{
+    enum lm_status st = make_room(p, e);
+
+    if (st != LM_OK)
+        return st;
+    struct member *m = &p->member[p->n++];
     m->birth = p->births++;
     m->violation = violation;
     memcpy(m->value, value, p->n_slot * sizeof *value);
     for (size_t k = 0; k < p->n_obj; k++)
         m->f[k] = violation < INFINITY ? f[k] : INFINITY;
-    return m;
+    return LM_OK;
+}
+
+enum lm_status pool_tell(struct pool *p, const struct lm_problem *problem,
+                         const struct lm_outcome *o, struct lm_err *e)
+{
+    if (!outcome_counts(o))
+        return LM_OK;
+    return pool_add(p, o->value, o->objective, outcome_violation(problem, o), e);
 }
 
 bool member_dominates(const struct member *a, const struct member *b, size_t n_obj)

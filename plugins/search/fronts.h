@@ -16,23 +16,24 @@ struct member {
     uint64_t birth;                     /* makes every order total              */
 };
 
+/* The memory of members beyond n is kept for those to come: a smaller n drops members. */
 struct pool {
     const struct lm_host *h;
-    struct member *member;              /* [room], owning slices of these:      */
-    union lm_value *value;              /* [room][n_slot]                       */
-    double  *f;                         /* [room][n_obj]                        */
+    const char *tag;                    /* of memory                            */
+    struct member *member;              /* [room]                               */
     size_t   n, room, n_slot, n_obj;
     uint64_t births;
 };
 
-/* tag: the strategy, for memory and messages. */
-enum lm_status pool_open(struct pool *p, const struct lm_host *h, const char *tag,
-                         const struct lm_problem *problem, size_t room,
-                         struct lm_err *e);
+struct pool pool_of(const struct lm_host *h, const char *tag,
+                    const struct lm_problem *problem);
 void pool_close(struct pool *p);
-/* A genome with its numbers; there must be room. */
-struct member *pool_add(struct pool *p, const union lm_value *value, const double *f,
-                        double violation);
+/* A genome with its numbers, at the end. */
+enum lm_status pool_add(struct pool *p, const union lm_value *value, const double *f,
+                        double violation, struct lm_err *e);
+/* The same of an outcome, unless it is of some items only, see outcome_counts(). */
+enum lm_status pool_tell(struct pool *p, const struct lm_problem *problem,
+                         const struct lm_outcome *o, struct lm_err *e);
 /* Sorts by rank, then crowding, then birth: members 0 .. are the best ones. */
 void pool_rank(struct pool *p);
 

@@ -4,11 +4,12 @@ search_LTLIBRARIES =
 
 # What strategies share; compiled into each.
 search_genes = %D%/genes.h %D%/genes.c
+search_round = $(search_genes) %D%/round.h %D%/round.c
 search_vary = %D%/vary.h %D%/vary.c
 search_fronts = %D%/fronts.h %D%/fronts.c
 
 search_LTLIBRARIES += %D%/random.la
-plugins_search_random_la_SOURCES = $(search_genes) %D%/random.c
+plugins_search_random_la_SOURCES = $(search_round) %D%/random.c
 plugins_search_random_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/chain.la
@@ -16,7 +17,7 @@ plugins_search_chain_la_SOURCES = %D%/chain.c
 plugins_search_chain_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/nsga2.la
-plugins_search_nsga2_la_SOURCES = $(search_genes) $(search_vary) $(search_fronts) \
+plugins_search_nsga2_la_SOURCES = $(search_round) $(search_vary) $(search_fronts) \
     %D%/nsga2.c
 plugins_search_nsga2_la_LDFLAGS = $(PLUGIN_LINK)
 

@@ -21,6 +21,7 @@
 #include <string.h>
 
 #include "fronts.h"
+#include "round.h"
 #include "vary.h"
 
 enum { RETRIES = 100 };
@@ -36,12 +37,10 @@ struct search {
     const struct lm_problem *p;
     struct genes genes;
     struct vary vary;
-    struct pool pool;                   /* room for 2 n_pop                     */
+    struct pool pool;
+    struct round round;                 /* a generation                         */
     size_t   n_pop;
-    int64_t  budget, asked;
-    bool     bounded, exhausted;
-    union lm_value *queue;              /* [n_pop][n_slot] proposals            */
-    size_t   n_queue, next;
+    bool     bounded;
     union lm_value *child;              /* [2][n_slot] scratch                  */
 };
 
@@ -70,17 +69,6 @@ static const struct lm_opt options[] = {
     LM_OPT_END
 };
 
-/* Puts a genome into the queue unless it is full or the genome known. */
-static bool enqueue(struct search *s, const union lm_value *v)
-{
-    size_t n = s->p->n_slot;
-
-    if (s->n_queue == s->n_pop || !genes_note(&s->genes, v))
-        return false;
-    memcpy(s->queue + s->n_queue++ * n, v, n * sizeof *v);
-    return true;
-}
-
 /* ---- generations ----------------------------------------------------------- */
 static const struct member *any_member(struct search *s)
 {
@@ -105,45 +93,20 @@ static void select_survivors(struct search *s)
         s->pool.n = s->n_pop;
 }
 
-static void fill_random(struct search *s)
-{
-    for (int i = 0; i < RETRIES && s->n_queue < s->n_pop; i++) {
-        genes_draw_all(&s->genes, s->child);
-        if (enqueue(s, s->child))
-            i = -1;
-    }
-}
-
-/* The genomes of the queue from the start on, changed, up to `until`. */
-static void fill_mutants(struct search *s, size_t n_start, size_t until)
+/* The genomes of the round from the start on, changed. */
+static void fill_mutants(struct search *s, size_t n_start)
 {
     size_t n = s->p->n_slot;
 
-    for (int i = 0; i < RETRIES && s->n_queue < until; i++) {
+    for (int i = 0; i < RETRIES && s->round.n < s->n_pop; i++) {
         size_t parent = (size_t)genes_below(&s->genes, (double)n_start);
-        memcpy(s->child, s->queue + parent * n, n * sizeof *s->child);
+        memcpy(s->child, s->round.queue + parent * n, n * sizeof *s->child);
         bool trade = s->bounded && genes_unit(&s->genes) < s->cfg->exchange;
         if (!trade || !vary_exchange(&s->vary, s->child))
             vary_mutate(&s->vary, s->child);
-        if (enqueue(s, s->child))
+        if (round_add(&s->round, s->child))
             i = -1;
     }
-}
-
-static void first_generation(struct search *s)
-{
-    size_t n_start;
-
-    for (size_t i = 0; i < s->p->n_start; i++)
-        enqueue(s, s->p->start[i]);
-    if (s->n_queue == 0) {
-        genes_keep_all(&s->genes, s->child);
-        enqueue(s, s->child);
-    }
-    n_start = s->n_queue;
-    if (s->p->n_start)
-        fill_mutants(s, n_start, s->n_pop);
-    fill_random(s);
 }
 
 static void breed(struct search *s)
@@ -151,7 +114,7 @@ static void breed(struct search *s)
     size_t n = s->p->n_slot;
     union lm_value *a = s->child, *b = s->child + n;
 
-    for (int i = 0; i < RETRIES && s->n_queue < s->n_pop; i++) {
+    for (int i = 0; i < RETRIES && s->round.n < s->n_pop; i++) {
         bool trade = s->bounded && genes_unit(&s->genes) < s->cfg->exchange;
 
         memcpy(a, tournament(s), n * sizeof *a);
@@ -162,33 +125,36 @@ static void breed(struct search *s)
             vary_mutate(&s->vary, a);
         if (!trade || !vary_exchange(&s->vary, b))
             vary_mutate(&s->vary, b);
-        bool fresh = enqueue(s, a);
-        if (enqueue(s, b) || fresh)
+        bool fresh = round_add(&s->round, a);
+        if (round_add(&s->round, b) || fresh)
             i = -1;
     }
 }
 
-static enum lm_status next_generation(struct search *s, struct lm_err *e)
+/* round_fill */
+static enum lm_status next_generation(void *ctx, struct lm_err *e)
 {
-    enum lm_status st = genes_reserve(&s->genes, s->n_pop, e);
+    struct search *s = ctx;
 
-    if (st != LM_OK)
-        return st;
-    s->n_queue = s->next = 0;
-    if (s->asked == 0) {
-        first_generation(s);
+    (void)e;
+    if (s->round.asked == 0) {
+        round_add_starts(&s->round);
+        if (s->p->n_start)
+            fill_mutants(s, s->round.n);
     } else if (s->pool.n > 0) {
         select_survivors(s);
         breed(s);
-        fill_random(s);
-    } else {                            /* nothing told at full fidelity yet */
-        fill_random(s);
     }
-    s->exhausted = s->n_queue == 0;
+    round_add_random(&s->round, s->n_pop);
     return LM_OK;
 }
 
 /* ---- the strategy ---------------------------------------------------------- */
+static int64_t all_trials(const struct config *c)
+{
+    return c->budget ? c->budget : c->population * c->generations;
+}
+
 static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_err *e)
 {
     struct search *s = self;
@@ -197,15 +163,15 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     s->p = p;
     if (st == LM_OK)
         st = genes_needed(&s->genes, e);
-    if (st == LM_OK)
-        st = pool_open(&s->pool, s->h, s->genes.tag, p, 2 * s->n_pop, e);
+    s->pool = pool_of(s->h, s->genes.tag, p);
     if (st == LM_OK)
         st = vary_open(&s->vary, e);
+    if (st == LM_OK)
+        st = round_open(&s->round, &s->genes, s->n_pop, all_trials(s->cfg), e);
     if (st != LM_OK)
         return st;
-    s->queue = s->h->alloc(s->n_pop * p->n_slot * sizeof *s->queue, s->genes.tag);
     s->child = s->h->alloc(2 * p->n_slot * sizeof *s->child, s->genes.tag);
-    if (!s->queue || !s->child)
+    if (!s->child)
         return s->h->fail(e, LM_ENOMEM, "out of memory for a population of %zu",
                           s->n_pop);
     for (size_t i = 0; i < p->n_objective; i++)
@@ -217,42 +183,24 @@ static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_
                           struct lm_err *e)
 {
     struct search *s = self;
-    size_t size = s->p->n_slot * sizeof *s->queue;
-
-    *n = 0;
-    if (s->next == s->n_queue && s->asked < s->budget && !s->exhausted) {
-        enum lm_status st = next_generation(s, e);
-        if (st != LM_OK)
-            return st;
-    }
-    while (*n < max && s->next < s->n_queue && s->asked < s->budget) {
-        memcpy(out[(*n)++].value, s->queue + s->next++ * s->p->n_slot, size);
-        s->asked++;
-    }
-    return LM_OK;
+    return round_ask(&s->round, next_generation, s, out, max, n, e);
 }
 
-/* At most n_pop outcomes come between two selections, so the pool has room. */
 static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t n,
                            struct lm_err *e)
 {
     struct search *s = self;
+    enum lm_status st = LM_OK;
 
-    for (size_t i = 0; i < n; i++) {
-        if (!outcome_counts(o[i]))
-            continue;
-        if (s->pool.n == s->pool.room)
-            return s->h->fail(e, LM_EBUG, "search 'nsga2' was told more outcomes than "
-                              "it proposed genomes");
-        pool_add(&s->pool, o[i]->value, o[i]->objective, outcome_violation(s->p, o[i]));
-    }
-    return LM_OK;
+    for (size_t i = 0; i < n && st == LM_OK; i++)
+        st = pool_tell(&s->pool, s->p, o[i], e);
+    return st;
 }
 
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->exhausted ? 0 : (size_t)(s->budget - s->asked);
+    return s->round.g ? round_left(&s->round) : (size_t)all_trials(s->cfg);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -264,8 +212,6 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     s->h = a->host;
     s->cfg = a->config;
     s->n_pop = (size_t)s->cfg->population;
-    s->budget = s->cfg->budget ? s->cfg->budget
-              : s->cfg->population * s->cfg->generations;
     s->genes = genes_of(a, "nsga2");
     s->vary = (struct vary){ .g = &s->genes, .crossover = s->cfg->crossover,
         .eta_c = s->cfg->eta_c, .eta_m = s->cfg->eta_m, .pm = s->cfg->pm };
@@ -278,9 +224,9 @@ static void destroy(void *self)
     struct search *s = self;
 
     pool_close(&s->pool);
+    round_close(&s->round);
     vary_close(&s->vary);
     genes_close(&s->genes);
-    s->h->release(s->queue);
     s->h->release(s->child);
     s->h->release(s);
 }

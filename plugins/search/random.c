@@ -15,9 +15,9 @@
  * Bergstra & Bengio, Random Search for Hyper-Parameter Optimization, JMLR 2012. */
 #include <string.h>
 
-#include "genes.h"
+#include "round.h"
 
-enum { RETRIES = 1000 };
+enum { RETRIES = 1000, ROUND = 64 };
 
 struct config { int64_t budget; bool spread; };
 
@@ -25,8 +25,8 @@ struct search {
     const struct lm_host *h;
     const struct config  *cfg;
     struct genes genes;
-    int64_t asked;
-    bool    exhausted;
+    struct round round;
+    union lm_value *draft;              /* [n_slot] */
 };
 
 static const struct lm_opt options[] = {
@@ -41,8 +41,14 @@ static const struct lm_opt options[] = {
 static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_err *e)
 {
     struct search *s = self;
+    enum lm_status st = genes_open(&s->genes, p, e);
 
-    return genes_open(&s->genes, p, e);
+    if (st == LM_OK)
+        st = round_open(&s->round, &s->genes, ROUND, s->cfg->budget, e);
+    if (st != LM_OK)
+        return st;
+    s->draft = s->h->alloc((p->n_slot + 1) * sizeof *s->draft, s->genes.tag);
+    return s->draft ? LM_OK : s->h->fail(e, LM_ENOMEM, "out of memory for a genome");
 }
 
 static void sample(struct search *s, union lm_value *v)
@@ -57,29 +63,18 @@ static void sample(struct search *s, union lm_value *v)
     }
 }
 
-/* The next genome not proposed before; start genomes first.  asked counts
- * start genomes that repeat another one too.                                 */
-static enum lm_status next(struct search *s, union lm_value *v, bool *fresh,
-                           struct lm_err *e)
+/* round_fill */
+static enum lm_status fill(void *ctx, struct lm_err *e)
 {
-    const struct lm_problem *p = s->genes.p;
-    enum lm_status st = genes_reserve(&s->genes, 1, e);
+    struct search *s = ctx;
 
-    if (st != LM_OK)
-        return st;
-    if ((size_t)s->asked < p->n_start || s->asked == 0) {
-        if (p->n_start)
-            memcpy(v, p->start[s->asked], p->n_slot * sizeof *v);
-        else
-            genes_keep_all(&s->genes, v);
-        *fresh = genes_note(&s->genes, v);
-        return LM_OK;
+    (void)e;
+    round_add_starts(&s->round);
+    for (int i = 0; i < RETRIES && s->round.n < ROUND; i++) {
+        sample(s, s->draft);
+        if (round_add(&s->round, s->draft))
+            i = -1;
     }
-    for (int i = 0; i < RETRIES && !*fresh; i++) {
-        sample(s, v);
-        *fresh = genes_note(&s->genes, v);
-    }
-    s->exhausted = !*fresh;
     return LM_OK;
 }
 
@@ -87,15 +82,7 @@ static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_
                           struct lm_err *e)
 {
     struct search *s = self;
-
-    for (*n = 0; *n < max && s->asked < s->cfg->budget && !s->exhausted; s->asked++) {
-        bool fresh = false;
-        enum lm_status st = next(s, out[*n].value, &fresh, e);
-        if (st != LM_OK)
-            return st;
-        *n += fresh;
-    }
-    return LM_OK;
+    return round_ask(&s->round, fill, s, out, max, n, e);
 }
 
 static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t n,
@@ -108,7 +95,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->exhausted ? 0 : (size_t)(s->cfg->budget - s->asked);
+    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -128,7 +115,9 @@ static void destroy(void *self)
 {
     struct search *s = self;
 
+    round_close(&s->round);
     genes_close(&s->genes);
+    s->h->release(s->draft);
     s->h->release(s);
 }
 
