@@ -3,7 +3,7 @@
  * bounds and steps, the same seed gives the same proposals whatever the size of
  * the batches, infeasible and damaged outcomes, honest budgets, an end, and no
  * memory lost when any allocation fails.  Problems with known answers are in
- * check_search_answers.c and check_search_lagrangian.c.                      */
+ * check_search_answers.c, _lagrangian.c and _baselines.c.                     */
 #include "search_rig.h"
 
 #include <math.h>
@@ -109,7 +109,8 @@ static enum lm_status damaged(const struct rig_problem *r, const union lm_value 
 }
 
 /* ---- strategies ------------------------------------------------------------ */
-enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LAGRANGIAN, CHAIN, N_RIGS };
+enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, GRID,
+       LAGRANGIAN, CHAIN, HALVING, N_RIGS };
 
 static const struct rig rigs[N_RIGS] = {
     [RANDOM] = { .name = "random", .options = "budget=60" },
@@ -118,11 +119,15 @@ static const struct rig rigs[N_RIGS] = {
     [NSGA2_UNIFORM] = { .name = "nsga2",
         .options = "population=12 budget=100 crossover=uniform pm=0.2" },
     [NSGA2_CUT] = { .name = "nsga2", .options = "population=9 crossover=cut" },
+    [LOCAL] = { .name = "local", .options = "budget=60 batch=3" },
+    [REGULARIZED] = { .name = "regularized_evolution", .options = "budget=60" },
+    [GRID] = { .name = "grid", .options = "budget=60 levels=2" },
     [LAGRANGIAN] = { .name = "lagrangian", .options = "rounds=3 fidelity=0.5" },
     [CHAIN] = { .name = "chain", .options = "pass=5" },
+    [HALVING] = { .name = "halving", .options = "bracket=9 eta=2" },
 };
 
-/* A chain gets stages of its own for the time of a run. */
+/* A chain gets stages of its own for the time of a run, halving the second of them. */
 static enum lm_status run(size_t which, const struct rig *change,
                           const struct rig_problem *p, struct rig_log *log,
                           struct lm_err *e)
@@ -141,11 +146,13 @@ static enum lm_status run(size_t which, const struct rig *change,
     s.max = change->max;
     s.seed = change->seed;
     s.races = change->races;
-    if (which == CHAIN) {
+    if (which == CHAIN || which == HALVING) {
         if ((st = rig_make(&first, &made[0], e)) == LM_OK)
             st = rig_make(&second, &made[1], e);
         for (int i = 0; i < 2; i++)
             v[i] = (struct lm_instance){ made[i].ops, made[i].self, "stage" };
+        if (which == HALVING)
+            stages = (struct lm_instances){ v + 1, 1 };
         s.stages = &stages;
     }
     if (st == LM_OK)
@@ -210,7 +217,7 @@ START_TEST(reproducible)
         ck_assert_ok(run(which, &change[i], &p, &log[i], &e), e);
     ck_assert(same(&log[0], &log[1]));
     ck_assert(same(&log[0], &log[2]));              /* other batches */
-    ck_assert(same(&log[0], &log[3]) == (which == LAGRANGIAN));
+    ck_assert(same(&log[0], &log[3]) == (which == LAGRANGIAN || which == GRID));
     for (int i = 0; i < 4; i++)
         rig_log_free(&log[i]);
 }
@@ -339,8 +346,8 @@ END_TEST
 
 int main(void)
 {
-    Suite *s[3] = { suite_create("search contract"), search_answers(),
-                    search_lagrangian() };
+    Suite *s[] = { suite_create("search contract"), search_answers(),
+                    search_lagrangian(), search_baselines() };
     TCase *t = tcase_create("contract");
 
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
@@ -352,5 +359,5 @@ int main(void)
     tcase_add_loop_test(t, memory, 0, N_RIGS);
     tcase_add_loop_test(t, options, 0, N_RIGS);
     suite_add_tcase(s[0], t);
-    return run_suites(s, 3);
+    return run_suites(s, sizeof s / sizeof *s);
 }

@@ -5,4 +5,5 @@
 #include <check.h>
 Suite *search_answers(void);
 Suite *search_lagrangian(void);
+Suite *search_baselines(void);
 #endif

@@ -14,11 +14,13 @@
  *
  * Invariant: archive[0 .. n_archive-1] do not dominate each other, are feasible
  * and distinct; `least` is kept only for the second case.                    */
-#include "plugin.h"
-
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "fronts.h"
+#include "inner.h"
 
 struct config { struct lm_instances stages; int64_t pass; };
 
@@ -116,28 +118,10 @@ static enum lm_status archive_add(struct chain *c, const struct lm_outcome *o,
     return LM_OK;
 }
 
-/* Sum of violations; infinite for what was not built or not measured. */
-static double violation(const struct chain *c, const struct lm_outcome *o)
-{
-    double sum = 0;
-
-    if (o->status != LM_OK)
-        return INFINITY;
-    for (size_t i = 0; i < c->p->n_objective; i++)
-        if (isnan(o->objective[i]))
-            return INFINITY;
-    for (size_t i = 0; i < c->p->n_constraint; i++) {
-        if (isnan(o->violation[i]))
-            return INFINITY;
-        sum += fmax(o->violation[i], 0);
-    }
-    return sum;
-}
-
 static enum lm_status remember(struct chain *c, const struct lm_outcome *o,
                                struct lm_err *e)
 {
-    double v = violation(c, o);
+    double v = outcome_violation(c->p, o);
     enum lm_status st;
 
     if (o->fidelity < 1 || v == INFINITY)
@@ -236,25 +220,16 @@ static enum lm_status begin_stage(struct chain *c, struct lm_err *e)
     return ((const struct lm_search *)s->ops)->begin(s->self, p, e);
 }
 
-/* Can each stage work on the problem?  Better known now than an hour later. */
-static enum lm_status fits(const struct chain *c, struct lm_err *e)
+static enum lm_status fit(const struct chain *c, struct lm_err *e)
 {
-    for (size_t i = 0; i < c->cfg->stages.n; i++) {
-        const struct lm_instance *s = stage_at(c, i);
-        const struct lm_search *ops = s->ops;
+    enum lm_status st = LM_OK;
 
-        for (size_t k = 0; k < c->p->n_gene; k++)
-            if (!(ops->genes & LM_BIT(c->p->gene[k]->kind)))
-                return c->h->fail(e, LM_EUNSUPPORTED, "stage %zu of search 'chain', "
-                    "'%s', cannot handle genes like '%s'; use another strategy there",
-                    i + 1, s->name ? s->name : "?", c->p->gene[k]->name);
-        if (ops->max_objectives && c->p->n_objective > ops->max_objectives)
-            return c->h->fail(e, LM_EUNSUPPORTED, "stage %zu of search 'chain', '%s', "
-                "handles at most %u objectives, the pipeline has %zu", i + 1,
-                s->name ? s->name : "?", (unsigned)ops->max_objectives,
-                c->p->n_objective);
+    for (size_t i = 0; i < c->cfg->stages.n && st == LM_OK; i++) {
+        char where[64];
+        snprintf(where, sizeof where, "stage %zu of search 'chain'", i + 1);
+        st = inner_fits(c->h, where, stage_at(c, i), c->p, e);
     }
-    return LM_OK;
+    return st;
 }
 
 /* ---- the strategy ---------------------------------------------------------- */
@@ -265,7 +240,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     enum lm_status st;
 
     c->p = p;
-    if ((st = fits(c, e)) != LM_OK)
+    if ((st = fit(c, e)) != LM_OK)
         return st;
     c->passed = c->h->alloc(n * sizeof *c->passed, "search/chain");
     c->start = c->h->alloc(n * (size_t)c->cfg->pass * sizeof *c->start, "search/chain");

@@ -159,6 +159,59 @@ void pool_rank(struct pool *s)
     qsort(s->member, s->n, sizeof *s->member, by_rank);
 }
 
+/* Squared, objectives scaled to the ranges of the front. */
+static double distance(const struct member *a, const struct member *b,
+                       const double (*range)[2], size_t m)
+{
+    double sum = 0;
+
+    for (size_t k = 0; k < m; k++) {
+        double width = range[k][1] - range[k][0];
+        double d = width > 0 && width < INFINITY ? (a->f[k] - b->f[k]) / width : 0;
+        sum += d * d;
+    }
+    return sum;
+}
+
+/* crowding serves as the distance to the nearest member that has its place. */
+static void spread_front(struct member *p, size_t n, size_t m)
+{
+    double range[8][2];
+
+    m = m < 8 ? m : 8;
+    for (size_t k = 0; k < m; k++) {
+        range[k][0] = range[k][1] = p[0].f[k];
+        for (size_t i = 1; i < n; i++) {
+            range[k][0] = fmin(range[k][0], p[i].f[k]);
+            range[k][1] = fmax(range[k][1], p[i].f[k]);
+        }
+    }
+    sort_front(p, n, 0);
+    for (size_t i = 0; i < n; i++)
+        p[i].crowding = INFINITY;
+    for (size_t done = 1; done < n; done++) {
+        size_t far = done;
+        for (size_t i = done; i < n; i++) {
+            p[i].crowding = fmin(p[i].crowding, distance(&p[i], &p[done - 1], range, m));
+            if (p[i].crowding > p[far].crowding
+                || (p[i].crowding == p[far].crowding && p[i].birth < p[far].birth))
+                far = i;
+        }
+        struct member t = p[done];
+        p[done] = p[far];
+        p[far] = t;
+    }
+}
+
+void pool_spread(struct pool *s)
+{
+    for (size_t i = 0, j; i < s->n; i = j) {
+        for (j = i; j < s->n && s->member[j].rank == s->member[i].rank; j++)
+            ;
+        spread_front(s->member + i, j - i, s->n_obj);
+    }
+}
+
 double outcome_violation(const struct lm_problem *p, const struct lm_outcome *o)
 {
     double sum = 0;

@@ -36,6 +36,10 @@ enum lm_status pool_tell(struct pool *p, const struct lm_problem *problem,
                          const struct lm_outcome *o, struct lm_err *e);
 /* Sorts by rank, then crowding, then birth: members 0 .. are the best ones. */
 void pool_rank(struct pool *p);
+/* Behind pool_rank(): each front in farthest-first order instead (an epsilon net): the
+ * least first objective, then always the member farthest from all before it, objectives
+ * scaled to the ranges of the front.                                           */
+void pool_spread(struct pool *p);
 
 bool member_dominates(const struct member *a, const struct member *b, size_t n_obj);
 /* 0: all constraints are kept; INFINITY: not built, or not a number. */

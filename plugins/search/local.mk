@@ -6,6 +6,7 @@ search_LTLIBRARIES =
 search_genes = %D%/genes.h %D%/genes.c
 search_round = $(search_genes) %D%/round.h %D%/round.c
 search_vary = %D%/vary.h %D%/vary.c
+search_inner = %D%/inner.h %D%/inner.c
 search_fronts = %D%/fronts.h %D%/fronts.c
 
 search_LTLIBRARIES += %D%/random.la
@@ -13,13 +14,32 @@ plugins_search_random_la_SOURCES = $(search_round) %D%/random.c
 plugins_search_random_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/chain.la
-plugins_search_chain_la_SOURCES = %D%/chain.c
+plugins_search_chain_la_SOURCES = $(search_fronts) $(search_inner) %D%/chain.c
 plugins_search_chain_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/nsga2.la
 plugins_search_nsga2_la_SOURCES = $(search_round) $(search_vary) $(search_fronts) \
     %D%/nsga2.c
 plugins_search_nsga2_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/grid.la
+plugins_search_grid_la_SOURCES = $(search_round) %D%/grid.c
+plugins_search_grid_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/halving.la
+plugins_search_halving_la_SOURCES = $(search_fronts) $(search_inner) \
+    %D%/halving.c
+plugins_search_halving_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/local.la
+plugins_search_local_la_SOURCES = $(search_round) $(search_vary) $(search_fronts) \
+    %D%/local.c
+plugins_search_local_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/regularized_evolution.la
+plugins_search_regularized_evolution_la_SOURCES = $(search_round) $(search_vary) \
+    $(search_fronts) %D%/regularized_evolution.c
+plugins_search_regularized_evolution_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/lagrangian.la
 plugins_search_lagrangian_la_SOURCES = %D%/lagrangian.c %D%/lagrangian.h \

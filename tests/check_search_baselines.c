@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check_search_baselines.c -- what grid, local, regularized_evolution and halving promise:
+ * whole and evenly spread grids, neighbours of the front, parents among the latest, and
+ * who goes on to more items.                                                  */
+#include <math.h>
+
+#include "check_search.h"
+#include "search_rig.h"
+
+static struct rig_problem p;
+static struct rig_log logged;
+static struct lm_err err;
+
+static void clean(void)
+{
+    rig_log_free(&logged);
+}
+
+static int64_t at(size_t trial, size_t gene)
+{
+    return logged.trial[trial].value[p.gene[gene].slot].integer;
+}
+
+/* Two objectives at odds: keep everything, keep nothing. */
+static enum lm_status trade(const struct rig_problem *r, const union lm_value *v,
+                            double fidelity, double *f)
+{
+    (void)fidelity;
+    f[0] = f[1] = 0;
+    for (size_t i = 0; i < r->p.n_gene; i++) {
+        double x = (double)v[r->gene[i].slot].integer;
+        f[0] += (10 - x) * (10 - x) * (double)(1 + i % 3);
+        f[1] += x;
+    }
+    return LM_OK;
+}
+
+static void ten_steps(size_t n)
+{
+    rig_problem_init(&p, 2);
+    for (size_t i = 0; i < n; i++)
+        rig_int(&p, (int32_t)i, 0, 10, 1, 10);
+}
+
+static size_t times_seen(int64_t a, int64_t b, int64_t c)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < logged.n; i++)
+        n += at(i, 0) == a && at(i, 1) == b && at(i, 2) == c;
+    return n;
+}
+
+/* ---- grid ------------------------------------------------------------------ */
+START_TEST(grid_is_whole)
+{
+    struct rig s = { .name = "grid", .options = "levels=3", .eval = trade };
+
+    ten_steps(3);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 27);
+    for (int64_t a = 0; a <= 10; a += 5)
+        for (int64_t b = 0; b <= 10; b += 5)
+            for (int64_t c = 0; c <= 10; c += 5)
+                ck_assert_uint_eq(times_seen(a, b, c), 1);
+    clean();
+    s.options = "levels=0";
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 11 * 11 * 11);
+    clean();
+}
+END_TEST
+
+START_TEST(grid_ties_like_genes)
+{
+    struct rig s = { .name = "grid", .options = "levels=0 tie=true", .eval = trade };
+
+    ten_steps(5);
+    rig_int(&p, 2, 0, 3, 1, 3);                     /* another family */
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 11 * 4);
+    for (size_t i = 0; i < logged.n; i++)
+        for (size_t g = 1; g < 5; g++)
+            ck_assert_int_eq(at(i, g), at(i, 0));
+    clean();
+}
+END_TEST
+
+/* A part of a large grid: each gene has each of its values about as often. */
+START_TEST(grid_is_spread)
+{
+    struct rig s = { .name = "grid", .options = "levels=3 budget=243", .eval = trade };
+    int often[12][3] = { { 0 } };
+
+    ten_steps(12);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 243);
+    for (size_t i = 0; i < logged.n; i++)
+        for (size_t g = 0; g < 12; g++)
+            often[g][at(i, g) / 5]++;
+    for (size_t g = 0; g < 12; g++)
+        for (int l = 0; l < 3; l++)
+            ck_assert_int_ge(often[g][l], 243 / 6);
+    clean();
+}
+END_TEST
+
+START_TEST(grid_says_what_it_cannot)
+{
+    struct rig s = { .name = "grid", .options = "levels=10", .eval = trade };
+
+    ten_steps(60);
+    ck_assert_int_eq(rig_run(&s, &p, &logged, &err), LM_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(err.text, "tie = true"));
+    clean();
+    rig_problem_init(&p, 2);
+    rig_gene(&p, (struct lm_gene){ .kind = LM_GENE_REAL, .max = 1 });
+    s.options = "levels=0";
+    ck_assert_int_eq(rig_run(&s, &p, &logged, &err), LM_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(err.text, "levels"));
+    clean();
+}
+END_TEST
+
+/* Subsets keep their best members by score. */
+START_TEST(grid_keeps_the_best_of_a_subset)
+{
+    static const double score[6] = { 3, 9, 1, 9, 5, 2 };
+    struct rig s = { .name = "grid", .options = "levels=0", .eval = trade };
+
+    rig_problem_init(&p, 2);
+    rig_gene(&p, (struct lm_gene){ .kind = LM_GENE_SUBSET, .n = 6, .min = 4, .max = 6,
+                                   .score = score });
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 3);
+    ck_assert_uint_eq(logged.trial[0].value[0].bits, 077);
+    ck_assert_uint_eq(logged.trial[1].value[0].bits, 033);     /* without 2 and 5 */
+    ck_assert_uint_eq(logged.trial[2].value[0].bits, 073);     /* without 2 */
+    clean();
+}
+END_TEST
+
+/* ---- local ----------------------------------------------------------------- */
+static bool beats(size_t a, size_t b)
+{
+    const double *x = logged.trial[a].objective, *y = logged.trial[b].objective;
+
+    return x[0] <= y[0] && x[1] <= y[1] && (x[0] < y[0] || x[1] < y[1]);
+}
+
+static bool on_front(size_t i, size_t told)
+{
+    for (size_t j = 0; j < told; j++)
+        if (beats(j, i))
+            return false;
+    return true;
+}
+
+static size_t changed(size_t a, size_t b)
+{
+    size_t n = 0;
+
+    for (size_t g = 0; g < p.p.n_gene; g++)
+        n += at(a, g) != at(b, g);
+    return n;
+}
+
+/* Behind the four first ones each is one gene away from a member of the front then. */
+START_TEST(local_stays_beside_the_front)
+{
+    struct rig s = { .name = "local", .options = "budget=120", .eval = trade };
+
+    ten_steps(8);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 120);
+    for (size_t g = 0; g < 8; g++) {
+        ck_assert_int_eq(at(0, g), 10);
+        ck_assert_int_eq(at(1, g), 0);
+        ck_assert_int_eq(at(2, g), 5);
+    }
+    for (size_t i = 4; i < logged.n; i++) {
+        bool beside = false;
+        for (size_t j = 0; j < i && !beside; j++)
+            beside = changed(i, j) == 1 && on_front(j, i);
+        ck_assert_msg(beside, "trial %zu", i);
+    }
+    clean();
+}
+END_TEST
+
+/* ---- regularized_evolution ------------------------------------------------- */
+/* Each child is one gene away from one of the `population` trials before it. */
+START_TEST(regularized_evolution_forgets)
+{
+    enum { POPULATION = 6 };
+    struct rig s = { .name = "regularized_evolution",
+                     .options = "population=6 sample=3 budget=150", .eval = trade };
+
+    ten_steps(8);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    for (size_t i = POPULATION; i < logged.n; i++) {
+        bool child = false;
+        for (size_t j = i - POPULATION; j < i; j++)
+            child |= changed(i, j) == 1;
+        ck_assert_msg(child, "trial %zu", i);
+    }
+    clean();
+}
+END_TEST
+
+static enum lm_status one_max(const struct rig_problem *r, const union lm_value *v,
+                              double fidelity, double *f)
+{
+    (void)fidelity;
+    f[0] = 0;
+    for (size_t i = 0; i < r->p.n_gene; i++)
+        f[0] -= (double)v[r->gene[i].slot].integer;
+    return LM_OK;
+}
+
+/* Better than as many random genomes, by the median of seeds. */
+START_TEST(regularized_evolution_climbs)
+{
+    int better = 0;
+
+    for (uint64_t seed = 1; seed <= 9; seed++) {
+        double best[2];
+        for (int k = 0; k < 2; k++) {
+            struct rig s = { .name = k ? "random" : "regularized_evolution",
+                             .options = "budget=200", .seed = seed, .eval = one_max };
+            rig_problem_init(&p, 1);
+            for (int i = 0; i < 40; i++)
+                rig_int(&p, i, 0, 10, 1, 0);
+            ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+            best[k] = logged.trial[rig_best(&logged)].objective[0];
+            clean();
+        }
+        better += best[0] < best[1];
+    }
+    ck_assert_int_ge(better, 8);
+}
+END_TEST
+
+/* ---- halving --------------------------------------------------------------- */
+/* Proposes 0 .. 8 in the first gene, then ends; keeps what it is told. */
+struct counter {
+    struct lm_search ops;
+    size_t asked, n_told;
+    double f[9], fidelity[9];
+    bool   stopped[9];
+};
+
+static enum lm_status count_begin(void *self, const struct lm_problem *problem,
+                                  struct lm_err *e)
+{
+    (void)self; (void)problem; (void)e;
+    return LM_OK;
+}
+
+static enum lm_status count_ask(void *self, struct lm_proposal *out, size_t max,
+                                size_t *n, struct lm_err *e)
+{
+    struct counter *c = self;
+
+    (void)e;
+    for (*n = 0; *n < max && c->asked < 9; c->asked++)
+        out[(*n)++].value[0].integer = (int64_t)c->asked;
+    return LM_OK;
+}
+
+static enum lm_status count_tell(void *self, const struct lm_outcome *const *o, size_t n,
+                                 struct lm_err *e)
+{
+    struct counter *c = self;
+
+    (void)e;
+    for (size_t i = 0; i < n && c->n_told < 9; i++, c->n_told++) {
+        ck_assert_int_eq(o[i]->value[0].integer, (int64_t)c->n_told);
+        c->f[c->n_told] = o[i]->objective[0];
+        c->fidelity[c->n_told] = o[i]->fidelity;
+        c->stopped[c->n_told] = o[i]->stopped;
+    }
+    return LM_OK;
+}
+
+static size_t count_budget(void *self)
+{
+    return 9 - ((const struct counter *)self)->asked;
+}
+
+/* Early items are easier: what x costs falls by 2 from share to share. */
+static enum lm_status easier(const struct rig_problem *r, const union lm_value *v,
+                             double fidelity, double *f)
+{
+    (void)r;
+    f[0] = (double)((v[0].integer * 4) % 9) - 2 * log(fidelity) / log(3);
+    return LM_OK;
+}
+
+START_TEST(halving_promotes)
+{
+    struct counter c = { .ops = { .struct_size = sizeof c.ops, .genes = ~UINT64_C(0),
+        .begin = count_begin, .ask = count_ask, .tell = count_tell,
+        .budget = count_budget } };
+    struct lm_instance v = { &c.ops, &c, "counter" };
+    struct lm_instances inner = { &v, 1 };
+    struct rig s = { .name = "halving", .options = "bracket=9 eta=3 rungs=2",
+                     .stages = &inner, .eval = easier };
+    static const int64_t second[] = { 0, 5, 7 };    /* 4 x mod 9 of 0, 2, 1 */
+
+    rig_problem_init(&p, 1);
+    rig_int(&p, 0, 0, 8, 1, 0);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 9 + 3 + 1);
+    for (size_t i = 0; i < 9; i++)
+        ck_assert_double_eq_tol(logged.trial[i].fidelity, 1 / 9.0, 1e-12);
+    for (size_t i = 0; i < 3; i++) {
+        ck_assert_double_eq_tol(logged.trial[9 + i].fidelity, 1 / 3.0, 1e-12);
+        ck_assert_int_eq(at(9 + i, 0), second[i]);
+    }
+    ck_assert_double_eq(logged.trial[12].fidelity, 1);
+    ck_assert_int_eq(at(12, 0), 0);
+    ck_assert_uint_eq(c.n_told, 9);
+    for (size_t i = 0; i < 9; i++) {                /* what all items would have given */
+        ck_assert_double_eq_tol(c.f[i], (double)(i * 4 % 9), 1e-9);
+        ck_assert(c.stopped[i] == (i > 0));
+    }
+    ck_assert_double_eq(c.fidelity[0], 1);
+    clean();
+}
+END_TEST
+
+/* Half of the proposals do not fit: they are never promoted before those that do. */
+static enum lm_status half_fit(const struct rig_problem *r, const union lm_value *v,
+                               double fidelity, double *f)
+{
+    easier(r, v, fidelity, f);
+    return v[0].integer % 2 ? LM_OK : LM_EINFEASIBLE;
+}
+
+START_TEST(halving_drops_what_cannot_be_built)
+{
+    struct counter c = { .ops = { .struct_size = sizeof c.ops, .genes = ~UINT64_C(0),
+        .begin = count_begin, .ask = count_ask, .tell = count_tell,
+        .budget = count_budget } };
+    struct lm_instance v = { &c.ops, &c, "counter" };
+    struct lm_instances inner = { &v, 1 };
+    struct rig s = { .name = "halving", .options = "bracket=9 eta=2 rungs=1",
+                     .stages = &inner, .eval = half_fit };
+
+    rig_problem_init(&p, 1);
+    rig_int(&p, 0, 0, 8, 1, 0);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 9 + 4);             /* 5 may go on, 4 were built */
+    for (size_t i = 9; i < logged.n; i++)
+        ck_assert_int_eq(at(i, 0) % 2, 1);
+    clean();
+}
+END_TEST
+
+Suite *search_baselines(void)
+{
+    Suite *s = suite_create("search baselines");
+    TCase *t = tcase_create("baselines");
+
+    tcase_add_test(t, grid_is_whole);
+    tcase_add_test(t, grid_ties_like_genes);
+    tcase_add_test(t, grid_is_spread);
+    tcase_add_test(t, grid_says_what_it_cannot);
+    tcase_add_test(t, grid_keeps_the_best_of_a_subset);
+    tcase_add_test(t, local_stays_beside_the_front);
+    tcase_add_test(t, regularized_evolution_forgets);
+    tcase_add_test(t, regularized_evolution_climbs);
+    tcase_add_test(t, halving_promotes);
+    tcase_add_test(t, halving_drops_what_cannot_be_built);
+    suite_add_tcase(s, t);
+    return s;
+}
