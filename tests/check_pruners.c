@@ -306,6 +306,21 @@ START_TEST(one_gene_for_all)
 }
 END_TEST
 
+START_TEST(neighbours_share_a_gene)
+{
+    begin("ffn", "group=2,first=1,step=50,multiple=50", 2, 150);    /* 1 2, 3 4 */
+    ck_assert_uint_eq(genes(), 2);
+    ck_assert_str_eq(gene(0)->name, "ffn[1]");
+    ck_assert_str_eq(gene(1)->name, "ffn[3]");
+    ck_assert_int_eq(gene(1)->site.layer, 3);
+    value_of("ffn[1]")->integer = 100;
+    value_of("ffn[3]")->integer = 50;
+    expect("layer 1: ffn=100/150:50-149\nlayer 2: ffn=100/150:50-149\n"
+           "layer 3: ffn=50/150:100-149\nlayer 4: ffn=50/150:100-149\n");
+    end();
+}
+END_TEST
+
 START_TEST(senseless_options_are_refused)
 {
     static const char *const bad[] = { "step=48", "levels=[0.5,0]", "levels=[1.5]",
@@ -376,6 +391,7 @@ int main(void)
     tcase_add_test(t, widths_off_the_multiple);
     tcase_add_test(t, widths_from_a_list);
     tcase_add_test(t, one_gene_for_all);
+    tcase_add_test(t, neighbours_share_a_gene);
     tcase_add_test(t, senseless_options_are_refused);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s, t);

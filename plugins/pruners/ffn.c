@@ -6,7 +6,8 @@
  * allowed widths lie on steps below the full width n_ff (n_ff - j * step).  With
  * `levels`, with `zero`, or where n_ff is no multiple of `multiple`, they do
  * not; the gene then is the number of the width in rising order, the highest
- * being n_ff.  The full width is always allowed.                            */
+ * being n_ff.  The full width is always allowed.  With `group` or `uniform` a gene is
+ * that of several layers, of equal widths.                                  */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #include "plugin.h"
 
 struct config {
-    int64_t step, multiple, first, last;
+    int64_t step, multiple, group, first, last;
     double  min;
     struct lm_reals levels;
     bool    zero, uniform;
@@ -164,48 +165,43 @@ static enum lm_status add(const struct ffn *p, struct lm_space *s, int32_t i,
     return p->host->add_gene(s, &g, e);
 }
 
-/* The first layer with a gene; -1: none. */
-static int32_t first_layer(const struct ffn *p)
+/* How many layers share a gene. */
+static int32_t group(const struct ffn *p)
 {
-    int32_t i = 0;
-
-    while (i < p->arch->n_layer && p->layer[i].n < 2)
-        i++;
-    return i < p->arch->n_layer ? i : -1;
+    return p->cfg.uniform ? p->arch->n_layer : (int32_t)p->cfg.group;
 }
 
-static enum lm_status uniform_gene(const struct ffn *p, struct lm_space *s,
-                                   struct lm_err *e)
+static enum lm_status check_equal(const struct ffn *p, int32_t first, int32_t i,
+                                  struct lm_err *e)
 {
-    int32_t first = first_layer(p);
+    const struct widths *f = &p->layer[first], *w = &p->layer[i];
 
-    for (int32_t i = first; i >= 0 && i < p->arch->n_layer; i++) {
-        const struct widths *w = &p->layer[i], *f = &p->layer[first];
-
-        if (w->n < 2)
-            continue;
-        if (w->n != f->n || memcmp(w->v, f->v, (size_t)w->n * sizeof *w->v))
-            return p->host->fail(e, LM_ECONFIG, "uniform needs MLPs of equal width, but "
-                                 "layer %d has %d channels and layer %d has %d", first,
-                                 p->arch->layer[first].n_ff, i,
-                                 p->arch->layer[i].n_ff);
-    }
-    return first < 0 ? LM_OK : add(p, s, first, "ffn", e);
+    if (w->n == f->n && !memcmp(w->v, f->v, (size_t)w->n * sizeof *w->v))
+        return LM_OK;
+    return p->host->fail(e, LM_ECONFIG, "%s needs MLPs of equal width, but layer %d has "
+                         "%d channels and layer %d has %d", p->cfg.uniform ? "uniform"
+                         : "group", first, p->arch->layer[first].n_ff, i,
+                         p->arch->layer[i].n_ff);
 }
 
 static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
 {
     const struct ffn *p = self;
     enum lm_status st = LM_OK;
+    int32_t first = 0, members = 0;
     char name[32];
 
-    if (p->cfg.uniform)
-        return uniform_gene(p, s, e);
     for (int32_t i = 0; !st && i < p->arch->n_layer; i++) {
         if (p->layer[i].n < 2)
             continue;
-        snprintf(name, sizeof name, "ffn[%d]", i);
-        st = add(p, s, i, name, e);
+        if (members % group(p) == 0) {
+            first = i;
+            snprintf(name, sizeof name, p->cfg.uniform ? "ffn" : "ffn[%d]", i);
+            st = add(p, s, i, name, e);
+        } else {
+            st = check_equal(p, first, i, e);
+        }
+        members++;
     }
     return st;
 }
@@ -215,6 +211,7 @@ static enum lm_status decode(void *self, const union lm_value *value,
 {
     const struct ffn *p = self;
     enum lm_status st = LM_OK;
+    int32_t members = 0;
 
     for (int32_t i = 0; !st && i < p->arch->n_layer; i++) {
         const struct widths *w = &p->layer[i];
@@ -222,7 +219,7 @@ static enum lm_status decode(void *self, const union lm_value *value,
 
         if (w->n < 2)
             continue;
-        v = value->integer;
+        v = value[members++ / group(p)].integer;
         if (!on_steps(p, p->arch->layer[i].n_ff)) {
             if (v < 0 || v >= w->n)
                 return p->host->fail(e, LM_EBUG, "layer %d has %d widths, not number "
@@ -230,7 +227,6 @@ static enum lm_status decode(void *self, const union lm_value *value,
             v = w->v[v];
         }
         st = p->host->edit_keep_top(plan, LM_SITE_FFN_CHANNEL, i, v, e);
-        value += !p->cfg.uniform;
     }
     return st;
 }
@@ -251,6 +247,8 @@ static const struct lm_opt options[] = {
             "An MLP may also be removed altogether."),
     LM_FLAG(struct config, uniform, "false", 0,
             "One gene sets the width of all layers."),
+    LM_INT(struct config, group, "1", 1, 1000000, "layers", 0,
+           "So many neighbouring layers have one gene."),
     LM_INT(struct config, first, "0", 0, 1000000, "layers", 0,
            "The first so many layers keep their width."),
     LM_INT(struct config, last, "0", 0, 1000000, "layers", 0,
