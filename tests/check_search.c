@@ -109,7 +109,7 @@ static enum lm_status damaged(const struct rig_problem *r, const union lm_value 
 }
 
 /* ---- strategies ------------------------------------------------------------ */
-enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, GRID,
+enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, GRID, ONE_PLUS,
        LAGRANGIAN, CHAIN, HALVING, N_RIGS };
 
 static const struct rig rigs[N_RIGS] = {
@@ -122,6 +122,8 @@ static const struct rig rigs[N_RIGS] = {
     [LOCAL] = { .name = "local", .options = "budget=60 batch=3" },
     [REGULARIZED] = { .name = "regularized_evolution", .options = "budget=60" },
     [GRID] = { .name = "grid", .options = "budget=60 levels=2" },
+    [ONE_PLUS] = { .name = "one_plus_lambda",
+        .options = "budget=60 initial=20 offspring=9" },
     [LAGRANGIAN] = { .name = "lagrangian", .options = "rounds=3 fidelity=0.5" },
     [CHAIN] = { .name = "chain", .options = "pass=5" },
     [HALVING] = { .name = "halving", .options = "bracket=9 eta=2" },
@@ -352,7 +354,8 @@ int main(void)
 
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
     tcase_add_loop_test(t, reproducible, 0, N_RIGS);
-    tcase_add_loop_test(t, races, RANDOM, CHAIN);
+    tcase_add_loop_test(t, races, RANDOM, ONE_PLUS);    /* its parents are measured */
+    tcase_add_loop_test(t, races, LAGRANGIAN, CHAIN);
     tcase_add_loop_test(t, no_duplicates, RANDOM, LAGRANGIAN);
     tcase_add_loop_test(t, small_space, RANDOM, LAGRANGIAN);
     tcase_add_loop_test(t, starts, RANDOM, LAGRANGIAN);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_search_baselines.c -- what grid, local, regularized_evolution and halving promise:
- * whole and evenly spread grids, neighbours of the front, parents among the latest, and
- * who goes on to more items.                                                  */
+/* check_search_baselines.c -- what grid, local, regularized_evolution, one_plus_lambda
+ * and halving promise: whole and evenly spread grids, neighbours of the front, parents
+ * among the latest, sizes that are kept, and who goes on to more items.          */
 #include <math.h>
 
 #include "check_search.h"
@@ -241,6 +241,29 @@ START_TEST(regularized_evolution_climbs)
 }
 END_TEST
 
+/* ---- one_plus_lambda ------------------------------------------------------- */
+/* Convex losses and a bound on the sum.  It ends on the bound, at the optimum, which equal slopes of (10 - x)^2 k give, and
+ * children of a parent that keeps the bound mostly have its size.               */
+START_TEST(one_plus_lambda_finds_the_optimum)
+{
+    struct rig s = { .name = "one_plus_lambda",
+                     .options = "budget=600 initial=16 offspring=8", .eval = trade };
+    size_t best, kept = 0;
+
+    ten_steps(12);
+    p.objective[1].bound = 76;          /* k = 1 2 3: 10 - x = 6, 3, 2: 44 of 120 go */
+    p.p.n_constraint = 1;
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    best = rig_best(&logged);
+    ck_assert_double_le(logged.trial[best].objective[1], 76);
+    ck_assert_double_le(logged.trial[best].objective[0], 1.05 * 4 * (36 + 18 + 12));
+    for (size_t i = 300; i < logged.n; i++)
+        kept += logged.trial[i].objective[1] == logged.trial[best].objective[1];
+    ck_assert_uint_ge(kept, 200);
+    clean();
+}
+END_TEST
+
 /* ---- halving --------------------------------------------------------------- */
 /* Proposes 0 .. 8 in the first gene, then ends; keeps what it is told. */
 struct counter {
@@ -371,6 +394,7 @@ Suite *search_baselines(void)
     tcase_add_test(t, local_stays_beside_the_front);
     tcase_add_test(t, regularized_evolution_forgets);
     tcase_add_test(t, regularized_evolution_climbs);
+    tcase_add_test(t, one_plus_lambda_finds_the_optimum);
     tcase_add_test(t, halving_promotes);
     tcase_add_test(t, halving_drops_what_cannot_be_built);
     suite_add_tcase(s, t);

@@ -36,6 +36,11 @@ plugins_search_local_la_SOURCES = $(search_round) $(search_vary) $(search_fronts
     %D%/local.c
 plugins_search_local_la_LDFLAGS = $(PLUGIN_LINK)
 
+search_LTLIBRARIES += %D%/one_plus_lambda.la
+plugins_search_one_plus_lambda_la_SOURCES = $(search_round) $(search_vary) \
+    $(search_fronts) %D%/one_plus_lambda.c
+plugins_search_one_plus_lambda_la_LDFLAGS = $(PLUGIN_LINK)
+
 search_LTLIBRARIES += %D%/regularized_evolution.la
 plugins_search_regularized_evolution_la_SOURCES = $(search_round) $(search_vary) \
     $(search_fronts) %D%/regularized_evolution.c
