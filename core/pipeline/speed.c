@@ -2,19 +2,16 @@
 /* speed.c -- how fast this machine is at what a run consists of, in processor time of
  * one thread, so that other programs hardly disturb it: one layer and the head of the
  * model over one text, decoding, and products in double precision.               */
-#include <time.h>
-
 #include "base/linalg.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "pipeline/estimate.h"
 
 enum { RUNS = 8, ENOUGH = 3 };          /* at most so many; seconds */
 
 static double now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return lm_process_seconds(false);
 }
 
 /* The fastest of a few runs: the first meets cold memory, all may meet other programs. */
