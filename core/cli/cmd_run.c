@@ -27,8 +27,9 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
     struct lm_str text = { 0 };
     struct lm_conf *conf;
     const struct lm_flag flag[] = {
-        { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline; of a resumed "
-            "run one of run.threads, run.workers, run.worker_timeout, run.memory" },
+        { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline; of a "
+            "resumed run one of run.threads, run.workers, run.worker_timeout, "
+            "run.memory" },
         { "resume", 's', &resume, "DIR", "go on with the run in a folder" },
         { "dry-run", 'b', &dry, NULL, "estimate trials, time, memory and disk only" },
         LM_FLAG_COMMANDS(&commands) };

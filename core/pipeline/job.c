@@ -374,8 +374,8 @@ static enum lm_status check_changes(const char *const *set, size_t n, struct lm_
             if (!strncmp(set[i], may[k], strlen(may[k])))
                 break;
         if (k == sizeof may / sizeof *may)
-            return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set can "
-                           "change run.threads, run.workers, run.worker_timeout and "
+            return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set "
+                           "can change run.threads, run.workers, run.worker_timeout and "
                            "run.memory only");
     }
     return LM_OK;

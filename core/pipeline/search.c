@@ -66,7 +66,8 @@ static int64_t find_twin(const struct loop *l, size_t i)
     return -1;
 }
 
-static enum lm_status decode(struct loop *l, size_t i, int64_t id, struct lm_err *e)
+static enum lm_status decode_genome(struct loop *l, size_t i, int64_t id,
+                                    struct lm_err *e)
 {
     struct item *it = &l->item[i];
     it->genome = lm_genome_hash(l->s->bench.space, it->value);
@@ -303,10 +304,10 @@ static enum lm_status run_batch(struct loop *l, size_t n, struct lm_err *e)
     size_t first = 0;                   /* behind the recorded ones: these are told first,
                                            so that their plans are known to the others */
     for (; !st && first < n && l->view->n_trial < l->stored; first++)
-        if (!(st = decode(l, first, l->view->n_trial, e)))
+        if (!(st = decode_genome(l, first, l->view->n_trial, e)))
             st = finish_item(l, first, 0, 0, e);
     for (size_t i = first; !st && i < n; i++)
-        st = decode(l, i, l->view->n_trial + (int64_t)(i - first), e);
+        st = decode_genome(l, i, l->view->n_trial + (int64_t)(i - first), e);
     if (!st)
         st = evaluate(l, first, n, &n_eval, e);
     double seconds = n_eval ? (lm_clock() - start) / (double)n_eval : 0;
@@ -483,7 +484,8 @@ static void tell_savings(const struct loop *l)
         }
     if (l->view->n_trial > l->stored)
         lm_log(LM_INFO, "search: %lld trials took %.1f s of processor time",
-               (long long)(l->view->n_trial - l->stored), lm_process_seconds(true) - l->start);
+               (long long)(l->view->n_trial - l->stored),
+               lm_process_seconds(true) - l->start);
     if (l->racing && l->view->n_trial > 1)
         lm_log(LM_INFO,
                "race: %lld of %lld trials stopped early; %.1f %% of all items were "

@@ -60,7 +60,7 @@ static void open_probe(struct probe *p, const struct lm_network *dense)
     p->bare = (struct lm_network){ .seg = p->ends, .n = 2 };
 }
 
-static enum lm_status hold(struct probe *p, struct lm_err *e)
+static enum lm_status hold_all(struct probe *p, struct lm_err *e)
 {
     enum lm_status st = LM_OK;
 
@@ -118,7 +118,7 @@ static enum lm_status run_probe(struct lm_bench *b, struct probe *p, uint32_t pr
                                 struct lm_speed *out, struct lm_err *e)
 {
     double bare[2] = { 0, 0 }, whole[2] = { 0, 0 };
-    enum lm_status st = hold(p, e);
+    enum lm_status st = hold_all(p, e);
 
     for (int i = 0; i < 2 && !st; i++) {        /* f32; what evaluators ask for */
         p->net.precision = p->bare.precision = i ? precision : LM_AS_F32;
