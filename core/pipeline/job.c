@@ -323,17 +323,36 @@ enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text
     return st;
 }
 
+/* What a run may be resumed with, because no result depends on it. */
+static enum lm_status check_changes(const char *const *set, size_t n, struct lm_err *e)
+{
+    static const char *const may[] = { "run.threads=", "run.workers=",
+        "run.worker_timeout=", "run.memory=" };
+    for (size_t i = 0, k; i < n; i++) {
+        for (k = 0; k < sizeof may / sizeof *may; k++)
+            if (!strncmp(set[i], may[k], strlen(may[k])))
+                break;
+        if (k == sizeof may / sizeof *may)
+            return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set "
+                           "can change run.threads, run.workers, run.worker_timeout and "
+                           "run.memory only");
+    }
+    return LM_OK;
+}
+
 enum lm_status lm_job_resume(const char *folder, const char *const *set, size_t n,
                              struct lm_str *text, struct lm_err *e)
 {
     struct lm_conf *conf;
     struct lm_pipeline *p;
     int fd;
+    enum lm_status st = check_changes(set, n, e);
+    if (st)
+        return st;
     if (!lm_job_begun(folder))
         return lm_fail(e, LM_EINPUT, "%s: holds no study to go on with; run its pipeline "
                        "file", folder);
-    enum lm_status st = lock(folder, &fd, e);
-    if (st)
+    if ((st = lock(folder, &fd, e)))
         return st;
     if (!(st = lm_job_conf(folder, set, n, &conf, e)) &&
         !(st = lm_pipeline_open(conf, &p, e))) {
@@ -362,23 +381,6 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
         *store = NULL;
     }
     return st;
-}
-
-/* What a run may be resumed with, because no result depends on it. */
-static enum lm_status check_changes(const char *const *set, size_t n, struct lm_err *e)
-{
-    static const char *const may[] = { "run.threads=", "run.workers=",
-        "run.worker_timeout=", "run.memory=" };
-    for (size_t i = 0, k; i < n; i++) {
-        for (k = 0; k < sizeof may / sizeof *may; k++)
-            if (!strncmp(set[i], may[k], strlen(may[k])))
-                break;
-        if (k == sizeof may / sizeof *may)
-            return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set "
-                           "can change run.threads, run.workers, run.worker_timeout and "
-                           "run.memory only");
-    }
-    return LM_OK;
 }
 
 /* relative paths of the pipeline are those of the folder it was run in */
