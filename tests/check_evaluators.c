@@ -240,7 +240,8 @@ START_TEST(an_older_host)
     host.struct_size = offsetof(struct lm_host, subject_file);
     host.precision = NULL;
     for (int i = 0; i < 2; i++) {
-        const char *pair[] = { "text", "valid", "window", "20", "precision", "f32", NULL };
+        const char *pair[] = { "text", "valid", "window", "20", "precision", "f32",
+                               NULL };
         struct lm_err e = { 0 };
         ck_assert_ok(start(&o, evaluator[i], pair, &e), e);
         ck_assert_ok(o.ops->eval(o.self, NULL, 0, sum, &e), e);

@@ -165,8 +165,8 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     struct state *s;
 
     if (!LM_HAS(a->host, call))
-        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina runs no programs "
-                             "of the user");
+        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina runs no "
+                             "programs of the user");
     if (!(s = a->host->alloc(sizeof *s, "command")))
         return a->host->fail(e, LM_ENOMEM, "out of memory for command");
     *s = (struct state){ a->host, a->run, a->config, a->instance };
