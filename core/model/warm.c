@@ -80,7 +80,7 @@ static void decode_block(void *ctx, int64_t i, uint32_t worker)
     pthread_mutex_unlock(&d->lock);
 }
 
-static enum lm_status decode(struct decoding *d, struct lm_err *e)
+static enum lm_status decode_all(struct decoding *d, struct lm_err *e)
 {
     pthread_mutex_init(&d->lock, NULL);
     enum lm_status st = lm_parallel((d->rows + BLOCK - 1) / BLOCK, decode_block, d);
@@ -121,7 +121,7 @@ enum lm_status lm_dense_load(const struct lm_model *m, struct lm_segment_spec *s
 
         if (mat->w)
             continue;
-        st = decode(&d, e);
+        st = decode_all(&d, e);
         mat->w = at;
         at += mat->rows * mat->cols;
     }
@@ -153,7 +153,7 @@ static void forget_missing(struct lm_segment *s)
 }
 
 /* Under the lock. */
-static void let_go(struct lm_segment *s)
+static void unload(struct lm_segment *s)
 {
     struct lm_segment **at = &s->g->loaded;
 
@@ -177,7 +177,7 @@ static void make_room(struct lm_engine *g, size_t bytes)
                 oldest = s;
         if (!oldest)
             return;
-        let_go(oldest);
+        unload(oldest);
     }
 }
 
@@ -259,7 +259,7 @@ void lm_segment_settle(struct lm_segment *s)
         return;
     pthread_mutex_lock(&s->g->lock);
     if (s->is_loaded)
-        let_go(s);
+        unload(s);
     pthread_mutex_unlock(&s->g->lock);
 }
 

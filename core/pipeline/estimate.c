@@ -8,10 +8,10 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "pipeline/estimate.h"
 #include "pipeline/job.h"
 
@@ -246,10 +246,10 @@ static enum lm_status open_dense(struct account *a, struct lm_plan **plan,
 /* Processor time of reading all bytes once, for the hash that names the model. */
 static double time_hash(const struct lm_model *m)
 {
-    clock_t start = clock();
+    double start = lm_process_seconds(false);
 
     lm_model_hash(m);
-    return (double)(clock() - start) / CLOCKS_PER_SEC;
+    return lm_process_seconds(false) - start;
 }
 
 static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm_err *e)

@@ -135,7 +135,7 @@ static enum lm_status score_all(struct lm_session *s, struct lm_err *e)
     const struct lm_arch *a = lm_model_arch(s->bench.model);
     uint64_t needs = 0;
     for (size_t i = 0; i < s->pipeline->n_prune; i++)
-        needs |= ((const struct lm_pruner *)s->pipeline->prune[i].plugin->ops)->needs_scores;
+        needs |= lm_pruner_ranks(&s->pipeline->prune[i]);
     size_t most = (size_t)a->n_layer * LM_N_SITE_KINDS;
     struct scoring g = { .s = s, .entry = lm_alloc_array(most, sizeof *g.entry, "scores"),
                          .err = lm_alloc_array(most, sizeof *g.err, "scores") };

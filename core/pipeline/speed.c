@@ -2,19 +2,16 @@
 /* speed.c -- how fast this machine is at what a run consists of, in processor time of
  * one thread, so that other programs hardly disturb it: one layer and the head of the
  * model over one text, decoding, and products in double precision.               */
-#include <time.h>
-
 #include "base/linalg.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "pipeline/estimate.h"
 
 enum { RUNS = 8, ENOUGH = 3 };          /* at most so many; seconds */
 
 static double now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return lm_process_seconds(false);
 }
 
 /* The fastest of a few runs: the first meets cold memory, all may meet other programs. */
@@ -63,7 +60,7 @@ static void open_probe(struct probe *p, const struct lm_network *dense)
     p->bare = (struct lm_network){ .seg = p->ends, .n = 2 };
 }
 
-static enum lm_status hold(struct probe *p, struct lm_err *e)
+static enum lm_status hold_all(struct probe *p, struct lm_err *e)
 {
     enum lm_status st = LM_OK;
 
@@ -121,7 +118,7 @@ static enum lm_status run_probe(struct lm_bench *b, struct probe *p, uint32_t pr
                                 struct lm_speed *out, struct lm_err *e)
 {
     double bare[2] = { 0, 0 }, whole[2] = { 0, 0 };
-    enum lm_status st = hold(p, e);
+    enum lm_status st = hold_all(p, e);
 
     for (int i = 0; i < 2 && !st; i++) {        /* f32; what evaluators ask for */
         p->net.precision = p->bare.precision = i ? precision : LM_AS_F32;

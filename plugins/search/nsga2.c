@@ -399,7 +399,7 @@ static double total_violation(const struct search *s, const struct lm_outcome *o
 /* Dominated, with estimates that say by how much: as good as measured here. */
 static bool lost_race(const struct lm_outcome *o)
 {
-    return o->struct_size > offsetof(struct lm_outcome, stopped) && o->stopped;
+    return LM_HAS(o, stopped) && o->stopped;
 }
 
 /* At most n_pop outcomes come between two selections, so the pool has room. */
