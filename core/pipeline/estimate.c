@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "pipeline/estimate.h"
 #include "pipeline/finish.h"
 #include "pipeline/job.h"
@@ -429,12 +430,12 @@ enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
     if (st)
         return st;
     st = lm_pool_start((int)a.p->options->threads, e);
-    double start = lm_processor_time();
+    double start = lm_process_seconds(false);
     if (!st)
         st = lm_session_sketch(a.p, &a.s, e);
     if (!st)
         st = open_dense(&a, &plan, e);
-    a.opening = lm_processor_time() - start;    /* the model's hash is most of it */
+    a.opening = lm_process_seconds(false) - start;    /* the model's hash is most of it */
     if (!st)
         st = estimate(&a, text, e);
     if (a.s) {

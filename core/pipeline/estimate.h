@@ -15,7 +15,6 @@ struct lm_speed {                       /* of one thread, in processor time */
     double weight[LM_MAX_STAGES];       /* of a weight that quantizer i of the pipeline
                                            encodes, and that is decoded again */
 };
-double lm_processor_time(void);         /* seconds of this process, all threads */
 /* longest: tokens of a text.  c: the dense model.  Leaves `weight` alone.     [main] */
 enum lm_status lm_speed_measure(struct lm_bench *b, const struct lm_candidate *c,
                                 uint32_t precision, size_t longest, struct lm_speed *out,

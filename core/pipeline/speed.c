@@ -3,21 +3,18 @@
  * one thread, so that other programs hardly disturb it: one layer and the head of the
  * model over one text, decoding, quantizers on rows of the first blocks, and products in
  * double precision.                                                               */
-#include <time.h>
-
 #include "base/linalg.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "model/codec.h"
 #include "pipeline/estimate.h"
 #include "pipeline/quantize.h"
 
 enum { RUNS = 8, ENOUGH = 3 };          /* at most so many; seconds */
 
-double lm_processor_time(void)
+static double now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return lm_process_seconds(false);
 }
 
 /* The fastest of a few runs: the first meets cold memory, all may meet other programs. */
@@ -28,14 +25,14 @@ static enum lm_status time_network(struct lm_bench *b, const struct lm_network *
     struct lm_ask ask = { .net = net, .ids = ids, .n = n, .out = nll };
     struct lm_work work = { 0, 0 };
     enum lm_status st = LM_OK;
-    double begun = lm_processor_time(), one = 0;
+    double begun = now(), one = 0;
 
     for (int i = 0; i < RUNS && !st; i++) {
-        double start = lm_processor_time();
+        double start = now();
         if (i >= 2 && start - begun > ENOUGH)
             break;
         st = lm_ask_all(b->engine, NULL, true, &ask, 1, &work, e);
-        one = (lm_processor_time() - start) / (double)n;
+        one = (now() - start) / (double)n;
         *seconds = i == 0 || one < *seconds ? one : *seconds;
     }
     if (!st && !ask.answered)
@@ -88,14 +85,14 @@ static enum lm_status time_decoding(const struct lm_model *m, double *byte,
     enum lm_status st = LM_OK;
 
     for (int i = 0; i < 3 && !st; i++) {
-        double start = lm_processor_time(), one;
+        double start = now(), one;
         float *x = lm_alloc_array(floats, sizeof *x, "estimate");
 
         if (!x)
             return lm_fail_memory(e, floats * sizeof *x, "an estimate");
         st = lm_model_rows(m, LM_W_EMBED, -1, 0, rows, x, e);
         lm_release(x);
-        one = (lm_processor_time() - start) / (4 * (double)floats);
+        one = (now() - start) / (4 * (double)floats);
         *byte = i == 0 || one < *byte ? one : *byte;
     }
     return st;
@@ -111,10 +108,10 @@ static enum lm_status time_doubles(double *flop, struct lm_err *e)
     for (size_t i = 0; i < (size_t)N * (N + 2 * ROWS); i++)
         a[i] = (double)(i % 7);
     for (int i = 0; i < 3; i++) {
-        start = lm_processor_time();
+        start = now();
         lm_gemm64('n', 'n', ROWS, N, N, 1, a, N, a + ROWS * N, N, 0,
                   a + ROWS * N + (size_t)N * N, N);
-        double took = (lm_processor_time() - start) / (2.0 * ROWS * N * N);
+        double took = (now() - start) / (2.0 * ROWS * N * N);
         *flop = i && *flop < took ? *flop : took;
     }
     lm_release(a);
@@ -188,13 +185,13 @@ static enum lm_status time_format(const struct lm_quant_choice *q,
     enum lm_status st = LM_OK;
 
     for (int i = 0; i < 2 && !st; i++) {
-        double start = lm_processor_time(), one;
+        double start = now(), one;
 
         if ((st = q->ops->encode(q->self, site, bytes, e)))
             break;
         for (int64_t r = 0; r < site->rows; r++)
             c->decode(bytes + (size_t)r * row, x, site->cols);
-        one = lm_processor_time() - start;
+        one = now() - start;
         *seconds = i == 0 || one < *seconds ? one : *seconds;
     }
     return st;
