@@ -262,18 +262,20 @@ static double running(const struct account *a, bool streams, double room)
         + lm_pool_threads() * 4 * text * (widest + 3.0 * arch->hidden);
 }
 
-/* Of one process with this limit. */
+/* Of one process with this limit.  Candidates are built before they are run; what is
+ * repaired at a time is limited where weights are decoded for it.               */
 static double memory_of(const struct account *a, bool streams, double limit)
 {
     double scratch = lm_repair_scratch(lm_model_arch(a->s->bench.model));
-    double at_once = fmin(fmin(lm_pool_threads(), a->sketch.cut), limit / 2 / scratch);
+    double at_once = fmin(lm_pool_threads(), a->sketch.cut);
 
     if (!streams)
         return OTHERS + a->floats + fmin(limit / 2, a->sketch.derived)
-            + running(a, false, limit / 4);
+            + fmax(a->sketch.flops > 0 ? at_once * scratch : 0,
+                   running(a, false, limit / 4));
+    at_once = fmax(1, floor(fmin(at_once, limit / 2 / scratch)));
     return OTHERS + fmin(a->floats, fmax(limit / 4, largest_block(a)))
-        + fmax(a->sketch.cut > 0 ? fmax(1, floor(at_once)) * scratch : 0,
-               running(a, true, limit / 8));
+        + fmax(a->sketch.cut > 0 ? at_once * scratch : 0, running(a, true, limit / 8));
 }
 
 static void count_bytes(struct account *a)
