@@ -16,6 +16,8 @@ enum { TRIALS = 4 };
 static const double low[TRIALS] = { 12, 12.5, 12.7, 12.4 };
 static const double full[TRIALS] = { 10, 10.9, 10.4, 10.2 };
 static const double bytes[TRIALS] = { 100, 60, 70, 80 };
+static const char metrics[] =
+    "3 2\np.ppl - 0 0\nsize.bytes bytes 1 0\np_f32.ppl - -1 0\n";
 
 static void setup(void)
 {
@@ -36,9 +38,7 @@ static struct lm_store *make_study(const char *bounds)
     struct lm_err e = { 0 };
     remove(path);
     ck_assert_ok(lm_store_open(path, true, &store, &e), e);
-    ck_assert_ok(lm_store_put(store, "metrics",
-                              "3 2\np.ppl - 0 0\nsize.bytes bytes 1 0\np_f32.ppl - -1 0\n",
-                              &e), e);
+    ck_assert_ok(lm_store_put(store, "metrics", metrics, &e), e);
     ck_assert_ok(lm_store_put(store, "arch", "1 16 4 32\n2 2 8\n", &e), e);
     if (bounds)
         ck_assert_ok(lm_store_put(store, "bounds", bounds, &e), e);
