@@ -279,6 +279,18 @@ START_TEST(what_it_says_of_finalists)
 }
 END_TEST
 
+/* Of 5.68 MB memory holds as much as its half, or, beside packed weights, a quarter. */
+START_TEST(what_goes_to_disk)
+{
+    struct lm_str t = { 0 };
+    estimate("memory = 4000000;", EVALUATE BOTH, &t);
+    ck_assert_ptr_nonnull(strstr(line_of(t.s, "disk"), " 3.7 MB of it"));
+    estimate("memory = 4000000;", LOW BOTH, &t);
+    ck_assert_ptr_nonnull(strstr(line_of(t.s, "disk"), " 4.7 MB of it"));
+    lm_str_free(&t);
+}
+END_TEST
+
 static Suite *estimate_suite(void)
 {
     Suite *s = suite_create("estimates");
@@ -299,6 +311,7 @@ static Suite *estimate_suite(void)
     tcase_add_test(t, one_answer_to_what_streams);
     tcase_add_test(u, what_it_says);
     tcase_add_test(u, what_it_says_of_finalists);
+    tcase_add_test(u, what_goes_to_disk);
     suite_add_tcase(s, t);
     suite_add_tcase(s, u);
     return s;

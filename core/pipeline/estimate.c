@@ -262,6 +262,21 @@ static double running(const struct account *a, bool streams, double room)
         + lm_pool_threads() * 4 * text * (widest + 3.0 * arch->hidden);
 }
 
+/* For derived matrices: half of the limit, or half of that where evaluators compute in
+ * less than f32; the other is for weights that the backend packs.  (session.c)    */
+static double heap_of(const struct account *a, double limit)
+{
+    return limit / (a->search_asks.tokens[1] > 0 ? 4 : 2);
+}
+
+static double packed(const struct account *a, double limit)
+{
+    double part = a->search_asks.precision == LM_AS_BF16 ? 0.5 : 0.25;
+
+    return a->search_asks.tokens[1] > 0
+        ? fmin(limit / 4, (a->floats + a->sketch.derived) * part) : 0;
+}
+
 /* Of one process with this limit.  Candidates are built before they are run; what is
  * repaired at a time is limited where weights are decoded for it.               */
 static double memory_of(const struct account *a, bool streams, double limit)
@@ -270,7 +285,8 @@ static double memory_of(const struct account *a, bool streams, double limit)
     double at_once = fmin(lm_pool_threads(), a->sketch.cut);
 
     if (!streams)
-        return OTHERS + a->floats + fmin(limit / 2, a->sketch.derived)
+        return OTHERS + a->floats + fmin(heap_of(a, limit), a->sketch.derived)
+            + packed(a, limit)
             + fmax(a->sketch.flops > 0 ? at_once * scratch : 0,
                    running(a, false, limit / 4));
     at_once = fmax(1, floor(fmin(at_once, limit / 2 / scratch)));
@@ -289,7 +305,7 @@ static void count_bytes(struct account *a)
     if (workers > 0)
         a->memory += workers * memory_of(a, a->floats > part, part);
     a->passes = 4.0 * (double)a->sample * arch->hidden;
-    a->passes = fmax(a->passes, a->streams ? derived : fmax(0, derived - limit / 2));
+    a->passes = fmax(a->passes, derived - (a->streams ? 0 : heap_of(a, limit)));
     a->stays = a->needs ? (double)lm_stats_bytes(arch, a->needs, a->sites, a->sample) : 0;
 }
 
