@@ -247,7 +247,7 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
     if (!s)
         s = lm_stage_text(&backend, LM_BACKEND, "cpu", &conf, run, e);
     if (!s)
-        s = lm_bench_open(&b, path, NULL, &backend, run, e);
+        s = lm_bench_open(&b, path, NULL, &backend, 0, run, e);
     if (!s)
         s = lm_network_open(b.engine, b.model, &net, e);
     if (!s)

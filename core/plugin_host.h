@@ -267,8 +267,9 @@ struct lm_host {
     /* For search strategies, from begin() to destroy(); LM_EUNAVAILABLE elsewhere.
      * What evaluating n genomes in one batch costs: share[i] of evaluating the
      * uncompressed model, in multiply-adds, is what genome i adds to those before
-     * it.  Blocks that two have in common from the embedding on are run once; a
-     * genome that cannot be built or whose plan was measured costs 0.  [main] */
+     * it.  Blocks that two have in common from the embedding on are run once (with
+     * `run.share = false` more often, but the price is the same); a genome that
+     * cannot be built or whose plan was measured costs 0.              [main] */
     enum lm_status (*price)(struct lm_run *r, const union lm_value *const *value,
                             size_t n, double *share, struct lm_err *e);
     /* What token_losses and token_kl of this subject compute in from now on (enum

@@ -420,10 +420,9 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
     struct lm_pipeline *p = s->pipeline;
     struct lm_bench *b = &s->bench;
     enum lm_status st = lm_bench_open(b, p->model->path, p->model_use, &p->backend,
-                                      p->run, e);
+                                      (size_t)p->options->memory, p->run, e);
     if (st)
         return st;
-    lm_bench_limit(b, (size_t)p->options->memory);
     if ((st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
         return st;
     for (size_t i = 0; p->n_prune > 0 && i < p->n_score; i++)   /* else nothing is ranked */
@@ -446,10 +445,10 @@ static enum lm_status open_sketch(struct lm_session *s, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
     enum lm_status st = lm_bench_open(&s->bench, p->model->path, p->model_use,
-                                      &p->backend, p->run, e);
+                                      &p->backend, (size_t)p->options->memory, p->run,
+                                      e);
     if (st)
         return st;
-    lm_bench_limit(&s->bench, (size_t)p->options->memory);
     s->sketch = true;
     st = lm_quantize_create(s, e);
     return st ? st : make_space(s, e);
