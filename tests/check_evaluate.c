@@ -2,257 +2,8 @@
 /* check_evaluate.c -- batches of candidates: order of work, fidelity, failures,
  * independence of threads, errors of means and medians, timing.
  *
- * The engine below evaluate.c is played by this file: a segment is a key, and
- * losses are sums over the keys of a network, so that each value is known.  */
-#include "testing.h"
-
-#include <math.h>
-#include <pthread.h>
-
-#include "base/log.h"
-#include "base/pool.h"
-#include "study/evaluate.h"
-
-/* ---- an engine of numbers ---------------------------------------------------------- */
-
-struct lm_engine { int unused; };
-struct lm_segment { struct lm_segment_spec spec; };
-struct lm_runner { struct lm_engine *engine; };
-struct lm_teacher { struct lm_engine *engine; };
-struct lm_decoder { const struct lm_network *net; int64_t pos, capacity; };
-struct lm_model { struct lm_arch arch; };
-
-enum { SEGMENTS = 4, CANDIDATES = 9, ITEMS = 7, WINDOW = 6, LOG = 4096 };
-static struct lm_engine engine;
-static struct lm_model model = { { .vocab = 50 } };
-static struct lm_segment segment[CANDIDATES][SEGMENTS], dense_segment[SEGMENTS];
-static struct lm_segment *net_of[CANDIDATES][SEGMENTS];
-static struct lm_plan *no_plan[CANDIDATES];
-
-/* What happened, in order. */
-struct event { char what; size_t candidate; int64_t item; };
-static struct event events[LOG];
-static int n_event, decoders, runners;
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-
-static void note(char what, size_t candidate, int64_t item)
-{
-    pthread_mutex_lock(&lock);
-    if (n_event < LOG)
-        events[n_event++] = (struct event){ what, candidate, item };
-    pthread_mutex_unlock(&lock);
-}
-
-const struct lm_model *lm_engine_model(const struct lm_engine *g)
-{
-    (void)g;
-    return &model;
-}
-
-const struct lm_arch *lm_model_arch(const struct lm_model *m)
-{
-    return &m->arch;
-}
-
-const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
-{
-    return &s->spec;
-}
-
-static bool streams;
-
-bool lm_engine_streams(const struct lm_engine *g)
-{
-    (void)g;
-    return streams;
-}
-
-enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
-                             struct lm_err *e)
-{
-    ck_assert_ptr_eq(g, &engine);
-    return precision <= LM_AS_BF16 ? LM_OK : lm_fail(e, LM_EUNSUPPORTED, "not here");
-}
-
-/* Of the item that a window begins with. */
-static uint32_t precision_of(const int32_t *ids)
-{
-    return ids[0] / 3 % 2 ? LM_AS_BF16 : LM_AS_F32;
-}
-
-enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
-                               struct lm_network *net, struct lm_err *e)
-{
-    (void)g, (void)m;
-    net->seg = lm_alloc_array(SEGMENTS, sizeof *net->seg, "network");
-    if (!net->seg)
-        return lm_fail_memory(e, 0, "network");
-    for (net->n = 0; net->n < SEGMENTS; net->n++)
-        net->seg[net->n] = &dense_segment[net->n];
-    return LM_OK;
-}
-
-void lm_network_close(struct lm_network *net)
-{
-    lm_release(net->seg);
-    *net = (struct lm_network){ .seg = NULL };
-}
-
-enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
-                               size_t memory, struct lm_teacher **t, struct lm_err *e)
-{
-    (void)dense, (void)memory;
-    *t = lm_alloc(sizeof **t, "teacher");
-    if (!*t)
-        return lm_fail_memory(e, 0, "teacher");
-    (*t)->engine = g;
-    return LM_OK;
-}
-
-void lm_teacher_close(struct lm_teacher *t)
-{
-    lm_release(t);
-}
-
-enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r, struct lm_err *e)
-{
-    *r = lm_alloc(sizeof **r, "runner");
-    if (!*r)
-        return lm_fail_memory(e, 0, "runner");
-    (*r)->engine = g;
-    pthread_mutex_lock(&lock);
-    runners++;
-    pthread_mutex_unlock(&lock);
-    return LM_OK;
-}
-
-void lm_runner_close(struct lm_runner *r)
-{
-    lm_release(r);
-}
-
-void lm_runner_limit(struct lm_runner *r, size_t bytes)
-{
-    ck_assert_ptr_eq(r->engine, &engine);
-    ck_assert_uint_gt(bytes, 0);
-}
-
-void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n)
-{
-    (void)r;
-    for (size_t i = 0; i < n; i++)
-        ck_assert(depth[i] > 0 && depth[i] <= SEGMENTS && (!i ||
-                                                           depth[i] < depth[i - 1]));
-}
-
-void lm_runner_forget(struct lm_runner *r)
-{
-    (void)r;
-    ck_abort_msg("prefixes are to be shared");
-}
-
-struct lm_work lm_runner_work(const struct lm_runner *r)
-{
-    (void)r;
-    return (struct lm_work){ 3, 2 };
-}
-
-static double weight_of(const struct lm_network *net)
-{
-    double sum = 0;
-    for (size_t i = 0; i < net->n; i++)
-        sum += (double)net->seg[i]->spec.key * (double)(i + 1);
-    return sum;
-}
-
-enum lm_status lm_runner_losses(struct lm_runner *r, const struct lm_network *net,
-                                const int32_t *ids, size_t n, float *nll,
-                                struct lm_err *e)
-{
-    (void)e;
-    ck_assert_ptr_eq(r->engine, &engine);
-    ck_assert_uint_eq(net->precision, precision_of(ids));
-    for (size_t t = 0; t + 1 < n; t++)
-        nll[t] = (float)(0.01 * weight_of(net) + 0.1 * ids[t + 1]);
-    return LM_OK;
-}
-
-enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
-                            struct lm_teacher *memo, const int32_t *ids, size_t n,
-                            float *kl, struct lm_err *e)
-{
-    (void)r, (void)e;
-    ck_assert_ptr_eq(memo->engine, &engine);
-    ck_assert_uint_eq(net->precision, precision_of(ids));
-    for (size_t t = 0; t < n; t++)
-        kl[t] = (float)(0.001 * weight_of(net));
-    return LM_OK;
-}
-
-/* All at once, but for every seventh, which must be run on its own. */
-enum lm_status lm_ask_all(struct lm_engine *g, struct lm_teacher *t, bool share,
-                          struct lm_ask *ask, size_t n, struct lm_work *work,
-                          struct lm_err *e)
-{
-    struct lm_runner r = { g };
-    enum lm_status st = LM_OK;
-
-    (void)share;
-    for (size_t i = 0; i < n && !st; i++) {
-        if (i % 7 == 6)
-            continue;
-        st = ask[i].kl ? lm_runner_kl(&r, ask[i].net, t, ask[i].ids, ask[i].n,
-                                      ask[i].out, e)
-                       : lm_runner_losses(&r, ask[i].net, ask[i].ids, ask[i].n,
-                                          ask[i].out, e);
-        ask[i].answered = !st;
-        work->run += 1;
-    }
-    return st;
-}
-
-enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
-                               int64_t capacity, int32_t threads, struct lm_decoder **d,
-                               struct lm_err *e)
-{
-    (void)g, (void)threads;
-    *d = lm_alloc(sizeof **d, "decoder");
-    if (!*d)
-        return lm_fail_memory(e, 0, "decoder");
-    **d = (struct lm_decoder){ net, 0, capacity };
-    decoders++;
-    return LM_OK;
-}
-
-void lm_decoder_close(struct lm_decoder *d)
-{
-    lm_release(d);
-}
-
-void lm_decoder_seek(struct lm_decoder *d, int64_t pos)
-{
-    note('s', 0, pos);
-    d->pos = pos;
-}
-
-enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
-                               float *logits, double *seconds, struct lm_err *e)
-{
-    (void)seconds, (void)e;
-    ck_assert_int_le(d->pos + n, d->capacity);
-    ck_assert_int_lt(ids[n - 1], model.arch.vocab);
-    logits[model.arch.vocab - 1] = 1;
-    note('f', (size_t)n, d->pos);
-    d->pos += n;
-    return LM_OK;
-}
-
-void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out)
-{
-    (void)c;
-    out->params = 7;
-    out->bytes = dtype == LM_F16 ? 2000 : 4000;
-}
+ * The engine below evaluate.c is played by number_engine.h.                 */
+#include "number_engine.h"
 
 /* ---- evaluators -------------------------------------------------------------------- */
 
@@ -640,6 +391,31 @@ START_TEST(one_fails_others_do_not)
 }
 END_TEST
 
+/* Rounds are as large as 64 MiB of hidden states and lessons allow. */
+START_TEST(rounds_keep_to_the_limit)
+{
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    streams = true;
+    model.arch.hidden = 80000;
+    most_bytes = most_asks = 0;
+    lm_pool_start(2, NULL);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
+    for (size_t i = 0; i < CANDIDATES; i++)
+        for (int64_t k = 0; k < ITEMS; k++)
+            ck_assert_double_eq_tol(r[i][LOSS].sum[k].value, expected_loss(i, k),
+                                    1e-6);
+    ck_assert_uint_le(most_bytes, 64 << 20);
+    ck_assert_uint_gt(most_bytes, 48 << 20);
+    ck_assert_uint_gt(most_asks, 2 * CANDIDATES);
+    model.arch.hidden = 0;
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    lm_evaluation_close(v);
+}
+END_TEST
+
 START_TEST(timing_takes_turns)
 {
     struct lm_err e = { 0 }, err[CANDIDATES];
@@ -708,6 +484,7 @@ int main(void)
     tcase_add_test(t, fidelity_and_known_values);
     tcase_add_test(t, rungs);
     tcase_add_test(t, one_fails_others_do_not);
+    tcase_add_test(t, rounds_keep_to_the_limit);
     tcase_add_test(t, timing_takes_turns);
     tcase_add_test(t, memory_runs_out);
     suite_add_tcase(suite, t);
