@@ -62,7 +62,8 @@ bool lm_engine_streams(const struct lm_engine *g);
  * are not held, so that all together takes no more than `bytes`, or what is held at a
  * time.  Without a call there is no limit.  Nothing if the engine streams.     [main] */
 void lm_engine_pack(struct lm_engine *g, size_t bytes);
-/* Bytes of both kinds; matrices that begin at the same place are packed once. [any] */
+/* Bytes of both kinds, for tests; matrices that begin at the same place are packed
+ * once.                                                                       [any] */
 size_t lm_engine_loaded(struct lm_engine *g);
 /* While a segment is held its matrices and programs are there.  Runners, decoders and
  * statistics hold what they run; a decoder its whole network as long as it is open.
