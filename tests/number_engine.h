@@ -197,11 +197,11 @@ size_t lm_teacher_wants(struct lm_teacher *t, uint32_t precision, const int32_t 
 
 static size_t most_bytes, most_asks;    /* of a round */
 
-/* A state for each ask, of a text with divergences a state and a lesson, two buffers
- * for each thread.                                                              */
+/* A state for each ask, of a text with divergences a state and a lesson, a buffer for
+ * each thread.                                                                  */
 static void weigh(const struct lm_ask *ask, size_t n)
 {
-    size_t count = n + 2 * (size_t)lm_pool_threads();
+    size_t count = n + (size_t)lm_pool_threads();
     for (size_t i = 0; i < n; i++) {
         bool seen = !ask[i].kl;
         for (size_t k = 0; k < i; k++)

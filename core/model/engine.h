@@ -142,7 +142,7 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
  * of them, and hidden states are shared where texts, precision and all segments so far
  * are the same (share false: never).  The same numbers as lm_runner_losses() and
  * lm_runner_kl(), bit for bit.  A hidden state [n][hidden] for each ask is kept,
- * and two for each thread where divergences are asked for.                          */
+ * and one for each thread that is at work on a divergence.                          */
 struct lm_ask {
     const struct lm_network *net;       /* with its precision */
     const int32_t *ids;                 /* [n] */

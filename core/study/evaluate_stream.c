@@ -186,12 +186,19 @@ static size_t bytes_of(const struct lm_evaluation *v, struct lm_answers *a,
     return state_bytes(v, x->n) + (counted ? 0 : lesson_bytes(v, x));
 }
 
-/* As many as hidden states fit; threads have two of their own for divergences. */
+/* Buffers of threads for n divergences and what the dense model says of them. */
+static size_t buffer_bytes(const struct lm_evaluation *v, size_t n, size_t longest)
+{
+    size_t threads = (size_t)lm_pool_threads();
+
+    return (2 * n < threads ? 2 * n : threads) * state_bytes(v, longest);
+}
+
+/* As many as hidden states fit. */
 static enum lm_status run_some(struct lm_evaluation *v, struct lm_answers *a,
                                struct lm_ask *ask, size_t *first, struct lm_err *e)
 {
-    size_t n = 0, bytes = 0, longest = 0;
-    bool kl = false;
+    size_t n = 0, n_kl = 0, bytes = 0, longest = 0;
     enum lm_status st;
 
     for (size_t i = *first; i < a->n; i++, n++) {
@@ -199,9 +206,8 @@ static enum lm_status run_some(struct lm_evaluation *v, struct lm_answers *a,
 
         bytes += bytes_of(v, a, x, *first);
         longest = x->n > longest ? x->n : longest;
-        kl |= x->kl;
-        if (n && bytes + (kl ? 2 * (size_t)lm_pool_threads() * state_bytes(v, longest)
-                             : 0) > limit_of(v))
+        n_kl += x->kl;
+        if (n && bytes + buffer_bytes(v, n_kl, longest) > limit_of(v))
             break;
         ask[n] = (struct lm_ask){ .net = &x->net, .ids = x->ids, .n = x->n, .kl = x->kl,
                                   .out = x->out };
