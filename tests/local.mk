@@ -26,8 +26,7 @@ tests_check_reduce_SOURCES = %D%/check_reduce.c
 tests_check_race_SOURCES = %D%/check_race.c
 check_PROGRAMS += %D%/check_evaluators %D%/check_reporters
 tests_check_store_SOURCES = %D%/check_store.c
-tests_check_evaluate_SOURCES = %D%/engine_of_numbers.h \
-    %D%/engine_of_numbers.c %D%/check_evaluate.c
+tests_check_evaluate_SOURCES = %D%/number_engine.h %D%/check_evaluate.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
 

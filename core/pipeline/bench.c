@@ -138,8 +138,10 @@ static void limit_memory(struct lm_bench *b, size_t memory)
 {
     size_t need = lm_model_float_bytes(b->model);
     char weights[32], limit[32];
-    if (need <= memory)
+    if (need <= memory) {
+        lm_engine_pack(b->engine, memory / 4);
         return;
+    }
     lm_engine_stream(b->engine, memory / 4);
     lm_log(LM_INFO,
            "the weights take %s as floats, more than %s: they are decoded block by "

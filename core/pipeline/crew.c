@@ -150,7 +150,7 @@ static enum lm_status start(struct lm_crew *c, struct worker *w, struct lm_err *
     if (st)
         return st;
     struct lm_hello h = { lm_host()->version, c->pipeline.s, c->threads, c->memory,
-                          lm_process_allowed() };
+                          c->n, lm_process_allowed() };
     lm_say_hello(&w->out, &h);
     w->state = STARTING;
     w->heard = lm_clock();

@@ -395,13 +395,15 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
 }
 
 /* Of run.memory derived matrices get a half, predictions of the dense model and hidden
- * states a quarter each.  Where the model is larger than memory all that is derived goes
- * to files: weights that are loaded get a quarter, predictions and hidden states an
- * eighth each, blocks being repaired the other half.                              */
+ * states a quarter each; of that half a half goes to packed weights where evaluators
+ * compute in bf16 or int8 (lm_engine_pack).  Where the model is larger than memory all
+ * that is derived goes to files: weights that are loaded get a quarter, predictions and
+ * hidden states an eighth each, blocks being repaired the other half.             */
 static enum lm_status open_workshop(struct lm_session *s, struct lm_err *e)
 {
     struct lm_bench *b = &s->bench;
     size_t half = (size_t)s->pipeline->options->memory / 2;
+    size_t heap = lm_pipeline_packs(s->pipeline) ? half / 2 : half;
     char folder[4096];
     enum lm_status st = lm_cache_folder(folder, sizeof folder, e);
     if (st || (st = lm_make_folder(folder, e)))
@@ -410,8 +412,9 @@ static enum lm_status open_workshop(struct lm_session *s, struct lm_err *e)
     b->workshop = NULL;
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
         .stats = b->stats, .space = b->space, .repair = repair_for, .repair_ctx = s,
-        .memory = lm_engine_streams(b->engine) ? 0 : half, .quant = lm_quantize_source,
-        .quant_ctx = s, .spill = folder, .scratch = half };
+        .memory = lm_engine_streams(b->engine) ? 0 : heap, .quant = lm_quantize_source,
+        .quant_ctx = s, .spill = folder, .scratch = half,
+        .sharers = s->pipeline->beside };
     return lm_workshop_open(&a, &b->workshop, e);
 }
 
