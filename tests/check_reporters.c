@@ -185,6 +185,24 @@ START_TEST(table_lines_up)
 }
 END_TEST
 
+/* With one objective and a constraint the best trial is dominated by larger ones. */
+START_TEST(best_is_told_off_the_front)
+{
+    struct lm_study s = { TRIALS, 12, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+    exports = "";
+    ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
+    ck_assert(strstr(out, "Front: 8 of 40 trials"));
+    ck_assert_uint_eq(count(out, "\n*     12  "), 1);
+    lm_release(out);
+    ck_assert_ok(report(plug_open("reporters", "html"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(count(out, "<tr class=\"is-best\""), 1);
+    lm_release(out);
+}
+END_TEST
+
 /* Planned and found stand side by side; a damaged list is as none. */
 START_TEST(exports_are_told)
 {
@@ -420,6 +438,7 @@ int main(void)
     TCase *t = tcase_create("reporters");
     setup();
     tcase_add_test(t, table_lines_up);
+    tcase_add_test(t, best_is_told_off_the_front);
     tcase_add_loop_test(t, exports_are_told, 0, 3);
     tcase_add_test(t, json_holds_everything);
     tcase_add_test(t, csv_is_a_line_for_each_trial);

@@ -233,6 +233,8 @@ static void table(struct text *p, const struct view *v)
     for (int64_t k = 0; k < v->n_front && k < MAX_ROWS; k++)
         if (v->front[k] != v->dense)
             table_row(p, v, v->front[k]);
+    if (v->best >= 0 && !v->trial[v->best].front)       /* the best within a constraint */
+        table_row(p, v, v->best);
     text_raw(p, "</tbody></table></div>\n");
     if (v->n_front > MAX_ROWS)
         text_add(p, "<p class=\"note\">The first %d of %lld.</p>\n", MAX_ROWS,

@@ -43,7 +43,8 @@ struct table {
     int64_t n_metric, best, first;      /* first: the first objective */
     const char *name[LM_MAX_METRICS], *unit[LM_MAX_METRICS];
     size_t  width[LM_MAX_METRICS];
-    struct lm_trial *row;               /* [n_row]: dense (if known), then front */
+    struct lm_trial *row;               /* [n_row]: dense (if known), then front
+                                           and best */
     size_t  n_row;
     bool    has_dense;
     int64_t n_front, n_failed, n_stopped;
@@ -105,9 +106,9 @@ static enum lm_status collect(struct table *t, struct lm_err *e)
             dense = trial;
             t->has_dense = true;
         }
-        if (!trial.front)
+        t->n_front += trial.front;
+        if (!trial.front && i != t->best)   /* what keeps a constraint may not be on it */
             continue;
-        t->n_front++;
         size_t k = t->n_row++;
         for (; k > 0 && is_before(t, &trial, &t->row[k - 1]); k--)
             t->row[k] = t->row[k - 1];
