@@ -20,12 +20,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/file.h"
 #include "base/linalg.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "loader/loader.h"
 #include "model/codec.h"
 #include "pipeline/session.h"
@@ -34,15 +34,6 @@
 
 enum { T = 512, STEPS = 64, MOST_WINDOWS = 64, REPEATS = 3 };
 enum { M = 2048, N = 3072, K = 576, WORDS = 1 << 25 };     /* WORDS: 256 MiB */
-
-
-static double cpu_seconds(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -73,10 +64,10 @@ static enum lm_status gemm_rate(struct lm_err *e)
     for (int32_t i = 0; !s && i < N * K; i++)
         w[i] = (float)(i % 13) - 6;
     for (int i = 0; !s && i < 20; i++) {
-        double t = cpu_seconds();
+        double t = lm_process_seconds(false);
 
         lm_gemm('n', 't', M, N, K, 1, a, K, w, K, 0, c, N);
-        best = fmin(best, cpu_seconds() - t);
+        best = fmin(best, lm_process_seconds(false) - t);
     }
     if (!s)
         printf("gemm.core = %s\ngemm.gflops = %.1f\n", lm_linalg_core(),
@@ -110,10 +101,10 @@ static enum lm_status memory_rate(struct lm_err *e)
     for (size_t i = 0; i < WORDS; i++)
         v[i] = i;
     for (int i = 0; i < 20; i++) {
-        double t = cpu_seconds();
+        double t = lm_process_seconds(false);
 
         sum += total(v);
-        best = fmin(best, cpu_seconds() - t);
+        best = fmin(best, lm_process_seconds(false) - t);
     }
     lm_release(v);
     if (sum != 20 * ((uint64_t)WORDS / 2 * (WORDS - 1)))        /* and keeps the loop */
@@ -175,10 +166,10 @@ static enum lm_status time_losses(struct lm_engine *g, const struct lm_network *
         return s;
     s = lm_runner_losses(r, net, ids + windows * T, T, nll, e);     /* warms up */
     for (size_t i = 0; !s && i < windows; i++) {
-        double t = cpu_seconds();
+        double t = lm_process_seconds(false);
 
         s = lm_runner_losses(r, net, ids + i * T, T, nll, e);
-        seconds[i] = cpu_seconds() - t;
+        seconds[i] = lm_process_seconds(false) - t;
         for (int k = 0; k < T - 1; k++)
             sum += nll[k];
     }
@@ -208,12 +199,12 @@ static enum lm_status time_decode(struct lm_engine *g, const struct lm_network *
     if (!s)
         s = lm_decoder_feed(d, ids, T, NULL, NULL, e);
     for (int r = 0; !s && r < REPEATS; r++) {
-        double t = cpu_seconds();
+        double t = lm_process_seconds(false);
 
         lm_decoder_seek(d, T);
         for (int i = 0; !s && i < STEPS; i++)
             s = lm_decoder_feed(d, ids + T + i, 1, logits, NULL, e);
-        seconds[r] = cpu_seconds() - t;
+        seconds[r] = lm_process_seconds(false) - t;
     }
     lm_decoder_close(d);
     lm_release(logits);
@@ -256,7 +247,7 @@ static enum lm_status time_model(const char *path, const int32_t *ids, size_t wi
     if (!s)
         s = lm_stage_text(&backend, LM_BACKEND, "cpu", &conf, run, e);
     if (!s)
-        s = lm_bench_open(&b, path, NULL, &backend, run, e);
+        s = lm_bench_open(&b, path, NULL, &backend, 0, run, e);
     if (!s)
         s = lm_network_open(b.engine, b.model, &net, e);
     if (!s)

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""race.py FULL RACED -- two report.json of the same genomes: what a race saved, what it
-lost, and how well its values rank the trials."""
+"""race.py FULL RACED -- two report.json of the same genomes, of which FULL may have the
+first ones only: what a race saved, which members of the front it lost, and how well its
+values rank the trials."""
 import json
 import sys
 
@@ -28,11 +29,20 @@ def spearman(x, y):
     return cov / (va * vb) ** 0.5 if n > 1 and va and vb else float("nan")
 
 
+def front(points):
+    return {i for i, p in points.items() if not any(
+        q != p and q[0] <= p[0] and q[1] <= p[1] for q in points.values())}
+
+
 def main():
     full, raced = (json.load(open(p)) for p in sys.argv[1:3])
-    metric = next(m["name"] for m in full["metrics"] if m["objective"])
-    x, y, own, stopped, items = [], [], [], [], 0.0
-    assert len(full["trials"]) == len(raced["trials"])
+    metric, size = [m["name"] for m in full["metrics"] if m["objective"]]
+
+    def point(t):
+        return tuple(t["metrics"][m]["value"] for m in (metric, size))
+
+    x, y, own, points = [], [], [], {}
+    ran = [t for t in raced["trials"][1:] if t["status"] == "ok"]
     for f, r in zip(full["trials"][1:], raced["trials"][1:]):
         assert f["plan"] == r["plan"], f["id"]
         if f["status"] != "ok":
@@ -41,17 +51,20 @@ def main():
         x.append(f["metrics"][metric]["value"])
         y.append(m.get("estimate", m["value"]))
         own.append(m["value"])
-        items += r["fidelity"]
-        if "estimate" in m:
-            stopped.append(f["id"])
-    front = set(full["front"])
-    lost = [i for i in stopped if i in front]
-    print(f"trials = {len(x)}")
+        points[f["id"]] = point(f)
+    stopped = {t["id"] for t in ran if "estimate" in t["metrics"][metric]}
+    for t in ran:                       # whatever else is known in full
+        if t["id"] not in stopped:
+            points.setdefault(t["id"], point(t))
+    best = front(points) & {t["id"] for t in full["trials"][1:]}
+    lost = sorted(best & stopped)
+    print(f"trials = {len(ran)}")
+    print(f"trials.full = {len(x)}")
     print(f"stopped = {len(stopped)}")
-    print(f"items_saved = {1 - items / len(x):.4f}")
-    print(f"front_full = {len(front)}")
+    print(f"items_saved = {1 - sum(t['fidelity'] for t in ran) / len(ran):.4f}")
+    print(f"front = {len(front(points))}")
+    print(f"front_full = {len(best)}")
     print(f"front_lost = {len(lost)} {lost}")
-    print(f"front_equal = {front == set(raced['front'])}")
     print(f"spearman_told = {spearman(x, y):.4f}")
     print(f"spearman_measured = {spearman(x, own):.4f}")
 

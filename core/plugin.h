@@ -22,7 +22,12 @@
  * struct lm_opt (opt_size) and struct lm_metric (metric_size) do, which grow
  * at their ends.  All other structs without struct_size are frozen for the
  * life of the major.  (4) Enum values are never renumbered.  (5) No public
- * struct depends on a build option.
+ * struct depends on a build option.  (6) What was not there from the beginning
+ * says "since minor N": the first LM_ABI_MINOR that has it.  The host's own
+ * readers see 0 where an older plugin has no such member.  A plugin that shall
+ * load into older programs asks LM_HAS(p, member) before it touches such a member
+ * of what it got, the host table included, and otherwise does without or fails in
+ * create() with LM_EUNSUPPORTED; of later enum values it asks host->abi_minor.
  *
  * Ownership.  What a host call returns by const pointer stays the host's and
  * lives as long as the instance, unless its comment says otherwise.  Output
@@ -125,6 +130,9 @@ struct lm_pruner {
     /* LM_SHAPE_* features that plans may have under these options.  Optional:
      * NULL stands for all that `edits` can make.                        [any] */
     uint64_t (*shapes)(const void *config);
+    /* Those of `needs_scores` that it ranks by under these options; others are
+     * neither asked of scorers nor computed.  Optional, since minor 2: all. [any] */
+    uint64_t (*ranks)(const void *config);
 };
 
 struct lm_scorer {
@@ -168,16 +176,19 @@ struct lm_repair {
     void (*release)(void *self, void *prepared);
     /* Biases that it makes under these options, for any value of those that are
      * searched: LM_SHAPE_ATTN_BIAS for the matrix of LM_SITE_ATTN,
-     * LM_SHAPE_MLP_BIAS for that of LM_SITE_MLP.  Optional: none.        [any] */
+     * LM_SHAPE_MLP_BIAS for that of LM_SITE_MLP.  Optional, since minor 2: none.
+     *                                                                    [any] */
     uint64_t (*shapes)(const void *config);
     /* Where shapes() says so, for every width behind apply(), whose result is w
      * [n][m].  out [n]: what is added to the bias of the matrix, which is 0
-     * where the dense model has none.  NULL only where shapes is.        [any] */
+     * where the dense model has none.  NULL only where shapes is.  Since minor 2.
+     *                                                                    [any] */
     enum lm_status (*bias)(void *self, const void *prepared, int64_t m,
                            const float *w, float *out, struct lm_err *e);
 };
 
-/* A matrix of a candidate, cut and repaired, on its way to a number format. */
+/* A matrix of a candidate, cut and repaired, on its way to a number format.
+ * The kind is there since minor 2.                                             */
 struct lm_quant_site {
     uint32_t struct_size;
     uint32_t role;                      /* LM_W_Q ... LM_W_O, LM_W_GATE ... _DOWN */
@@ -208,8 +219,19 @@ struct lm_quantizer {
     uint64_t (*needs)(const void *config);
 };
 
-enum { LM_NEEDS_RUN = 1, LM_NEEDS_DENSE = 2, LM_NEEDS_QUIET = 4, LM_NEEDS_COMMANDS = 8 };
+enum {
+    LM_NEEDS_RUN = 1, LM_NEEDS_DENSE = 2, LM_NEEDS_QUIET = 4,
+    LM_NEEDS_COMMANDS = 8               /* since minor 2                        */
+};
 
+/* An option `precision` of type CHOICE whose first choice is "f32" is known to the
+ * host (since minor 2): it says what eval() hands to host->precision().  Where the
+ * pipeline sets another choice, `final` gets the same evaluator once more, as
+ * ID_f32 with precision = "f32" and the other options as they are.  That one
+ * measures the dense model and the whole front, and front, picks and constraints go
+ * by its metrics in place of those of the same name, which is why `metric` must not
+ * depend on the precision.  Of an option with another name, or another first choice,
+ * the host knows nothing: what such an evaluator finds is not confirmed.       */
 struct lm_evaluator {
     uint32_t struct_size, needs;        /* LM_NEEDS_*: runs the candidate; its
                                            dense parent too; nothing beside it;
@@ -220,9 +242,11 @@ struct lm_evaluator {
     enum lm_status (*items)(void *self, int64_t *n, struct lm_err *e);
     /* What a number means, in one line: window, stride, BOS, text, ...  [main] */
     enum lm_status (*protocol)(void *self, char *out, size_t size, struct lm_err *e);
-    /* sum[n_metrics] of one item.  A function of its inputs; of a model that is larger
-     * than memory it is called once before with zeros for all losses, to learn what
-     * it asks, and these sums do not count.                            [any] */
+    /* sum[n_metrics] of one item.  A function of its inputs, not of how often it was
+     * called: to learn what it asks (for estimates, and of models larger than
+     * memory) it is rehearsed, any number of calls more in which all losses and
+     * divergences are 0 and whose sums and failures do not count.  What it asks for
+     * only on seeing other numbers is answered all the same, but costs more. [any] */
     enum lm_status (*eval)(void *self, struct lm_subject *s, int64_t item,
                            struct lm_sum *sum, struct lm_err *e);
     /* Optional, since minor 2.  Metric i of an instance with these options, in
@@ -248,7 +272,7 @@ struct lm_backend {
     uint32_t struct_size, reserved;
     /* LM_BIT(enum lm_dtype) of weights.  Those that are not f32 are matrices of
      * EMBED, LINEAR and LOGITS in f32 programs; results are those of the decoded
-     * values but for the order of sums.                                          */
+     * values but for the order of sums (since minor 2; before, f32 alone).       */
     uint64_t dtypes;
     /* name must change with whatever changes results: it is part of the keys
      * of cached statistics.                                             [main] */
@@ -296,6 +320,7 @@ struct lm_backend {
 enum {
     LM_SHAPE_UNEVEN_FF = 1, LM_SHAPE_UNEVEN_HEADS = 2, LM_SHAPE_NO_ATTN = 4,
     LM_SHAPE_NO_MLP = 8,
+    /* since minor 2 */
     LM_SHAPE_ATTN_BIAS = 16,            /* of o_proj                            */
     LM_SHAPE_MLP_BIAS = 32,             /* of down_proj                         */
     LM_SHAPE_FORMATS = 64               /* matrices in number formats of their own,
@@ -318,8 +343,8 @@ struct lm_export {
     uint32_t    dtype;
     const char *card;                   /* model card: parent, hash, plan       */
     const struct lm_model *parent;
-    /* For formats that declare LM_SHAPE_FORMATS: [layers of the model written]
-     * [LM_N_ROLES]; a matrix whose entry is not 0 has this number format and
+    /* Since minor 2, for formats that declare LM_SHAPE_FORMATS: [layers of the model
+     * written][LM_N_ROLES]; a matrix whose entry is not 0 has this number format and
      * keeps it, bit for bit, whatever `dtype` says.  NULL: no such matrix.  Other
      * formats write the values as `dtype`.                                     */
     const uint32_t *own;

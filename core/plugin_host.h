@@ -26,9 +26,10 @@ struct lm_trial {                       /* for reporters                      */
     const double *value, *error;        /* [study metrics]; NAN: not measured;
                                            error: standard error              */
     const struct lm_layer_shape *layer; /* [n_layer of the dense model]       */
-    /* Of a trial that lost a race and was stopped: what its objectives are likely
-     * to be, NAN for other metrics; NULL for all other trials.  `value` is of the
-     * items it has seen, `fidelity` their share, `reason` what beat it.      */
+    /* Since minor 2.  Of a trial that lost a race and was stopped: what its
+     * objectives are likely to be, NAN for other metrics; NULL for all other trials.
+     * `value` is of the items it has seen, `fidelity` their share, `reason` what
+     * beat it.                                                               */
     const double *estimate;
 };
 
@@ -90,6 +91,7 @@ struct lm_vocabulary {
     size_t   n_merge;
     bool     ignore_merges;             /* whole words in the vocabulary win  */
     const char *chat_template;          /* or NULL                            */
+    /* since minor 2 */
     uint32_t model;                     /* enum lm_tokenizer_model            */
     uint32_t prefix;                    /* enum lm_space_prefix               */
     const double *score;                /* [n_token] of SCORES and UNIGRAM    */
@@ -243,7 +245,9 @@ struct lm_host {
     const void *(*extension)(const char *name);
     /* append only below this line and raise LM_ABI_MINOR                       */
 
-    /* Minor 2.  For evaluators with LM_NEEDS_COMMANDS, in eval().       [main]
+    /* ---- since minor 2, which LM_HAS(host, call) tells of each -------------- */
+
+    /* For evaluators with LM_NEEDS_COMMANDS, in eval().                 [main]
      * The candidate as a file or folder that a format wrote; dtype 0: that of
      * the pipeline's exports.  Written once, gone after the last of these
      * evaluators has seen the candidate.                                       */
@@ -263,12 +267,14 @@ struct lm_host {
     /* For search strategies, from begin() to destroy(); LM_EUNAVAILABLE elsewhere.
      * What evaluating n genomes in one batch costs: share[i] of evaluating the
      * uncompressed model, in multiply-adds, is what genome i adds to those before
-     * it.  Blocks that two have in common from the embedding on are run once; a
-     * genome that cannot be built or whose plan was measured costs 0.  [main] */
+     * it.  Blocks that two have in common from the embedding on are run once (with
+     * `run.share = false` more often, but the price is the same); a genome that
+     * cannot be built or whose plan was measured costs 0.              [main] */
     enum lm_status (*price)(struct lm_run *r, const union lm_value *const *value,
                             size_t n, double *share, struct lm_err *e);
     /* What token_losses and token_kl of this subject compute in from now on (enum
-     * lm_precision); f32 at first.  token_kl compares with the dense model in
+     * lm_precision); f32 at first, in each call of eval().  See struct lm_evaluator
+     * on the option of that name.  token_kl compares with the dense model in
      * the same precision.  LM_EUNSUPPORTED: the backend does not.     [worker] */
     enum lm_status (*precision)(struct lm_subject *s, uint32_t precision,
                                 struct lm_err *e);

@@ -24,6 +24,10 @@ static inline void lm_fill_struct(void *to, const void *from, uint32_t size)
     memcpy(to, &room, sizeof room);
 }
 
+/* Has whoever made *p, which begins with struct_size, this member of it?     */
+#define LM_HAS(p, member) \
+    ((p)->struct_size >= (size_t)((const char *)(&(p)->member + 1) - (const char *)(p)))
+
 /* ---- opaque objects of the host ------------------------------------------ */
 struct lm_run;        /* one command: seed, threads, cancel flag, progress    */
 struct lm_err;        /* where the text of a failure goes                     */
@@ -41,7 +45,8 @@ struct lm_json;       /* a node of a parsed JSON document                     */
 enum lm_dtype {
     LM_F32 = 1, LM_F16, LM_BF16, LM_Q8_0, LM_Q4_0, LM_Q4_1,
     LM_Q5_0, LM_Q5_1, LM_Q2_K, LM_Q3_K, LM_Q4_K, LM_Q5_K, LM_Q6_K, LM_IQ4_NL,
-                                        /* these eight are read, not written   */
+                                        /* these eight are read, not written;
+                                           since minor 2                       */
     LM_N_DTYPES
 };
 
@@ -59,7 +64,8 @@ struct lm_codec {
     uint32_t    block, bytes;           /* elements, and bytes, of one block  */
     void (*decode)(const void *in, float *out, int64_t cols);
     void (*encode)(const float *in, void *out, int64_t cols);
-                                        /* NULL: the format is only read      */
+                                        /* NULL: the format is only read;
+                                           since minor 2                      */
 };
 
 /* ---- architecture ------------------------------------------------------------ */
@@ -101,6 +107,7 @@ struct lm_arch {
     const int32_t *eos_more;            /* [n_eos_more] further ids that end a
                                            text; none of them is eos          */
     uint32_t    n_eos_more;
+    /* since minor 2 */
     int32_t     window;                 /* sliding attention: a token sees this
                                            many, itself included; 0: all      */
     /* LM_ROPE_YARN: rotations between which frequencies are blended, and what
@@ -223,6 +230,7 @@ enum lm_stat {
     LM_STAT_SUMSQ,      /* [n] sum of x^2 over tokens                         */
     LM_STAT_GRAM,       /* [n][n] sum of x x^T over tokens                    */
     LM_STAT_COSINE,     /* [1] mean cosine of block input and output          */
+    /* since minor 2 */
     LM_STAT_SUMABS,     /* [n] sum of |x| over tokens                         */
     LM_STAT_ALIGN,      /* [3] HSIC of block input with output, of the input with
                            itself, of the output with itself: linear kernels,
@@ -250,7 +258,8 @@ struct lm_metric {                      /* ends with name == NULL; elements
     bool        maximise;
 };
 
-struct lm_own_metric {                  /* a metric that options define       */
+struct lm_own_metric {                  /* a metric that options define; since
+                                           minor 2                            */
     uint32_t struct_size;
     uint32_t reduce;                    /* as in struct lm_metric             */
     bool     noisy, maximise;
@@ -259,7 +268,8 @@ struct lm_own_metric {                  /* a metric that options define       */
 
 struct lm_sum { double value, weight; };                            /* frozen */
 
-struct lm_call {                        /* one run of a program of the user   */
+struct lm_call {                        /* one run of a program of the user;
+                                           since minor 2                      */
     uint32_t struct_size;
     const char *const *argv;            /* ends with NULL; argv[0] is a path or
                                            is looked up in PATH; no shell     */
@@ -283,7 +293,7 @@ struct lm_cost {
                                            computed at once, f32: residual
                                            stream and registers of the widest
                                            layer; attention's scores are not
-                                           held                               */
+                                           held.  Since minor 2               */
 };
 
 enum lm_phase { LM_PREFILL = 1, LM_DECODE };
@@ -331,7 +341,8 @@ struct lm_outcome {
     bool     stopped;                   /* it lost a race and was measured on this
                                            share of the items only: something is
                                            better in all objectives; they are
-                                           estimates for all items            */
+                                           estimates for all items.  Since
+                                           minor 2                            */
 };
 
 /* ---- running models ---------------------------------------------------------------

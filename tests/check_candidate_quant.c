@@ -395,6 +395,59 @@ START_TEST(quantized_parts_are_shared_and_let_go)
 }
 END_TEST
 
+static void add_quantized(void *ctx, const char *tag, size_t n)
+{
+    *(size_t *)ctx += strncmp(tag, "quantize", 8) ? 0 : n;
+}
+
+/* Floats and bytes of what is in number formats, on the heap, keep to the limit: the
+ * rest is in files; of an engine that streams all is.                             */
+START_TEST(what_is_quantized_keeps_to_the_limit)
+{
+    static const char *const format[] = { "int8/q8_0", "int4/q4_0" };
+    size_t limit = _i ? 0 : 30000, heap = 0;
+    struct lm_workshop_args a = args(limit);
+    struct lm_workshop_use use;
+    struct lm_engine *g = NULL;
+
+    a.spill = folder;
+    lm_workshop_close(shop);
+    if (_i) {
+        ck_assert_ok(lm_engine_open(model, backend.ops, backend.self, &g, &e), e);
+        lm_engine_stream(g, 1);
+        a.engine = g;
+    }
+    ck_assert_ok(lm_workshop_open(&a, &shop, &e), e);
+    for (int i = 0; i < 8; i++) {
+        char text[200];
+        struct lm_plan *p;
+        struct lm_candidate c;
+        float x[LENGTH], y[LENGTH];
+
+        snprintf(text, sizeof text, "plan 1 layers=4\nlayer %d: format=%s\n", i % 4,
+                 format[i / 4]);
+        c = open_text(text, &p);
+        losses(a.engine, &c.net, x);
+        heap = 0;
+        lm_mem_each(add_quantized, &heap);
+        ck_assert_uint_le(heap, limit);
+        lm_workshop_use(shop, &use);
+        ck_assert_uint_eq(use.bytes - use.spilled, heap);
+        lm_candidate_close(shop, &c);
+        c = open_one(p);                /* from where it was kept */
+        losses(a.engine, &c.net, y);
+        ck_assert_mem_eq(x, y, (LENGTH - 1) * sizeof *x);
+        lm_candidate_close(shop, &c);
+        lm_plan_free(p);
+    }
+    ck_assert(use.spilled > 0 && (_i || heap > limit / 2));
+    lm_workshop_close(shop);
+    if (g)
+        lm_engine_close(g);
+    shop = NULL;
+}
+END_TEST
+
 START_TEST(a_failing_quantizer_costs_its_candidate)
 {
     struct lm_plan *p[3] = { parse(mixture),
@@ -475,6 +528,7 @@ Suite *candidate_quant_suite(void)
     tcase_add_test(t, exported_models_compute_the_same);
     tcase_add_test(t, decoders_read_codes);
     tcase_add_test(t, quantized_parts_are_shared_and_let_go);
+    tcase_add_loop_test(t, what_is_quantized_keeps_to_the_limit, 0, 2);
     tcase_add_test(t, a_failing_quantizer_costs_its_candidate);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s, t);

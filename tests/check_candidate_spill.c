@@ -2,6 +2,8 @@
 /* check_candidate_spill.c -- derived matrices in files, and candidates of an engine that
  * streams: the same numbers, counted where they lie, and gone from the disk; a full
  * disk is an error that says what to do.                                        */
+#include "plan/part.h"
+
 #include "check_candidate.h"
 
 static struct lm_workshop_args spilling(size_t memory)
@@ -160,6 +162,60 @@ START_TEST(the_disk_may_be_full)
 }
 END_TEST
 
+/* What nobody holds goes before a full disk is an error. */
+START_TEST(a_full_disk_drops_what_nobody_holds)
+{
+    struct lm_workshop_args a = spilling(0);
+    struct lm_plan *p = mixed(), *q = open_plan();
+    struct lm_workshop_use first, use;
+    struct lm_candidate c, d;
+    struct lm_err err;
+    struct lm_workshop *w;
+    float x[LENGTH], y[LENGTH];
+
+    top(q, LM_SITE_FFN_CHANNEL, 3, 8);
+    ck_assert_ok(lm_plan_canonical(q, &e), e);
+    ck_assert_ok(lm_workshop_open(&a, &w, &e), e);
+    ck_assert_ok(lm_candidates_open(w, &p, 1, &c, &err, &e), e);
+    losses(engine, &c.net, x);
+    lm_workshop_use(w, &first);
+    lm_fault_file(2);
+    ck_assert_int_eq(lm_candidates_open(w, &q, 1, &d, &err, &e), LM_EIO);
+    lm_workshop_use(w, &use);           /* c holds all there is */
+    ck_assert_uint_ge(use.spilled, first.spilled);
+    lm_candidate_close(w, &c);
+    lm_fault_file(2);
+    ck_assert_ok(lm_candidates_open(w, &q, 1, &d, &err, &e), e);
+    ck_assert(lm_fault_file_fired());
+    lm_fault_file(0);
+    ck_assert_int_eq(err.code, LM_OK);
+    lm_workshop_use(w, &use);
+    ck_assert(use.spilled > 0 && use.spilled < first.spilled);
+    ck_assert_ok(lm_candidates_open(w, &p, 1, &c, &err, &e), e);
+    losses(engine, &c.net, y);
+    ck_assert_mem_eq(x, y, (LENGTH - 1) * sizeof *x);
+    lm_candidate_close(w, &c);
+    lm_candidate_close(w, &d);
+    lm_workshop_close(w);
+    lm_plan_free(p);
+    lm_plan_free(q);
+}
+END_TEST
+
+START_TEST(processes_share_the_disk)
+{
+    struct lm_workshop_args a = spilling(0);
+    struct lm_stock alone, one;
+
+    ck_assert_ok(lm_stock_open(&alone, &a, &e), e);
+    a.sharers = 5;
+    ck_assert_ok(lm_stock_open(&one, &a, &e), e);
+    ck_assert_double_eq_tol((double)alone.mapped_most / (double)one.mapped_most, 5, 0.5);
+    lm_stock_close(&alone);
+    lm_stock_close(&one);
+}
+END_TEST
+
 Suite *candidate_spill_suite(void)
 {
     Suite *s = suite_create("derived matrices in files");
@@ -171,6 +227,8 @@ Suite *candidate_spill_suite(void)
     tcase_add_test(t, files_are_a_cache);
     tcase_add_test(t, memory_may_run_out);
     tcase_add_test(t, the_disk_may_be_full);
+    tcase_add_test(t, a_full_disk_drops_what_nobody_holds);
+    tcase_add_test(t, processes_share_the_disk);
     suite_add_tcase(s, t);
     return s;
 }

@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_evaluate.c -- batches of candidates: order of work, fidelity, failures,
- * independence of threads, errors of means and medians, timing.  The engine below
- * is engine_of_numbers.c.                                                    */
-#include "testing.h"
-
-#include <math.h>
-
-#include "base/log.h"
-#include "base/pool.h"
-#include "engine_of_numbers.h"
-
-enum { CANDIDATES = 9, ITEMS = 7, WINDOW = 6 };
-static struct lm_segment segment[CANDIDATES][SEGMENTS];
-static struct lm_segment *net_of[CANDIDATES][SEGMENTS];
-static struct lm_plan *no_plan[CANDIDATES];
+ * independence of threads, errors of means and medians, timing.
+ *
+ * The engine below evaluate.c is played by number_engine.h.                 */
+#include "number_engine.h"
 
 /* ---- evaluators -------------------------------------------------------------------- */
 
@@ -401,6 +391,31 @@ START_TEST(one_fails_others_do_not)
 }
 END_TEST
 
+/* Rounds are as large as 64 MiB of hidden states and lessons allow. */
+START_TEST(rounds_keep_to_the_limit)
+{
+    struct lm_err e = { 0 }, err[CANDIDATES];
+    struct lm_result r[CANDIDATES][METRICS];
+    streams = true;
+    model.arch.hidden = 80000;
+    most_bytes = most_asks = 0;
+    lm_pool_start(2, NULL);
+    struct lm_evaluation *v = opened(&e);
+    memset(err, 0, sizeof err);
+    ck_assert_ok(lm_evaluate(v, candidate, CANDIDATES, NULL, NULL, r[0], err, &e), e);
+    for (size_t i = 0; i < CANDIDATES; i++)
+        for (int64_t k = 0; k < ITEMS; k++)
+            ck_assert_double_eq_tol(r[i][LOSS].sum[k].value, expected_loss(i, k),
+                                    1e-6);
+    ck_assert_uint_le(most_bytes, 64 << 20);
+    ck_assert_uint_gt(most_bytes, 48 << 20);
+    ck_assert_uint_gt(most_asks, 2 * CANDIDATES);
+    model.arch.hidden = 0;
+    lm_results_free(r[0], (size_t)CANDIDATES * METRICS);
+    lm_evaluation_close(v);
+}
+END_TEST
+
 START_TEST(timing_takes_turns)
 {
     struct lm_err e = { 0 }, err[CANDIDATES];
@@ -469,6 +484,7 @@ int main(void)
     tcase_add_test(t, fidelity_and_known_values);
     tcase_add_test(t, rungs);
     tcase_add_test(t, one_fails_others_do_not);
+    tcase_add_test(t, rounds_keep_to_the_limit);
     tcase_add_test(t, timing_takes_turns);
     tcase_add_test(t, memory_runs_out);
     suite_add_tcase(suite, t);

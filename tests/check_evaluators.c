@@ -59,12 +59,14 @@ static enum lm_status precision(struct lm_subject *s, uint32_t of, struct lm_err
     return LM_OK;
 }
 
+static uint32_t full_cost = sizeof(struct lm_cost);     /* bytes that the host knows */
+
 static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_err *e)
 {
     (void)s, (void)e;
     const struct lm_cost full = { sizeof full, 134515008, 106203456, 269030016, 134479872,
                              23040, 19968 };
-    lm_fill_struct(out, &full, sizeof full);
+    lm_fill_struct(out, &full, full_cost);
     return LM_OK;
 }
 
@@ -223,9 +225,37 @@ START_TEST(precisions)
         ck_assert_str_eq(said + 1, name[i / 2]);
         asked_precision = 99;
         ck_assert_ok(o.ops->eval(o.self, NULL, 0, sum, &e), e);
-        ck_assert_uint_eq(asked_precision, (uint32_t)i / 2);
+        ck_assert_uint_eq(asked_precision, i < 2 ? 99 : (uint32_t)i / 2);
         stop(&o);
     }
+}
+END_TEST
+
+/* A host of minor 1: f32 works as ever, what it lacks is refused by name. */
+START_TEST(an_older_host)
+{
+    static const char *const evaluator[] = { "perplexity", "kl" };
+    struct lm_sum sum[8] = { { 0, 0 } };
+    struct opened o;
+    host.struct_size = offsetof(struct lm_host, subject_file);
+    host.precision = NULL;
+    for (int i = 0; i < 2; i++) {
+        const char *pair[] = { "text", "valid", "window", "20", "precision", "f32",
+                               NULL };
+        struct lm_err e = { 0 };
+        ck_assert_ok(start(&o, evaluator[i], pair, &e), e);
+        ck_assert_ok(o.ops->eval(o.self, NULL, 0, sum, &e), e);
+        stop(&o);
+        pair[5] = "int8";
+        ck_assert_int_eq(start(&o, evaluator[i], pair, &e), LM_EUNSUPPORTED);
+        ck_assert_ptr_nonnull(strstr(e.text, "leave out precision = \"int8\""));
+    }
+    struct lm_err e = { 0 };
+    full_cost = offsetof(struct lm_cost, row_bytes);
+    ck_assert_ok(start(&o, "memory", NULL, &e), e);
+    ck_assert_int_eq(o.ops->eval(o.self, NULL, 0, sum, &e), LM_EUNSUPPORTED);
+    stop(&o);
+    full_cost = sizeof(struct lm_cost);
 }
 END_TEST
 
@@ -421,6 +451,7 @@ int main(void)
                         (int)(sizeof protocols / sizeof *protocols));
     tcase_add_test(t, half_of_512_is_255);
     tcase_add_test(t, precisions);
+    tcase_add_test(t, an_older_host);
     tcase_add_test(t, perplexity_refusals);
     tcase_add_test(t, kl_counts_every_position);
     tcase_add_test(t, counted);

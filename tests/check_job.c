@@ -156,7 +156,7 @@ static void go_on(const char *what, int64_t k)
     ck_assert_ptr_nonnull(getcwd(cwd, sizeof cwd));
     snprintf(path, sizeof path, "%s/study.db", out);
     bool resume = lm_file_exists(path);
-    enum lm_status s = resume ? lm_job_conf(out, &conf, &e) : LM_OK;
+    enum lm_status s = resume ? lm_job_conf(out, NULL, 0, &conf, &e) : LM_OK;
     if (s == LM_EINPUT && strstr(e.text, "run it anew")) {
         resume = false;                 /* the study had not begun */
         s = LM_OK;

@@ -240,6 +240,8 @@ START_TEST(least_blocks_go_first)
     expect("layer 1: mlp=none\nlayer 3: mlp=none\n");
     ck_assert_uint_eq(((const struct lm_pruner *)pruner.ops)->shapes(pruner.opt.config),
                       LM_SHAPE_NO_MLP);
+    ck_assert_uint_eq(((const struct lm_pruner *)pruner.ops)->ranks(pruner.opt.config),
+                      LM_BIT(LM_SITE_MLP));
     end();
     begin("depth", "unit=attn,min=3", 2, 16);
     ck_assert_uint_eq(genes(), 0);

@@ -50,7 +50,8 @@ static void setup(void)
     ck_assert_ok(lm_run_open(0, &run, &err), err);
     ck_assert_ok(lm_stage_open(&backend, LM_BACKEND, NULL, "cpu", NULL, "backend", run,
                                &err), err);
-    ck_assert_ok(lm_bench_open(&bench, model_path, NULL, &backend, run, &err), err);
+    ck_assert_ok(lm_bench_open(&bench, model_path, NULL, &backend, 0, run, &err),
+                 err);
     ck_assert_ok(lm_network_open(bench.engine, bench.model, &net, &err), err);
 }
 

@@ -121,6 +121,92 @@ START_TEST(runners_compute_the_same)
 }
 END_TEST
 
+static void add_weights(void *ctx, const char *tag, size_t n)
+{
+    *(size_t *)ctx += strcmp(tag, "weights") ? 0 : n;
+}
+
+/* Bytes of the heap that weights have, decoded or packed. */
+static size_t weights_held(void)
+{
+    size_t n = 0;
+
+    lm_mem_each(add_weights, &n);
+    return n;
+}
+
+/* An engine that does not stream packs weights for bf16 and int8 within a limit, and
+ * computes the same; packed: what the weights took at the end.                    */
+static void run_packed(size_t limit, float (*nll)[TEXTS][LENGTH],
+                       float (*kl)[TEXTS][LENGTH], size_t *packed, size_t *counted)
+{
+    struct stage s;
+
+    stage_open(&s, 0);
+    size_t before = weights_held();
+    lm_engine_pack(s.engine, limit);
+    for (size_t k = 0; k < NETS; k++)
+        s.cut[k].precision = k % 2 ? LM_AS_INT8 : LM_AS_BF16;
+    run_all(&s, nll, kl);
+    *packed = weights_held() - before;
+    *counted = lm_engine_loaded(s.engine);
+    stage_close(&s);
+}
+
+START_TEST(packed_weights_keep_to_a_limit)
+{
+    static float nll[2][NETS][TEXTS][LENGTH], kl[2][NETS][TEXTS][LENGTH];
+    size_t all, some, counted;
+
+    run_packed(SIZE_MAX, nll[0], kl[0], &all, &counted);
+    ck_assert_uint_gt(counted, 10000);
+    ck_assert_uint_ge(all, counted);    /* and panels that are not full, scales */
+    size_t limit[] = { 0, counted / 4, counted / 2 };
+    memset(nll[1], 0, sizeof nll[1]);
+    run_packed(limit[_i], nll[1], kl[1], &some, &counted);
+    ck_assert_mem_eq(nll[0], nll[1], sizeof nll[0]);
+    ck_assert_mem_eq(kl[0], kl[1], sizeof kl[0]);
+    ck_assert_uint_le(counted, limit[_i]);
+    ck_assert_uint_le(some, limit[_i] * 2);
+    ck_assert(_i == 0 || counted > limit[_i] / 4);
+}
+END_TEST
+
+/* Widths of one matrix count once, and as long as one of them is packed. */
+START_TEST(views_are_packed_once)
+{
+    struct stage s;
+    struct lm_segment *narrow;
+    struct lm_network net = { .seg = s.seg[0], .precision = LM_AS_INT8 };
+    size_t dense, both, at;
+    float nll[LENGTH];
+    struct lm_runner *r;
+
+    stage_open(&s, 0);
+    net.n = s.net.n;
+    ck_assert_ok(lm_runner_open(s.engine, &r, &err), err);
+    ck_assert_ok(lm_runner_losses(r, &net, s.ids, LENGTH, nll, &err), err);
+    dense = lm_engine_loaded(s.engine);
+    for (at = 0; lm_segment_spec(s.net.seg[at])->kind != LM_SEG_MLP; at++)
+        ;
+    struct lm_segment_spec spec = *lm_segment_spec(s.net.seg[at]);
+    spec.n_ff /= 2;
+    spec.gate.rows = spec.up.rows = spec.down.cols = spec.n_ff;     /* down: a view */
+    spec.key++;
+    ck_assert_ok(lm_segment_open(s.engine, &spec, &narrow, &err), err);
+    net.seg[at] = narrow;
+    ck_assert_ok(lm_runner_losses(r, &net, s.ids, LENGTH, nll, &err), err);
+    both = lm_engine_loaded(s.engine);
+    ck_assert_uint_eq(both, dense);
+    lm_segment_close(s.net.seg[at]);
+    ck_assert_uint_eq(dense - lm_engine_loaded(s.engine),
+                      (size_t)lm_segment_macs(lm_segment_spec(narrow)));
+    s.net.seg[at] = narrow;
+    lm_runner_close(r);
+    stage_close(&s);
+}
+END_TEST
+
 static size_t asks(struct stage *s, struct lm_ask *ask, float (*out)[LENGTH])
 {
     size_t n = 0;
@@ -308,6 +394,8 @@ int main(void)
     TCase *c = tcase_create("engine");
 
     tcase_set_timeout(c, 60);
+    tcase_add_loop_test(c, packed_weights_keep_to_a_limit, 0, 3);
+    tcase_add_test(c, views_are_packed_once);
     tcase_add_loop_test(c, runners_compute_the_same, 0, 3);
     tcase_add_loop_test(c, all_at_once_is_the_same, 0, 8);
     tcase_add_test(c, bad_asks_stay_unanswered);

@@ -36,7 +36,7 @@ static struct lm_done_plan answers[PLANS] = {
 static const struct lm_done answer = { .id = 9, .fingerprint = 77, .text = "",
                                        .asked = 3e12, .run = 2e12, .n = PLANS,
                                        .plan = answers };
-static const struct lm_hello hello = { "0.1.0", "lamina = 1;\n", 3, 1000000, true };
+static const struct lm_hello hello = { "0.1.0", "lamina = 1;\n", 3, 1000000, 4, true };
 
 /* The body of the one message in t. */
 static const void *body_of(const struct lm_str *t, uint32_t want, size_t *n)
@@ -108,6 +108,7 @@ START_TEST(messages_come_back)
     body = body_of(&t, LM_SAY_HELLO, &n);
     ck_assert_ok(lm_hear_hello(body, n, &h, &e), e);
     ck_assert_str_eq(h.pipeline, hello.pipeline);
+    ck_assert_uint_eq(h.workers, hello.workers);
     ck_assert_str_eq(h.version, "0.1.0");
     ck_assert(h.commands && h.threads == 3 && h.memory == 1000000);
     t.n = 0;

@@ -155,8 +155,9 @@ ok "100000 threads" says 2 '100000 threads are too many; at most 1024' eval "$ti
 ok "a size that is none" says 2 "'12parsecs' is not a size" shrink "$tiny" \
     --max-size 12parsecs
 ok "a time that is none" says 2 "'soon' is not a time" shrink "$tiny" --max-latency soon
-ok "--resume and --set exclude each other" says 2 'keeps its pipeline' run --resume r \
-    --set run.seed=1
+for v in run.seed=1 run.workers 'run={ workers = 2; }' run.workersx=1; do
+    ok "--resume with --set $v" says 2 'keeps its pipeline' run --resume r --set "$v"
+done
 ok "a pipeline and --resume, too" says 2 'run: give a pipeline file, or --resume DIR' \
     run small.cfg --resume r
 for v in 'run' '=1' 'run.=1' 'run..seed=1' 'run[x]=1' 'prune[=1' 'prune[7].step=1' \

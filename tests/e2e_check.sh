@@ -117,6 +117,49 @@ for what in search memory disk; do
     ok "--dry-run estimates $what" grep -q "$what  *.*[0-9]" "$tmp/out"
 done
 ok "--dry-run makes no folder" test ! -e r
+
+# said WORD: what the last estimate says on the line that begins so, in seconds
+said()
+{
+    awk -v word="$1" '
+        $1 == word { print $2 * ($3 ~ /^ms/ ? 0.001 : $3 == "min" ? 60 : 1) }' "$tmp/out"
+}
+# spilled: bytes of disk that the last estimate gives back
+spilled()
+{
+    awk '/ disk / { print $8 * ($9 == "GB" ? 1e9 : $9 == "MB" ? 1e6 : 1e3) }' "$tmp/out"
+}
+# dry NAME LINES: an estimate of good.cfg with these lines in place of its own, on one
+# thread, little calibration and without memory, so that all that is derived is on disk
+dry()
+{
+    printf 'lamina = 1;\nbase = "good.cfg";\n%s\n' "$2" >"$1.cfg"
+    prints 'estimated' run "$1.cfg" --dry-run --set run.threads=1 --set run.memory=1000000 \
+        --set data.calibration.sequences=2 --set data.calibration.length=16
+}
+heads='prune = ( { use = "heads"; } );'
+ok "an estimate without formats" dry plain "$heads final = ();"
+ok "has no line for them" same '' "$(said formats)"
+ok "none for finalists" same '' "$(said final)"
+ok "opening takes time" less 0 "$(said opening)"
+# 6 layers: 2 and 4 of 6 heads kept; q, k, v, and o, of 96 x 16 columns a head
+ok "query heads take disk" near "$(spilled)" $((6 * 4 * 96 * 16 * (2 + 4 + 2 + 4 + 4 + 4))) 0.02
+before=$(said processors)
+ok "number formats" dry formats 'prune = ();
+quantize = ( { use = "int8"; }, { use = "int4"; } );
+final = ();'
+ok "take time" less 0.01 "$(said formats)"
+# all matrices of all layers twice, as floats and in 34 and 18 bytes for 32 weights
+ok "and disk" near "$(spilled)" $((6 * 98304 * (2 * 128 + 34 + 18) / 32)) 0.02
+ok "finalists" dry final "$heads
+final = ( { use = \"perplexity\"; text = \"$tiny/test.txt\"; window = 256; } );"
+# dense, best, knee and 4 more
+ok "are counted" grep -q 'final .* of 7 trials, if a third' "$tmp/out"
+ok "and take time" less 0.5 "$(said final)"
+ok "of which the sum knows" less "$before" "$(said processors)"
+ok "a search in int8" dry low "$heads
+$(grep '^evaluate' good.cfg | sed 's/use = "kl";/& precision = "int8";/')"
+ok "is confirmed in f32" grep -q 'final .* of 7 trials, and f32 of 15, if a' "$tmp/out"
 # the model's widths are known when it is opened, still before the search
 sed -e 's/step = 32; multiple = 32/step = 5; multiple = 1/' \
     -e 's/dtype = "f16"/dtype = "q8_0"/' good.cfg >bad.cfg

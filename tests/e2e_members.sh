@@ -60,6 +60,17 @@ cka=$(depth cka)
 ok "cka is better than chance" less "$cka" "$(depth random)"
 ok "and not far from block_influence" less "$cka" "$(calc "2 * $(depth block_influence)")"
 ok "depths are nested plans" grep -q 'mlp=none' dcka/report.json
+# of layers it wants no statistics but those, though the repair would want more of MLPs
+small()
+{
+    XDG_CACHE_HOME=$tmp/layers "$LAMINA" run one.cfg --set run.out=dlayer \
+        --set 'score=( { use = "cka"; } )' --set 'repair={ use = "least_squares"; }' \
+        --set 'prune=( { use = "depth"; first = 0; last = 0; } )' --set search.budget=2 ||
+        return 1
+    bytes=$(cat layers/lamina/stats-* | wc -c)
+    less "$bytes" 10000
+}
+ok "depth of layers measures no more than layers" small
 
 # ---- query heads ---------------------------------------------------------------------
 cat >heads.cfg <<'END'

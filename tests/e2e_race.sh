@@ -11,6 +11,14 @@ small_pipeline | sed 's/window = 128; windows = 4;/window = 32; windows = 32;/
 { cat full.cfg; echo 'race: { risk = 0.05; first = 4; };'; } >race.cfg
 run() { lamina run "$@"; show; test "$rc" = 0; }
 report() { "$json_get" "$1/report.json" "$2"; }
+plugin()            # KIND NAME: a plugin of the tests
+{
+    mkdir -p "mine/$1/.libs"
+    cp "$LAMINA_BUILDDIR/tests/plugins/$2.la" "mine/$1/" 2>/dev/null
+    cp "$LAMINA_BUILDDIR/tests/plugins/.libs/$2.so" "mine/$1/.libs/" 2>/dev/null
+}
+LAMINA_PLUGIN_PATH=$LAMINA_PLUGIN_PATH:$tmp/mine
+mkdir mine
 
 ok "a run with races" run race.cfg --set run.out=race
 cp "$tmp/out" table.txt
@@ -76,20 +84,31 @@ ends_alike()
     cmp "$3" "$1.trials"
 }
 sed 's/^search: .*/search: { use = "nsga2"; population = 12; budget = 72; };/
-    s/^run: { /&batch = 12; /' race.cfg >nsga2.cfg
-ok "a strategy that learns from races" run nsga2.cfg --set run.out=learn
+    s/^run: { /&batch = 12; /
+    s/{ use = "size"; } );/{ use = "size"; }, { use = "shaky"; } );/' race.cfg >nsga2.cfg
+plugin evaluators shaky
+ok "a strategy that learns from races" run nsga2.cfg --set run.out=learn \
+    --set evaluate[2].diary=learn.diary
 trials learn/report.json >learn.txt
 ok "races stopped some of its trials" grep -q '"estimate"' learn.txt
+# shaky writes a line for each item: so many sevenths of them are at hand
 hits=0
-for t in 0.2 0.3 0.4 0.5 0.6 0.8; do
-    "$LAMINA" run nsga2.cfg --set run.out=kill$t >"$tmp/out" 2>"$tmp/err" &
+for k in 1 2 3 4 5 6; do
+    : >kill$k.diary
+    "$LAMINA" run nsga2.cfg --set run.out=kill$k --set evaluate[2].pause=0.004 \
+        --set evaluate[2].diary=kill$k.diary >"$tmp/out" 2>"$tmp/err" &
     child=$!
-    sleep $t
-    kill -9 $child 2>/dev/null && hits=$((hits + 1))
+    while kill -0 $child 2>/dev/null &&
+        test $((7 * $(wc -l <kill$k.diary))) -lt $((k * $(wc -l <learn.diary))); do
+        sleep 0.02
+    done
+    kill -9 $child 2>/dev/null
     wait $child 2>/dev/null
-    ok "SIGKILL after $t s: the same end" ends_alike kill$t nsga2.cfg learn.txt
+    test $? = 137 && test -e kill$k/study.db && hits=$((hits + 1))
+    ok "SIGKILL behind $k/7 of the search: the same end" ends_alike kill$k nsga2.cfg \
+        learn.txt
 done
-echo "# $hits of 6 found the run alive"
+ok "most found the search at work" test $hits -ge 3
 
 # ---- what cannot race ------------------------------------------------------------------
 { cat race.cfg | sed 's/{ use = "size"; } );/{ use = "size"; }, { use = "latency"; prefill = 8; decode = ""; } );/
@@ -104,10 +123,7 @@ nok "no trial stops" grep -q '"estimate"' none/report.json
 ok "a risk above one half is refused" says 2 'risk' check race.cfg --set race.risk=0.6
 
 # ---- prices ----------------------------------------------------------------------------
-mkdir -p mine/search/.libs
-cp "$LAMINA_BUILDDIR"/tests/plugins/thrifty.la mine/search/ 2>/dev/null
-cp "$LAMINA_BUILDDIR"/tests/plugins/.libs/thrifty.so mine/search/.libs/ 2>/dev/null
-LAMINA_PLUGIN_PATH=$LAMINA_PLUGIN_PATH:$tmp/mine
+plugin search thrifty
 ok "a strategy may ask what genomes cost" run full.cfg --set run.out=price \
     --set 'search={ use = "thrifty"; }'
 ok "query heads make other blocks" run full.cfg --set run.out=price2 \

@@ -50,6 +50,19 @@ for n in 0 2; do
 done
 ok "the same values" cmp s0.trials s2.trials
 ok "and logs" test "$(ls s0/commands | wc -l)" = "$(ls s2/commands | wc -l)"
+# a program that kills the worker that started it, and notes how many models it finds
+victim=$(report s0 'trials/3/metrics/command.x/value')
+cat >score.sh <<END
+#!/bin/sh
+ls "\${1%/*}" | grep -c '^model-' >>"$tmp/models"
+test "\$(wc -c <"\$1")" = "$victim" && kill -9 \$PPID
+printf '{ "x": %d }\n' "\$(wc -c <"\$1")"
+END
+ok "a program that kills its worker" run --allow-commands score.cfg --set run.out=s4 \
+    --set run.workers=2
+ok "costs its trial" grep -q 'SIGKILL) while running a command for this trial' s4/report.json
+ok "there is one model at a time" same "$(sort -u models)" 1
+ok "and none at the end" test -z "$(ls s4/commands | grep '^model-')"
 ok "they are not run unless that was said" says 2 'allow-commands' run score.cfg \
     --set run.out=s3 --set run.workers=2
 
@@ -145,9 +158,9 @@ kill -9 $child
 wait $child 2>/dev/null
 ok "SIGKILL of the run ends its workers" none_left
 ok "there were two" test "$(echo $workers | wc -w)" = 2
-lamina run --resume orphans
+lamina run --resume orphans --set run.workers=3 --set run.memory=1000000
 show >"$tmp/resumed"
-ok "the run goes on" test "$rc" = 0
+ok "the run goes on, with another number of workers" test "$rc" = 0
 ok "to the same end" alike orphans calm
 slowly broken 0.5
 begin=$(date +%s%N)
@@ -157,7 +170,8 @@ rc=$?
 ok "SIGINT: status 130" same "$rc" 130
 ok "soon" less "$(awk -v a="$begin" -v b="$(date +%s%N)" 'BEGIN { print (b - a) / 1e9 }')" 20
 ok "and no worker is left" none_left
-ok "it goes on, too" exits 0 run --resume broken
+ok "it goes on, too, without workers" exits 0 run --resume broken --set run.workers=0 \
+    --set run.threads=1
 ok "to the same end" alike broken calm
 
 # ---- alone -----------------------------------------------------------------------------
@@ -188,6 +202,8 @@ ok "costs its trial" grep -q 'SIGSEGV) while timing this trial' loud/report.json
 
 # ---- refused ---------------------------------------------------------------------------
 ok "too many workers: status 2" says 2 'workers.*above the maximum 64' check race.cfg \
+    --set run.workers=65
+ok "of a resumed run, too" says 2 'workers.*above the maximum 64' run --resume calm \
     --set run.workers=65
 ok "no worker by hand" says 2 'worker: is started by' worker
 ok "nor in the list of commands" sh -c "! $LAMINA help 2>&1 | grep -q '^ *worker'"

@@ -26,13 +26,14 @@ tests_check_reduce_SOURCES = %D%/check_reduce.c
 tests_check_race_SOURCES = %D%/check_race.c
 check_PROGRAMS += %D%/check_evaluators %D%/check_reporters
 tests_check_store_SOURCES = %D%/check_store.c
-tests_check_evaluate_SOURCES = %D%/engine_of_numbers.h \
-    %D%/engine_of_numbers.c %D%/check_evaluate.c
+tests_check_evaluate_SOURCES = %D%/number_engine.h %D%/check_evaluate.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
 
-check_PROGRAMS += %D%/check_broken
+check_PROGRAMS += %D%/check_broken %D%/check_view %D%/check_estimate
 tests_check_broken_SOURCES = %D%/testing.h %D%/check_broken.c
+tests_check_view_SOURCES = %D%/testing.h %D%/check_view.c
+tests_check_estimate_SOURCES = %D%/testing.h %D%/check_estimate.c
 check_PROGRAMS += %D%/check_pareto %D%/check_search
 tests_check_pareto_SOURCES = %D%/check_pareto.c
 tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.c \

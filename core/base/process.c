@@ -16,7 +16,9 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -28,6 +30,18 @@ static const double grace = 1;          /* seconds from SIGTERM to SIGKILL */
 static bool allowed;
 static atomic_int running;              /* process group, 0: none */
 _Static_assert(ATOMIC_INT_LOCK_FREE == 2, "it is read in a signal handler");
+
+double lm_process_seconds(bool children)
+{
+    struct timespec t;
+    struct rusage u = { 0 };
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    if (children)
+        getrusage(RUSAGE_CHILDREN, &u);
+    return (double)(t.tv_sec + u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
+           1e-9 * (double)t.tv_nsec +
+           1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
 
 void lm_process_allow(bool on)
 {

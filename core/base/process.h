@@ -40,6 +40,8 @@ int lm_process_spawn(const char *const *argv, const struct lm_process_fd *fd, si
                      int *pid);
 /* It has, but was not waited for: its number is still its own. */
 bool lm_process_ended(int pid);
+/* Seconds of processors that this process took; with those that it waited for. */
+double lm_process_seconds(bool children);
 /* "SIGSEGV", or "signal 35" in out. */
 const char *lm_signal_name(int n, char out[24]);
 #endif

@@ -30,7 +30,7 @@ static enum lm_status desk_open(struct desk *d, const char *model, const char *b
         return s;
     s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu",
                       &d->backend_conf, d->run, e);
-    return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, d->run, e);
+    return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, 0, d->run, e);
 }
 
 static void desk_close(struct desk *d)

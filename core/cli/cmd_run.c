@@ -27,7 +27,9 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
     struct lm_str text = { 0 };
     struct lm_conf *conf;
     const struct lm_flag flag[] = {
-        { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline" },
+        { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline; of a "
+            "resumed run one of run.threads, run.workers, run.worker_timeout, "
+            "run.memory" },
         { "resume", 's', &resume, "DIR", "go on with the run in a folder" },
         { "dry-run", 'b', &dry, NULL, "estimate trials, time, memory and disk only" },
         LM_FLAG_COMMANDS(&commands) };
@@ -36,15 +38,11 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
         return s;
     if (!resume == !at.n)
         return lm_fail(e, LM_ECONFIG, "run: give a pipeline file, or --resume DIR");
-    if (resume && set.n)
-        return lm_fail(e, LM_ECONFIG,
-                       "run: a resumed run keeps its pipeline; --set cannot "
-                       "change it");
     lm_process_allow(commands);
     if (resume && !dry)
-        return show(lm_job_resume(resume, &text, e), &text, e);
-    s = resume ? lm_job_conf(resume, &conf, e) : lm_conf_read(at.v[0], set.v, set.n,
-                                                              &conf, e);
+        return show(lm_job_resume(resume, set.v, set.n, &text, e), &text, e);
+    s = resume ? lm_job_conf(resume, set.v, set.n, &conf, e)
+               : lm_conf_read(at.v[0], set.v, set.n, &conf, e);
     if (s)
         return s;
     s = dry ? lm_job_estimate(conf, &text, e) : lm_job_run(conf, false, &text, e);

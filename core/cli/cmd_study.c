@@ -199,7 +199,7 @@ static enum lm_status export_from(const char *folder, const char *trial_name,
     struct lm_stage stage = { 0 };
     struct lm_conf *group = NULL;
     int64_t trial;
-    enum lm_status s = lm_job_conf(folder, &conf, e);
+    enum lm_status s = lm_job_conf(folder, NULL, 0, &conf, e);
     if (s || (s = lm_pipeline_open(conf, &p, e)))
         return s;
     if ((s = lm_job_study(folder, &store, &v, e)) || (s = which(v, trial_name, &trial,

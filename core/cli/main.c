@@ -17,7 +17,8 @@ const struct lm_command lm_commands[] = {
     { "shrink", "MODEL [--to 0.8 | --max-size 100MB | --max-latency 20ms] [--text FILE] "
       "[--out DIR] [--minutes N] [--dry-run]", "make a model smaller with good defaults",
           lm_cmd_shrink },
-    { "run", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands] | --resume DIR",
+    { "run", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands] | --resume DIR "
+      "[--set run.workers=N]...",
       "run a pipeline file", lm_cmd_run },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },

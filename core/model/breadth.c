@@ -48,7 +48,8 @@ struct step {                           /* walkers first .. end-1 of the order *
 struct place {                          /* a thread's */
     struct lm_stream *stream;
     struct lm_kv *kv;
-    struct lm_buffer *work, *lesson;
+    struct lm_buffer *work;             /* [most][hidden] for lessons, made and used; NULL
+                                           until it is needed */
 };
 
 struct walk {
@@ -69,7 +70,6 @@ struct walk {
 static enum lm_status places_open(struct walk *k, struct lm_err *e)
 {
     const struct lm_engine *g = k->g;
-    int64_t floats = (int64_t)k->most * g->arch->hidden;
     enum lm_status st = LM_OK;
     int32_t width = 0;
 
@@ -87,10 +87,6 @@ static enum lm_status places_open(struct walk *k, struct lm_err *e)
         st = g->ops->stream_open(g->backend, 1, &p->stream, e);
         if (!st && width > 0)
             st = g->ops->kv_open(g->backend, &width, 1, (int64_t)k->most, &p->kv, e);
-        if (!st && k->n_lesson)
-            st = g->ops->buffer(g->backend, floats, &p->work, e);
-        if (!st && k->n_lesson)
-            st = g->ops->buffer(g->backend, floats, &p->lesson, e);
     }
     return st;
 }
@@ -103,14 +99,20 @@ static void places_close(struct walk *k)
         struct place *p = &k->place[i];
         if (p->work)
             g->ops->buffer_free(g->backend, p->work);
-        if (p->lesson)
-            g->ops->buffer_free(g->backend, p->lesson);
         if (p->kv)
             g->ops->kv_close(g->backend, p->kv);
         if (p->stream)
             g->ops->stream_close(g->backend, p->stream);
     }
     lm_release(k->place);
+}
+
+/* A thread's own buffer. */
+static enum lm_status work_open(const struct walk *k, struct place *p, struct lm_err *e)
+{
+    return p->work ? LM_OK
+                   : k->g->ops->buffer(k->g->backend,
+                                       (int64_t)k->most * k->g->arch->hidden, &p->work, e);
 }
 
 static enum lm_status state_open(struct walk *k, size_t tokens, struct state **out,
@@ -331,9 +333,12 @@ static enum lm_status run_lesson(struct walk *k, struct walker *w, struct lm_exe
     const struct lm_engine *g = k->g;
     int64_t floats = (int64_t)w->n * g->arch->hidden;
     struct lm_exec args = { .struct_size = sizeof args, .rows = (int32_t)w->n,
-                            .hidden = p->work, .out = w->lesson->plogp };
-    enum lm_status st = g->ops->copy(g->backend, p->work, w->state->b, floats, e);
+                            .out = w->lesson->plogp };
+    enum lm_status st = work_open(k, p, e);
 
+    args.hidden = p->work;
+    if (!st)
+        st = g->ops->copy(g->backend, p->work, w->state->b, floats, e);
     if (!st)
         st = g->ops->run(g->backend, p->stream, x, &args, NULL, e);
     return st ? st : g->ops->read(g->backend, p->work, 0, w->lesson->expect, floats, e);
@@ -346,13 +351,14 @@ static enum lm_status run_ask(struct walk *k, struct walker *w, struct lm_exe *x
     bool kl = w->ask->kl;
     struct lm_exec args = { .struct_size = sizeof args, .hidden = w->state->b,
                             .rows = (int32_t)w->n - !kl, .out = w->ask->out,
-                            .target = kl ? NULL : w->ids + 1,
-                            .teacher = kl ? p->lesson : NULL };
-    enum lm_status st = LM_OK;
+                            .target = kl ? NULL : w->ids + 1 };
+    enum lm_status st = kl ? work_open(k, p, e) : LM_OK;
 
-    if (kl)
-        st = g->ops->write(g->backend, p->lesson, 0, w->lesson->expect,
+    if (kl && !st) {
+        args.teacher = p->work;
+        st = g->ops->write(g->backend, p->work, 0, w->lesson->expect,
                            (int64_t)w->n * g->arch->hidden, e);
+    }
     if (!st)
         st = g->ops->run(g->backend, p->stream, x, &args, NULL, e);
     for (size_t i = 0; kl && i < w->n && !st; i++) {

@@ -48,6 +48,7 @@ enum lm_status lm_engine_open(const struct lm_model *model, const struct lm_back
     g->arch = a;
     g->ops = ops;
     g->backend = backend;
+    g->budget = SIZE_MAX;
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->settled, NULL);
     size_t half = (size_t)a->head_dim / 2;
@@ -191,11 +192,16 @@ enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_
     *x = s->exe[head];
     if (st || precision == LM_AS_F32)
         return st;
-    struct lm_exe **low = &s->low[precision][head];
+    struct lm_exe **low = s->low[precision];
+    bool first = true;
     pthread_mutex_lock(&s->lock);
-    if (!*low && !(st = compile_one(s, precision, head, low, e)))
-        lm_segment_packed(s, precision);
-    *x = *low;
+    for (int h = 0; h < N_HEADS; h++)
+        first &= !low[h];
+    if (first)                          /* others are of the same weights */
+        lm_segment_pack(s, precision);
+    if (!low[head])
+        st = compile_one(s, precision, head, &low[head], e);
+    *x = low[head];
     pthread_mutex_unlock(&s->lock);
     return st;
 }
@@ -212,7 +218,7 @@ enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec
     struct lm_segment_spec own = *spec;
     uint32_t missing = find_missing(&own);
     *out = NULL;
-    if (!spec_fits(g->arch, spec) || (missing && !g->budget))
+    if (!spec_fits(g->arch, spec) || (missing && !g->streams))
         return lm_fail(e, LM_EBUG, "a segment of layer %d has matrices that do not fit "
                        "the architecture", spec->layer);
     struct lm_segment *s = lm_alloc(sizeof *s, "segment");
@@ -222,7 +228,7 @@ enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec
     s->spec = own;
     s->missing = missing;
     pthread_mutex_init(&s->lock, NULL);
-    enum lm_status st = g->budget ? LM_OK : lm_segment_load(s, e);
+    enum lm_status st = g->streams ? LM_OK : lm_segment_load(s, e);
     if (st) {
         lm_segment_close(s);
         return st;
@@ -231,20 +237,25 @@ enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec
     return LM_OK;
 }
 
+void lm_segment_unpack(struct lm_segment *s)
+{
+    for (int i = 0; i < LM_N_PRECISIONS * N_HEADS; i++)
+        if (s->low[i / N_HEADS][i % N_HEADS])
+            s->g->ops->exe_free(s->g->backend, s->low[i / N_HEADS][i % N_HEADS]);
+    memset(s->low, 0, sizeof s->low);
+}
+
 void lm_segment_unload(struct lm_segment *s)
 {
     const struct lm_engine *g = s->g;
+    lm_segment_unpack(s);
     for (int i = 0; i < N_HEADS; i++)
         if (s->exe[i])
             g->ops->exe_free(g->backend, s->exe[i]);
-    for (int i = 0; i < LM_N_PRECISIONS * N_HEADS; i++)
-        if (s->low[i / N_HEADS][i % N_HEADS])
-            g->ops->exe_free(g->backend, s->low[i / N_HEADS][i % N_HEADS]);
     for (int i = 0; i < N_SW; i++)
         if (s->w[i])
             g->ops->forget(g->backend, s->w[i]);
     memset(s->exe, 0, sizeof s->exe);
-    memset(s->low, 0, sizeof s->low);
     memset(s->w, 0, sizeof s->w);
 }
 
@@ -371,7 +382,7 @@ static enum lm_status add_dense(struct lm_engine *g, const struct lm_model *m,
                                 int32_t layer, struct lm_err *e)
 {
     struct lm_segment_spec spec;
-    enum lm_status st = dense_spec((struct source){ m, !g->budget }, kind, layer, &spec,
+    enum lm_status st = dense_spec((struct source){ m, !g->streams }, kind, layer, &spec,
                                    e);
     if (!st)
         st = lm_segment_open(g, &spec, &net->seg[net->n], e);

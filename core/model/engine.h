@@ -58,10 +58,16 @@ bool lm_engine_reads(const struct lm_engine *g, uint32_t dtype);
  * what is held at a time.  Before any segment is opened.                     [main] */
 void lm_engine_stream(struct lm_engine *g, size_t bytes);
 bool lm_engine_streams(const struct lm_engine *g);
-size_t lm_engine_loaded(struct lm_engine *g);       /* bytes of segments; for tests */
-/* While a segment is held its matrices are there.  Runners, decoders and statistics
- * hold what they run; a decoder its whole network as long as it is open.  Where the
- * engine does not stream this costs nothing.                                  [any] */
+/* For one that is not: what is packed of segments for bf16 and int8 may go when they
+ * are not held, so that all together takes no more than `bytes`, or what is held at a
+ * time.  Without a call there is no limit.  Nothing if the engine streams.     [main] */
+void lm_engine_pack(struct lm_engine *g, size_t bytes);
+/* Bytes of both kinds, for tests; matrices that begin at the same place are packed
+ * once.                                                                       [any] */
+size_t lm_engine_loaded(struct lm_engine *g);
+/* While a segment is held its matrices and programs are there.  Runners, decoders and
+ * statistics hold what they run; a decoder its whole network as long as it is open.
+ *                                                                             [any] */
 enum lm_status lm_segment_hold(struct lm_segment *s, struct lm_err *e);
 void lm_segment_drop(struct lm_segment *s);
 
@@ -135,7 +141,8 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
 /* Many networks over many texts, segment by segment: each segment is held once for all
  * of them, and hidden states are shared where texts, precision and all segments so far
  * are the same (share false: never).  The same numbers as lm_runner_losses() and
- * lm_runner_kl(), bit for bit.  A hidden state [n][hidden] for each ask is kept.    */
+ * lm_runner_kl(), bit for bit.  A hidden state [n][hidden] for each ask is kept,
+ * and one for each thread that is at work on a divergence.                          */
 struct lm_ask {
     const struct lm_network *net;       /* with its precision */
     const int32_t *ids;                 /* [n] */
@@ -144,6 +151,10 @@ struct lm_ask {
     float *out;                         /* [n - 1] losses or [n] divergences */
     bool answered;                      /* set when `out` is filled */
 };
+/* Bytes that divergences from the dense model on these ids take in lm_ask_all() beside
+ * their own states: its state and its predictions.  0: they are known.          [any] */
+size_t lm_teacher_wants(struct lm_teacher *t, uint32_t precision, const int32_t *ids,
+                        size_t n);
 /* t: may be NULL without kl.  An ask that cannot be run stays unanswered.  Want of
  * memory and a cancel fail the call.  *work grows by what was run.          [main] */
 enum lm_status lm_ask_all(struct lm_engine *g, struct lm_teacher *t, bool share,

@@ -25,6 +25,15 @@ enum {                          /* weights of a segment: gate, up, down are A, B
 };
 enum head_kind { HEAD_CE, HEAD_KL, HEAD_EXPECT, HEAD_LOGITS, N_HEADS };
 
+/* A matrix that a segment has packed in some precision. */
+struct lm_packed {
+    const float *w;             /* NULL: none */
+    uint32_t precision;
+    size_t bytes;
+    struct lm_packed *next;     /* in its bucket */
+};
+enum { LM_PACKED_BUCKETS = 1024 };
+
 struct lm_engine {
     const struct lm_model *model;
     const struct lm_arch *arch;
@@ -32,10 +41,12 @@ struct lm_engine {
     void *backend;
     float *frequency;           /* [head_dim / 2] */
     struct lm_weight *rope;
-    size_t budget;              /* 0: all segments stay loaded; warm.c */
-    size_t used;                /* bytes of those that are loaded now */
+    bool streams;               /* segments come and go; else what is packed does */
+    size_t budget;              /* bytes for those; warm.c */
+    size_t used;                /* of those that are loaded now */
     uint64_t clock;
-    struct lm_segment *loaded;  /* a list */
+    struct lm_segment *loaded;  /* a list of those that take something of it */
+    struct lm_packed *packed[LM_PACKED_BUCKETS];    /* by address */
     pthread_mutex_t lock;       /* of these, and of what segments say of loading */
     pthread_cond_t settled;     /* some segment is no longer being loaded */
 };
@@ -47,11 +58,12 @@ struct lm_segment {
     struct lm_exe *exe[N_HEADS];    /* f32; [0] alone but for the head */
     pthread_mutex_t lock;           /* of `low` */
     struct lm_exe *low[LM_N_PRECISIONS][N_HEADS];   /* compiled at the first use */
-    /* warm.c: of an engine that streams */
+    /* warm.c */
     uint32_t missing;               /* LM_BIT(i): matrix i is decoded when it is held */
-    bool is_loaded, is_loading;
+    bool is_loaded, is_loading;     /* in the list; on the way there */
     int64_t holds;
-    size_t bytes;                   /* while loaded: decoded and packed weights */
+    size_t bytes;                   /* while loaded: decoded weights */
+    struct lm_packed packed[LM_N_PRECISIONS][4];    /* by matrix */
     uint64_t last;                  /* clock of the last use */
     float *memory;
     struct lm_segment *next;        /* in the list of loaded ones */
@@ -67,8 +79,10 @@ struct lm_lowered {
 /* Weights and programs of a segment whose matrices are there.  engine.c */
 enum lm_status lm_segment_load(struct lm_segment *s, struct lm_err *e);
 void lm_segment_unload(struct lm_segment *s);
-/* A program of s was compiled that packs weights. */
-void lm_segment_packed(struct lm_segment *s, uint32_t precision);
+void lm_segment_unpack(struct lm_segment *s);       /* programs of lower precisions */
+/* The first program of s, which is held, in this precision comes: makes room for what
+ * it packs.  warm.c                                                            */
+void lm_segment_pack(struct lm_segment *s, uint32_t precision);
 void lm_segment_settle(struct lm_segment *s);       /* before it is freed */
 
 /* Appends the operators of s.  slot: of the cache.  tap: also copy the input of
@@ -106,11 +120,12 @@ enum lm_status lm_teacher_lesson(struct lm_teacher *t, struct lm_runner *r,
                                  uint32_t precision, const int32_t *ids, size_t n,
                                  struct lm_lesson *out, struct lm_err *e);
 /* For who runs the dense model in another way: a lesson that is known, or false;
- * and one to be kept if there is room (it is copied).                         */
+ * and one that is owned, to be kept if there is room: `owned` says whether it is still
+ * the caller's.                                                                */
 bool lm_teacher_knows(struct lm_teacher *t, uint32_t precision, const int32_t *ids,
                       size_t n, struct lm_lesson *out);
 enum lm_status lm_teacher_tell(struct lm_teacher *t, uint32_t precision,
                                const int32_t *ids, size_t n,
-                               const struct lm_lesson *lesson, struct lm_err *e);
+                               struct lm_lesson *lesson, struct lm_err *e);
 const struct lm_network *lm_teacher_dense(const struct lm_teacher *t);
 #endif

@@ -516,7 +516,7 @@ static int64_t bench_count(const struct pass *p)
         double gram = (double)gram_width(p, b), k2 = gram * gram;
         bytes += sizeof(float) * (k * tokens + k2);
     }
-    if (p->g->budget && bytes * (double)n > (double)p->g->budget)
+    if (p->g->streams && bytes * (double)n > (double)p->g->budget)
         n = (int64_t)((double)p->g->budget / bytes);
     return n < 1 ? 1 : n;
 }

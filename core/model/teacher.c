@@ -83,9 +83,10 @@ static struct entry *find(struct lm_teacher *t, uint64_t hash, uint32_t precisio
     return NULL;
 }
 
-/* With room for the lesson. */
+/* With this lesson, whose arrays it takes over, or (NULL) with room for one. */
 static enum lm_status entry_open(struct lm_teacher *t, uint32_t precision,
-                                 const int32_t *ids, size_t n, struct entry **out,
+                                 const int32_t *ids, size_t n,
+                                 const struct lm_lesson *lesson, struct entry **out,
                                  struct lm_err *e)
 {
     size_t hidden = (size_t)t->g->arch->hidden, floats = 0;
@@ -94,6 +95,11 @@ static enum lm_status entry_open(struct lm_teacher *t, uint32_t precision,
         x->n = n;
         x->precision = precision;
         x->ids = lm_alloc_array(n, sizeof *ids, "teacher");
+    }
+    if (x && x->ids && lesson) {
+        x->lesson.expect = lesson->expect;
+        x->lesson.plogp = lesson->plogp;
+    } else if (x && x->ids) {
         x->lesson.expect = lm_alloc_array(floats, sizeof(float), "teacher");
         x->lesson.plogp = lm_alloc_array(n, sizeof(float), "teacher");
     }
@@ -112,7 +118,7 @@ static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
 {
     struct lm_network dense = *t->dense;
     struct entry *x;
-    enum lm_status st = entry_open(t, precision, ids, n, &x, e);
+    enum lm_status st = entry_open(t, precision, ids, n, NULL, &x, e);
     if (st)
         return st;
     dense.precision = precision;
@@ -166,23 +172,23 @@ bool lm_teacher_knows(struct lm_teacher *t, uint32_t precision, const int32_t *i
 
 enum lm_status lm_teacher_tell(struct lm_teacher *t, uint32_t precision,
                                const int32_t *ids, size_t n,
-                               const struct lm_lesson *lesson, struct lm_err *e)
+                               struct lm_lesson *lesson, struct lm_err *e)
 {
-    struct lm_lesson kept;
     struct entry *x;
-    enum lm_status st = entry_open(t, precision, ids, n, &x, e);
+    enum lm_status st = entry_open(t, precision, ids, n, lesson, &x, e);
     if (st)
         return st;
-    memcpy(x->lesson.expect, lesson->expect,
-           n * (size_t)t->g->arch->hidden * sizeof(float));
-    memcpy(x->lesson.plogp, lesson->plogp, n * sizeof(float));
     x->hash = hash_of(precision, ids, n);
-    settle(t, x, &kept);
-    if (kept.owned) {
-        lm_release(kept.expect);
-        lm_release(kept.plogp);
-    }
+    settle(t, x, lesson);
     return LM_OK;
+}
+
+size_t lm_teacher_wants(struct lm_teacher *t, uint32_t precision, const int32_t *ids,
+                        size_t n)
+{
+    struct lm_lesson known;
+    return lm_teacher_knows(t, precision, ids, n, &known)
+        ? 0 : 2 * n * (size_t)t->g->arch->hidden * sizeof(float);
 }
 
 const struct lm_network *lm_teacher_dense(const struct lm_teacher *t)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* warm.c -- segments of a model that is larger than memory.
+/* warm.c -- segments of a model that is larger than memory, and packed weights.
  *
  * An engine that streams opens its segments without the matrices that would have to
  * be decoded: they keep shapes and vectors.  Who runs a segment holds it; the first
@@ -7,6 +7,12 @@
  * nobody holds stays until its room is wanted, the least recently used goes first.
  * What is held is never let go, so a budget below what threads hold at a time is
  * exceeded by just that.
+ *
+ * An engine that does not stream treats in this way what a backend packs of weights for
+ * bf16 and int8 programs: who runs a segment in such a precision compiles it, and when
+ * nobody holds it, these programs may go.  Matrices that begin at the same address, as
+ * the widths of an ordered one do, count once, by the largest: the cpu backend packs them
+ * once.
  *
  * Decoding gives the same floats each time, so that nothing computed depends on what
  * was at hand.                                                                   */
@@ -20,12 +26,19 @@ enum { BLOCK = 64 };                    /* rows that a thread decodes at a time 
 
 void lm_engine_stream(struct lm_engine *g, size_t bytes)
 {
-    g->budget = bytes ? bytes : 1;
+    g->streams = true;
+    g->budget = bytes;
+}
+
+void lm_engine_pack(struct lm_engine *g, size_t bytes)
+{
+    if (!g->streams)
+        g->budget = bytes;
 }
 
 bool lm_engine_streams(const struct lm_engine *g)
 {
-    return g->budget > 0;
+    return g->streams;
 }
 
 /* ---- the matrices of a spec ----------------------------------------------------- */
@@ -80,7 +93,7 @@ static void decode_block(void *ctx, int64_t i, uint32_t worker)
     pthread_mutex_unlock(&d->lock);
 }
 
-static enum lm_status decode(struct decoding *d, struct lm_err *e)
+static enum lm_status decode_all(struct decoding *d, struct lm_err *e)
 {
     pthread_mutex_init(&d->lock, NULL);
     enum lm_status st = lm_parallel((d->rows + BLOCK - 1) / BLOCK, decode_block, d);
@@ -121,7 +134,7 @@ enum lm_status lm_dense_load(const struct lm_model *m, struct lm_segment_spec *s
 
         if (mat->w)
             continue;
-        st = decode(&d, e);
+        st = decode_all(&d, e);
         mat->w = at;
         at += mat->rows * mat->cols;
     }
@@ -152,8 +165,61 @@ static void forget_missing(struct lm_segment *s)
     s->memory = NULL;
 }
 
+static struct lm_packed **bucket_of(struct lm_engine *g, const float *w)
+{
+    return &g->packed[(uintptr_t)w / 64 % LM_PACKED_BUCKETS];
+}
+
+/* Bytes of the largest one that others have packed. */
+static size_t packed_beside(struct lm_engine *g, const struct lm_packed *p)
+{
+    size_t most = 0;
+
+    for (const struct lm_packed *o = *bucket_of(g, p->w); o; o = o->next)
+        if (o != p && o->w == p->w && o->precision == p->precision && o->bytes > most)
+            most = o->bytes;
+    return most;
+}
+
 /* Under the lock. */
-static void let_go(struct lm_segment *s)
+static void count_packed(struct lm_segment *s, uint32_t precision)
+{
+    struct lm_engine *g = s->g;
+    struct lm_mat *m;
+
+    for (int i = 0; (m = lm_segment_mat(&s->spec, i)); i++) {
+        struct lm_packed *p = &s->packed[precision][i], **b = bucket_of(g, m->w);
+
+        *p = (struct lm_packed){ .w = m->w, .precision = precision, .next = *b,
+                                 .bytes = (size_t)m->rows * (size_t)m->cols
+                                          * (precision == LM_AS_INT8 ? 1 : 2) };
+        *b = p;
+        size_t beside = packed_beside(g, p);
+        g->used += p->bytes > beside ? p->bytes - beside : 0;
+    }
+}
+
+/* Under the lock. */
+static void uncount_packed(struct lm_segment *s)
+{
+    struct lm_engine *g = s->g;
+
+    for (int k = 0; k < LM_N_PRECISIONS * 4; k++) {
+        struct lm_packed *p = &s->packed[k / 4][k % 4], **at;
+
+        if (!p->w)
+            continue;
+        for (at = bucket_of(g, p->w); *at != p; at = &(*at)->next)
+            ;
+        *at = p->next;
+        size_t beside = packed_beside(g, p);
+        g->used -= p->bytes > beside ? p->bytes - beside : 0;
+        p->w = NULL;
+    }
+}
+
+/* Under the lock. */
+static void unload(struct lm_segment *s)
 {
     struct lm_segment **at = &s->g->loaded;
 
@@ -162,8 +228,22 @@ static void let_go(struct lm_segment *s)
     *at = s->next;
     s->is_loaded = false;
     s->g->used -= s->bytes;
+    s->bytes = 0;
+    uncount_packed(s);
+    if (!s->g->streams) {
+        lm_segment_unpack(s);
+        return;
+    }
     lm_segment_unload(s);
     forget_missing(s);
+}
+
+/* Under the lock. */
+static void enter(struct lm_segment *s)
+{
+    s->is_loaded = true;
+    s->next = s->g->loaded;
+    s->g->loaded = s;
 }
 
 /* Under the lock. */
@@ -177,7 +257,7 @@ static void make_room(struct lm_engine *g, size_t bytes)
                 oldest = s;
         if (!oldest)
             return;
-        let_go(oldest);
+        unload(oldest);
     }
 }
 
@@ -202,9 +282,7 @@ static enum lm_status bring(struct lm_segment *s, struct lm_err *e)
         forget_missing(s);
         return st;
     }
-    s->is_loaded = true;
-    s->next = g->loaded;
-    g->loaded = s;
+    enter(s);
     return LM_OK;
 }
 
@@ -213,12 +291,10 @@ enum lm_status lm_segment_hold(struct lm_segment *s, struct lm_err *e)
     struct lm_engine *g = s->g;
     enum lm_status st = LM_OK;
 
-    if (!g->budget)
-        return LM_OK;
     pthread_mutex_lock(&g->lock);
     while (s->is_loading)
         pthread_cond_wait(&g->settled, &g->lock);
-    if (!s->is_loaded)
+    if (g->streams && !s->is_loaded)
         st = bring(s, e);
     if (!st) {
         s->holds++;
@@ -232,34 +308,30 @@ void lm_segment_drop(struct lm_segment *s)
 {
     struct lm_engine *g = s->g;
 
-    if (!g->budget)
-        return;
     pthread_mutex_lock(&g->lock);
     s->holds--;
     make_room(g, 0);
     pthread_mutex_unlock(&g->lock);
 }
 
-void lm_segment_packed(struct lm_segment *s, uint32_t precision)
+void lm_segment_pack(struct lm_segment *s, uint32_t precision)
 {
     struct lm_engine *g = s->g;
-    size_t n = (size_t)lm_segment_macs(&s->spec) * (precision == LM_AS_INT8 ? 1 : 2);
 
-    if (!g->budget)
-        return;
     pthread_mutex_lock(&g->lock);
-    s->bytes += n;
-    g->used += n;
+    if (!s->is_loaded)
+        enter(s);
+    if (!s->packed[precision][0].w)     /* else a compilation has failed before */
+        count_packed(s, precision);
+    make_room(g, 0);
     pthread_mutex_unlock(&g->lock);
 }
 
 void lm_segment_settle(struct lm_segment *s)
 {
-    if (!s->g->budget)
-        return;
     pthread_mutex_lock(&s->g->lock);
     if (s->is_loaded)
-        let_go(s);
+        unload(s);
     pthread_mutex_unlock(&s->g->lock);
 }
 

@@ -121,24 +121,27 @@ static enum lm_status no_repair(void *ctx, const struct lm_plan *p,
 }
 
 enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
-                             struct lm_stage *backend, struct lm_run *run,
-                             struct lm_err *e)
+                             struct lm_stage *backend, size_t memory,
+                             struct lm_run *run, struct lm_err *e)
 {
     struct lm_model *m;
     *b = (struct lm_bench){ 0 };
     enum lm_status s = lm_load_model(path, use, run, &m, e);
     if (s)
         return s;
-    s = lm_bench_start(b, m, backend, e);
+    s = lm_bench_start(b, m, backend, memory, e);
     return s ? s : lm_run_model(run, m, e);
 }
 
-void lm_bench_limit(struct lm_bench *b, size_t memory)
+/* Before anything is run. */
+static void limit_memory(struct lm_bench *b, size_t memory)
 {
     size_t need = lm_model_float_bytes(b->model);
     char weights[32], limit[32];
-    if (need <= memory)
+    if (need <= memory) {
+        lm_engine_pack(b->engine, memory / 4);
         return;
+    }
     lm_engine_stream(b->engine, memory / 4);
     lm_log(LM_INFO,
            "the weights take %s as floats, more than %s: they are decoded block by "
@@ -158,14 +161,15 @@ static size_t half_the_machine(void)
 }
 
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
-                              struct lm_stage *backend, struct lm_err *e)
+                              struct lm_stage *backend, size_t memory,
+                              struct lm_err *e)
 {
     *b = (struct lm_bench){ .model = m };
     enum lm_status s = lm_stage_create(b->backend = backend, m, NULL, e);
     if (s ||
         (s = lm_engine_open(m, backend->plugin->ops, backend->self, &b->engine, e)))
         return s;
-    lm_bench_limit(b, half_the_machine());
+    limit_memory(b, memory ? memory : half_the_machine());
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
         .repair = no_repair, .memory = 1 << 30 };
     return lm_workshop_open(&a, &b->workshop, e);

@@ -23,6 +23,14 @@ static bool is_low(const struct lm_stage *s)
     return false;
 }
 
+bool lm_pipeline_packs(const struct lm_pipeline *p)
+{
+    for (size_t i = 0; i < p->n_evaluate; i++)
+        if (is_low(&p->evaluate[i]))
+            return true;
+    return false;
+}
+
 /* Resumed runs have the twin in their configuration. */
 static bool is_there(const struct lm_conf *final, const char *id)
 {

@@ -24,6 +24,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/process.h"
+#include "pipeline/commands.h"
 #include "pipeline/crew_unit.h"
 #include "pipeline/host.h"
 #include "pipeline/worker.h"
@@ -149,7 +150,7 @@ static enum lm_status start(struct lm_crew *c, struct worker *w, struct lm_err *
     if (st)
         return st;
     struct lm_hello h = { lm_host()->version, c->pipeline.s, c->threads, c->memory,
-                          lm_process_allowed() };
+                          c->n, lm_process_allowed() };
     lm_say_hello(&w->out, &h);
     w->state = STARTING;
     w->heard = lm_clock();
@@ -210,6 +211,16 @@ static enum lm_status give_all(struct lm_crew *c, struct lm_err *e)
 
 /* ---- losing ----------------------------------------------------------------------- */
 
+/* The file of a candidate that a worker had written for programs goes with it: nobody
+ * else has one then.                                                        */
+static void clear_away(const struct lm_crew *c)
+{
+    struct lm_err why = { 0 };
+    if (c->units.chore->pass == LM_PASS_COMMANDS &&
+        lm_commands_tidy(c->s->pipeline->options->out, &why))
+        lm_log(LM_WARN, "%s", why.text);
+}
+
 /* A worker has ended or is made to: its candidates are tried again.  why: what is known
  * better than how it ended, or "".                                          */
 static enum lm_status lose(struct lm_crew *c, struct worker *w, const char *why,
@@ -219,6 +230,8 @@ static enum lm_status lose(struct lm_crew *c, struct worker *w, const char *why,
     struct lm_unit *u = w->state == BUSY ? w->unit : NULL;
     bool starting = w->state == STARTING;
     bury(w, *why ? 0 : 1, how);
+    if (u)
+        clear_away(c);
     snprintf(text, sizeof text, "%s", *why ? why : how);
     if (starting && ++c->starts >= MAX_STARTS)
         return lm_fail(e, LM_EFAILED, "no worker can be started: worker %s before it was "

@@ -8,14 +8,23 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "pipeline/estimate.h"
+#include "pipeline/finish.h"
 #include "pipeline/job.h"
 
 enum { OTHERS = 30000000 };             /* bytes of tables, libraries, threads */
+
+/* What evaluators ask of one candidate, all items together. */
+struct asking {
+    double tokens[2];                   /* in f32, in less */
+    double twin;                        /* of those in f32, what confirms the search */
+    size_t longest, programs;
+    uint32_t precision;                 /* the slowest of those below f32, or f32 */
+};
 
 struct account {
     struct lm_pipeline *p;
@@ -23,41 +32,80 @@ struct account {
     struct lm_candidate dense;
     struct lm_speed speed;
     struct lm_sketch sketch;
-    double tokens;                      /* of one trial, all texts of all its items */
-    size_t longest, programs, trials;
-    uint32_t precision;
+    struct asking search_asks, final_asks;
+    size_t trials, finalists, confirmed;    /* confirmed: finalists, and the front that
+                                               twins measure */
     int64_t sample;                     /* tokens of calibration */
     uint64_t needs, sites;
     double floats;                      /* bytes of the model's weights as floats */
     bool streams;
-    double calibration, scores, repair, search, write;      /* processor seconds */
+    double opening, calibration, repair, formats, search, final, write;
+                                        /* processor seconds */
     double memory, stays, passes, exports;                  /* bytes */
 };
 
-/* What the evaluators ask for; the slowest precision and the longest text count. */
-static enum lm_status ask_judges(struct account *a, struct lm_err *e)
+/* ---- evaluators ------------------------------------------------------------------ */
+/* Does a judge of `final` confirm one of `evaluate`?  (confirm.c) */
+static bool is_twin(const struct lm_pipeline *p, const char *id)
+{
+    for (size_t i = 0; i < p->n_evaluate; i++) {
+        size_t n = strlen(p->evaluate[i].id);
+
+        if (!strncmp(id, p->evaluate[i].id, n) && !strcmp(id + n, LM_CONFIRMED))
+            return true;
+    }
+    return false;
+}
+
+static enum lm_status ask_judge(struct account *a, size_t i, struct asking *out,
+                                struct lm_err *e)
+{
+    const struct lm_judge *j = &a->s->bench.judge[i];
+    struct lm_asked asked;
+    enum lm_status st;
+    double tokens;
+
+    out->programs += (j->ops->needs & LM_NEEDS_COMMANDS) != 0;
+    if (!(j->ops->needs & LM_NEEDS_RUN) || (j->ops->needs & LM_NEEDS_QUIET))
+        return LM_OK;
+    st = lm_judge_asks(a->s->bench.evaluation, i, &a->dense, &asked, e);
+    tokens = asked.tokens * (double)j->n_items;
+    out->tokens[asked.precision != LM_AS_F32] += tokens;
+    out->twin += is_twin(a->p, j->id) ? tokens : 0;
+    out->longest = asked.longest > out->longest ? asked.longest : out->longest;
+    if (tokens > 0 && asked.precision != LM_AS_F32
+        && (out->precision == LM_AS_F32 || asked.precision < out->precision))
+        out->precision = asked.precision;
+    return st;
+}
+
+/* They are rehearsed with zeros; it is not known yet what they say. */
+static enum lm_status ask_judges(struct account *a, struct lm_stage *stage, size_t n,
+                                 struct asking *out, struct lm_err *e)
 {
     struct lm_bench *b = &a->s->bench;
-    enum lm_status st = LM_OK;
+    enum lm_status st = lm_judges_open(b, stage, n, lm_pipeline_dtype(a->p), 1 << 28, e);
 
-    a->precision = LM_AS_INT8;
-    for (size_t i = 0; i < b->n_judge && !st; i++) {
-        struct lm_asked asked;
-
-        if (b->judge[i].ops->needs & LM_NEEDS_COMMANDS)
-            a->programs++;
-        if (!(b->judge[i].ops->needs & LM_NEEDS_RUN)
-            || (b->judge[i].ops->needs & LM_NEEDS_QUIET))
-            continue;
-        st = lm_judge_asks(b->evaluation, i, &a->dense, &asked, e);
-        a->tokens += asked.tokens * (double)b->judge[i].n_items;
-        a->longest = asked.longest > a->longest ? asked.longest : a->longest;
-        if (asked.tokens > 0 && asked.precision < a->precision)
-            a->precision = asked.precision;
-    }
-    if (a->tokens == 0)
-        a->precision = LM_AS_F32;
+    for (size_t i = 0; i < b->n_judge && !st; i++)
+        st = ask_judge(a, i, out, e);
     return st;
+}
+
+/* The dense model, and of the front, which is taken for a third of the trials, the picks
+ * and some more; all of it where the search measures in less than f32.  (finish.c)  */
+static void count_finalists(struct account *a)
+{
+    uint64_t picks = LM_BIT(LM_PICK_BEST);
+    size_t n = (size_t)a->p->options->finalists, front = (a->trials + 1) / 3;
+
+    for (size_t i = 0; i < a->p->n_export; i++)
+        picks |= LM_BIT(a->p->export[i].o->pick);
+    for (uint32_t i = 0; i < LM_N_PICKS; i++)
+        n += (picks & LM_BIT(i)) != 0;
+    if (!a->p->n_final)
+        return;
+    a->finalists = 1 + (n < front ? n : front);
+    a->confirmed = a->final_asks.twin > 0 ? 1 + front : a->finalists;
 }
 
 static int64_t sample_tokens(const struct lm_pipeline *p)
@@ -102,31 +150,76 @@ static double gram_macs(const struct account *a)
     return n;
 }
 
-/* How often all weights are decoded in a search. */
-static double sweeps(const struct account *a)
+/* How often all weights are decoded for n candidates, `batch` at a time. */
+static double sweeps(const struct account *a, const struct asking *q, double n,
+                     double batch)
 {
-    double batches = 1 + ceil((double)(a->trials - 1)
-                              / (double)a->p->options->batch);
-    double states = a->tokens * (double)a->p->options->batch * 4
+    double states = (q->tokens[0] + q->tokens[1]) * fmin(n, batch) * 4
         * lm_model_arch(a->s->bench.model)->hidden;
     double room = (double)lm_bench_judging(&a->s->bench, a->p->options->memory);
 
-    return batches * fmax(1, ceil(states / fmax(room, 64 << 20)));
+    return ceil(n / batch) * fmax(1, ceil(states / fmax(room, 64 << 20)));
 }
 
+/* Of all items, by the dense model. */
+static double trial_time(const struct account *a, const struct asking *q)
+{
+    double sum = 0;
+
+    for (int i = 0; i < 2; i++)
+        sum += q->tokens[i] * (a->speed.block[i] + a->speed.head[i]);
+    return sum;
+}
+
+/* The weights are decoded once more for each batch where the engine streams. */
+static void count_final(struct account *a)
+{
+    const struct lm_speed *v = &a->speed;
+    const struct asking *q = &a->final_asks;
+    double others = (double)a->confirmed - (double)a->finalists;
+
+    if (!a->finalists)
+        return;
+    a->final = trial_time(a, q) * (1 + a->sketch.last * ((double)a->finalists - 1))
+        + q->twin * (v->block[0] + v->head[0]) * a->sketch.last * others;
+    if (a->streams)
+        a->final += a->floats * v->byte * sweeps(a, q, (double)a->confirmed,
+                                                 LM_FINALISTS_AT_ONCE);
+}
+
+static void count_formats(struct account *a, double decode)
+{
+    double one = 0;
+
+    for (size_t i = 0; i < a->p->n_quantize; i++) {
+        a->formats += a->sketch.encoded[i] * a->speed.weight[i];
+        one += a->sketch.own[i] * a->speed.weight[i];
+    }
+    a->write = (double)a->p->n_export * (2 * decode + one);
+}
+
+/* Each process opens the model, hashes and decodes it. */
 static void count_time(struct account *a)
 {
     const struct lm_speed *v = &a->speed;
-    double decode = a->floats * v->byte, trial = a->tokens * (v->block + v->head);
+    double decode = a->floats * v->byte, others = (double)(a->trials - 1);
+    double workers = (double)a->p->options->workers;
 
+    a->opening *= 1 + workers;
     if (a->needs)
-        a->calibration = v->hash + decode
+        a->calibration = decode
             + ((double)a->sample * body_macs(&a->dense) + gram_macs(a)) * v->mac;
-    a->scores = a->p->n_score ? decode : 0;
+    if (a->p->n_score)
+        a->calibration += decode * (1 + workers);
     a->repair = a->sketch.flops * v->flop + a->sketch.rows * v->mac;
-    a->search = trial * (1 + a->sketch.share * (double)(a->trials - 1))
-        + (a->streams ? decode * sweeps(a) : 0);
-    a->write = a->p->n_export ? 2 * decode : 0;
+    count_formats(a, decode);
+    a->search = trial_time(a, &a->search_asks) * (1 + a->sketch.share * others);
+    if (a->streams)
+        a->search += decode * (1 + sweeps(a, &a->search_asks, others,
+                                          (double)a->p->options->batch));
+    else
+        a->search += decode * (workers + (a->needs ? 0 : 1));
+    count_final(a);
 }
 
 /* ---- memory and disk --------------------------------------------------------------- */
@@ -143,14 +236,23 @@ static double largest_block(const struct account *a)
     return most;
 }
 
+static size_t longest_text(const struct account *a)
+{
+    size_t one = a->search_asks.longest, other = a->final_asks.longest;
+
+    return one > other ? one : other;
+}
+
 /* Hidden states, registers and a cache for each thread. */
-static double running(const struct account *a, double room)
+static double running(const struct account *a, bool streams, double room)
 {
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
-    double text = (double)(a->longest ? a->longest : 512), widest = 0;
+    const struct asking *q = &a->search_asks;
+    size_t longest = longest_text(a);
+    double text = (double)(longest ? longest : 512), widest = 0;
     double at_a_time = fmin((double)a->trials, (double)a->p->options->batch);
-    double states = 4 * arch->hidden * (a->streams
-        ? a->tokens * at_a_time
+    double states = 4 * arch->hidden * (streams
+        ? (q->tokens[0] + q->tokens[1]) * at_a_time
         : text * lm_pool_threads() * 2.0 * arch->n_layer);
 
     for (int32_t i = 0; i < arch->n_layer; i++)
@@ -160,18 +262,36 @@ static double running(const struct account *a, double room)
         + lm_pool_threads() * 4 * text * (widest + 3.0 * arch->hidden);
 }
 
-/* Of one process with this limit. */
-static double memory_of(const struct account *a, double limit)
+/* For derived matrices: half of the limit, or half of that where evaluators compute in
+ * less than f32; the other is for weights that the backend packs.  (session.c)    */
+static double heap_of(const struct account *a, double limit)
+{
+    return limit / (a->search_asks.tokens[1] > 0 ? 4 : 2);
+}
+
+static double packed(const struct account *a, double limit)
+{
+    double part = a->search_asks.precision == LM_AS_BF16 ? 0.5 : 0.25;
+
+    return a->search_asks.tokens[1] > 0
+        ? fmin(limit / 4, (a->floats + a->sketch.derived) * part) : 0;
+}
+
+/* Of one process with this limit.  Candidates are built before they are run; what is
+ * repaired at a time is limited where weights are decoded for it.               */
+static double memory_of(const struct account *a, bool streams, double limit)
 {
     double scratch = lm_repair_scratch(lm_model_arch(a->s->bench.model));
-    double at_once = fmin(fmin(lm_pool_threads(), a->sketch.cut), limit / 2 / scratch);
+    double at_once = fmin(lm_pool_threads(), a->sketch.cut);
 
-    if (a->floats <= limit)
-        return OTHERS + a->floats + fmin(limit / 2, a->sketch.derived)
-            + running(a, limit / 4);
+    if (!streams)
+        return OTHERS + a->floats + fmin(heap_of(a, limit), a->sketch.derived)
+            + packed(a, limit)
+            + fmax(a->sketch.flops > 0 ? at_once * scratch : 0,
+                   running(a, false, limit / 4));
+    at_once = fmax(1, floor(fmin(at_once, limit / 2 / scratch)));
     return OTHERS + fmin(a->floats, fmax(limit / 4, largest_block(a)))
-        + fmax(a->sketch.cut > 0 ? fmax(1, floor(at_once)) * scratch : 0,
-               running(a, limit / 8));
+        + fmax(a->sketch.cut > 0 ? at_once * scratch : 0, running(a, true, limit / 8));
 }
 
 static void count_bytes(struct account *a)
@@ -179,11 +299,13 @@ static void count_bytes(struct account *a)
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
     double limit = (double)a->p->options->memory, derived = a->sketch.derived;
     double workers = (double)a->p->options->workers;
+    double part = fmax(limit / fmax(workers, 1), 1e6);
 
-    a->memory = memory_of(a, limit) + (workers ? workers * memory_of(a, limit / workers)
-                                               : 0);
+    a->memory = memory_of(a, a->streams, limit);
+    if (workers > 0)
+        a->memory += workers * memory_of(a, a->floats > part, part);
     a->passes = 4.0 * (double)a->sample * arch->hidden;
-    a->passes = fmax(a->passes, a->streams ? derived : fmax(0, derived - limit / 2));
+    a->passes = fmax(a->passes, derived - (a->streams ? 0 : heap_of(a, limit)));
     a->stays = a->needs ? (double)lm_stats_bytes(arch, a->needs, a->sites, a->sample) : 0;
 }
 
@@ -197,17 +319,39 @@ static void add_time(struct lm_str *text, const char *what, double seconds,
                lm_human_time(time, seconds / lm_pool_threads()), note);
 }
 
+static void tell_times(const struct account *a, struct lm_str *text)
+{
+    char note[96] = "";
+
+    add_time(text, "opening", a->opening, "");
+    add_time(text, "calibration", a->calibration, "");
+    add_time(text, "repair", a->repair, "");
+    if (a->p->n_quantize)
+        add_time(text, "formats", a->formats, "");
+    add_time(text, "search", a->search, ", if every trial runs every item");
+    if (a->confirmed > a->finalists)
+        snprintf(note, sizeof note,
+                 " of %zu trials, and f32 of %zu, if a third is on the front",
+                 a->finalists, a->confirmed);
+    else
+        snprintf(note, sizeof note, " of %zu trials, if a third is on the front",
+                 a->finalists);
+    if (a->finalists)
+        add_time(text, "final", a->final, note);
+    add_time(text, "export", a->write, "");
+}
+
 static void tell(const struct account *a, struct lm_str *text)
 {
-    double all = a->calibration + a->scores + a->repair + a->search + a->write;
+    double all = a->opening + a->calibration + a->repair + a->formats + a->search
+        + a->final + a->write;
+    size_t programs = a->search_asks.programs * a->trials
+        + a->final_asks.programs * a->finalists;
     char one[32], two[32];
 
     lm_str_add(text, "estimated (not measured):\n  trials        at most %zu\n",
                a->trials);
-    add_time(text, "calibration", a->calibration + a->scores, "");
-    add_time(text, "repair", a->repair, "");
-    add_time(text, "search", a->search, ", if every trial runs every item");
-    add_time(text, "export", a->write, "");
+    tell_times(a, text);
     lm_str_add(text, "  processors    %.0f s of one in all\n", all);
     lm_str_add(text, "  memory        about %s beside mapped files\n",
                lm_human_bytes(one, a->memory));
@@ -219,10 +363,10 @@ static void tell(const struct account *a, struct lm_str *text)
                "lasts\n", lm_human_bytes(one, a->stays + a->passes),
                lm_human_bytes(two, a->passes));
     lm_str_add(text, "                %s of exports\n", lm_human_bytes(one, a->exports));
-    if (a->programs)
+    if (programs)
         lm_str_add(text,
                    "  programs      %zu runs of yours, which take the time they take\n",
-                   a->programs * a->trials);
+                   programs);
 }
 
 static enum lm_status open_dense(struct account *a, struct lm_plan **plan,
@@ -243,13 +387,25 @@ static enum lm_status open_dense(struct account *a, struct lm_plan **plan,
     return st;
 }
 
-/* Processor time of reading all bytes once, for the hash that names the model. */
-static double time_hash(const struct lm_model *m)
+static enum lm_status ask_all(struct account *a, struct lm_err *e)
 {
-    clock_t start = clock();
+    struct lm_pipeline *p = a->p;
+    enum lm_status st = ask_judges(a, p->evaluate, p->n_evaluate, &a->search_asks, e);
 
-    lm_model_hash(m);
-    return (double)(clock() - start) / CLOCKS_PER_SEC;
+    if (!st && p->n_final)
+        st = ask_judges(a, p->final, p->n_final, &a->final_asks, e);
+    return st;
+}
+
+/* Tokens of `final` in less than f32 are taken for tokens of the search's precision. */
+static enum lm_status measure(struct account *a, struct lm_err *e)
+{
+    uint32_t precision = a->search_asks.precision ? a->search_asks.precision
+                                                  : a->final_asks.precision;
+    enum lm_status st = lm_speed_measure(&a->s->bench, &a->dense, precision,
+                                         longest_text(a), &a->speed, e);
+
+    return st ? st : lm_speed_formats(a->s, &a->speed, e);
 }
 
 static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm_err *e)
@@ -260,12 +416,9 @@ static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm
     enum lm_status st = lm_stage_create(&p->search, NULL, NULL, e);
 
     if (!st)
-        st = lm_judges_open(b, p->evaluate, p->n_evaluate, lm_pipeline_dtype(p), 1 << 28,
-                            e);
+        st = ask_all(a, e);
     if (!st)
-        st = ask_judges(a, e);
-    if (!st)
-        st = lm_speed_measure(b, &a->dense, a->precision, a->longest, &a->speed, e);
+        st = measure(a, e);
     if (st)
         return st;
     a->trials = 1 + ops->budget(p->search.self);
@@ -273,6 +426,7 @@ static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm
     a->floats = (double)lm_model_float_bytes(b->model);
     a->streams = lm_engine_streams(b->engine);
     lm_pipeline_needs(p, &a->needs, &a->sites);
+    count_finalists(a);
     st = lm_sketch_genomes(a->s, a->trials - 1, a->sample, &a->sketch, e);
     if (!st)
         st = lm_sketch_exports(a->s, a->trials - 1, &a->exports, e);
@@ -294,12 +448,12 @@ enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
     if (st)
         return st;
     st = lm_pool_start((int)a.p->options->threads, e);
+    double start = lm_process_seconds(false);
     if (!st)
         st = lm_session_sketch(a.p, &a.s, e);
-    double hash = a.s ? time_hash(a.s->bench.model) : 0;
     if (!st)
         st = open_dense(&a, &plan, e);
-    a.speed.hash = hash;
+    a.opening = lm_process_seconds(false) - start;    /* the model's hash is most of it */
     if (!st)
         st = estimate(&a, text, e);
     if (a.s) {

@@ -8,24 +8,31 @@
 struct lm_speed {                       /* of one thread, in processor time */
     double mac;                         /* seconds of a multiply-add in blocks, attention
                                            included, in f32 ... */
-    double block, head;                 /* ... of one token in all blocks, in the head, in
-                                           the precision asked for */
+    double block[2], head[2];           /* ... of one token in all blocks, in the head:
+                                           in f32, in the precision asked for */
     double byte;                        /* of a byte of decoded floats */
-    double hash;                        /* of the whole model; the caller's */
     double flop;                        /* of double precision */
+    double weight[LM_MAX_STAGES];       /* of a weight that quantizer i of the pipeline
+                                           encodes, and that is decoded again */
 };
-/* longest: tokens of a text.  c: the dense model.                          [main] */
+/* longest: tokens of a text.  c: the dense model.  Leaves `weight` alone.     [main] */
 enum lm_status lm_speed_measure(struct lm_bench *b, const struct lm_candidate *c,
                                 uint32_t precision, size_t longest, struct lm_speed *out,
+                                struct lm_err *e);
+/* `weight` alone.                                                             [main] */
+enum lm_status lm_speed_formats(const struct lm_session *s, struct lm_speed *out,
                                 struct lm_err *e);
 
 struct lm_sketch {
     double share;                       /* of a candidate's run beside the dense model's,
-                                           mean, prefixes shared */
+                                           mean, prefixes shared as the search does */
+    double last;                        /* the same of finalists */
     double flops;                       /* of repair */
     double rows;                        /* multiply-adds for Gram matrices of rows */
     double derived;                     /* bytes of derived matrices */
-    double cut;                         /* sites that are repaired */
+    double cut;                         /* sites, in an order each, that are repaired */
+    double encoded[LM_MAX_STAGES];      /* weights by quantizer: of all blocks together */
+    double own[LM_MAX_STAGES];          /* ... of a candidate, mean */
 };
 /* Of `trials` genomes drawn at random; tokens: of the calibration sample.     [main] */
 enum lm_status lm_sketch_genomes(struct lm_session *s, size_t trials, int64_t tokens,

@@ -85,7 +85,7 @@ static enum lm_status written_times(const struct lm_session *s, struct lm_model 
     char name[96];
     size_t n_metric = 0;
     backend.self = NULL;
-    enum lm_status st = lm_bench_start(&b, m, &backend, e);
+    enum lm_status st = lm_bench_start(&b, m, &backend, 0, e);
     if (!st)
         st = lm_judges_open(&b, clock, n, dtype, 1 << 20, e);
     if (!st) {

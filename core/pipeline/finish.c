@@ -14,7 +14,7 @@
 #include "pipeline/negotiate.h"
 #include "pipeline/quantize.h"
 
-enum { GROUP = 8 };                     /* finalists that are open at a time */
+enum { GROUP = LM_FINALISTS_AT_ONCE };
 
 /* Opens the candidate that a trial's stored plan describes; its plan alone where a crew
  * builds it.                                                                */

@@ -5,6 +5,7 @@
 #include "pipeline/session.h"
 #include "pipeline/view.h"
 
+enum { LM_FINALISTS_AT_ONCE = 8 };      /* that are open, and share what they can */
 /* Final evaluators on the dense model, the picks and the front. */
 enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v,
                                  struct lm_err *e);

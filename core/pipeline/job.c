@@ -323,18 +323,39 @@ enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text
     return st;
 }
 
-enum lm_status lm_job_resume(const char *folder, struct lm_str *text, struct lm_err *e)
+/* What a run may be resumed with, because no result depends on it. */
+static enum lm_status check_changes(const char *const *set, size_t n, struct lm_err *e)
+{
+    static const char *const may[] = { "run.threads=", "run.workers=",
+        "run.worker_timeout=", "run.memory=" };
+    for (size_t i = 0, k; i < n; i++) {
+        for (k = 0; k < sizeof may / sizeof *may; k++)
+            if (!strncmp(set[i], may[k], strlen(may[k])))
+                break;
+        if (k == sizeof may / sizeof *may)
+            return lm_fail(e, LM_ECONFIG, "run: a resumed run keeps its pipeline; --set "
+                           "can change run.threads, run.workers, run.worker_timeout and "
+                           "run.memory only");
+    }
+    return LM_OK;
+}
+
+enum lm_status lm_job_resume(const char *folder, const char *const *set, size_t n,
+                             struct lm_str *text, struct lm_err *e)
 {
     struct lm_conf *conf;
     struct lm_pipeline *p;
     int fd;
+    enum lm_status st = check_changes(set, n, e);
+    if (st)
+        return st;
     if (!lm_job_begun(folder))
         return lm_fail(e, LM_EINPUT, "%s: holds no study to go on with; run its pipeline "
                        "file", folder);
-    enum lm_status st = lock(folder, &fd, e);
-    if (st)
+    if ((st = lock(folder, &fd, e)))
         return st;
-    if (!(st = lm_job_conf(folder, &conf, e)) && !(st = lm_pipeline_open(conf, &p, e))) {
+    if (!(st = lm_job_conf(folder, set, n, &conf, e)) &&
+        !(st = lm_pipeline_open(conf, &p, e))) {
         if (!(st = may_run(p, e)))
             st = work(p, true, text, e);
         lm_pipeline_close(p);
@@ -362,33 +383,48 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
     return st;
 }
 
-enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_err *e)
+/* relative paths of the pipeline are those of the folder it was run in */
+static enum lm_status parse_there(const char *text, const char *cwd, const char *folder,
+                                  const char *const *set, size_t n,
+                                  struct lm_conf **conf, struct lm_err *e)
+{
+    char real[4096];
+    struct lm_str out = { 0 };
+    if (!realpath(folder, real))
+        return lm_fail(e, LM_EINPUT, "%s: cannot be resolved", folder);
+    if (cwd && cwd[0] && chdir(cwd))
+        return lm_fail(e, LM_EINPUT, "%s: the run was started in %s, which is gone",
+                       folder, cwd);
+    const char **all = lm_alloc_array(n + 1, sizeof *all, "options");
+    lm_str_add(&out, "run.out=");
+    lm_conf_quote(&out, real);
+    for (size_t i = 0; all && i < n; i++)
+        all[i] = set[i];
+    if (all)
+        all[n] = out.s;
+    enum lm_status st = !all || out.failed
+        ? lm_fail_memory(e, out.n, "the pipeline")
+        : lm_conf_parse(text, "study.db", all, n + 1, conf, e);
+    lm_str_free(&out);
+    lm_release(all);
+    return st;
+}
+
+enum lm_status lm_job_conf(const char *folder, const char *const *set, size_t n,
+                           struct lm_conf **conf, struct lm_err *e)
 {
     struct lm_store *store;
-    char *text = NULL, *cwd = NULL, real[4096];
-    struct lm_str out = { 0 };
-    enum lm_status st = lm_job_study(folder, &store, NULL, e);
-    if (st)
+    char *text = NULL, *cwd = NULL;
+    enum lm_status st = check_changes(set, n, e);
+    if (st || (st = lm_job_study(folder, &store, NULL, e)))
         return st;
     if (!(st = lm_store_get(store, "pipeline", &text, e)))
         st = lm_store_get(store, "cwd", &cwd, e);
     lm_store_close(store);
     if (!st && !text)
         st = lm_fail(e, LM_EINPUT, "%s: the study holds no pipeline", folder);
-    /* relative paths of the pipeline are those of the folder it was run in */
-    if (!st && !realpath(folder, real))
-        st = lm_fail(e, LM_EINPUT, "%s: cannot be resolved", folder);
-    if (!st && cwd && cwd[0] && chdir(cwd))
-        st = lm_fail(e, LM_EINPUT, "%s: the run was started in %s, which is gone", folder,
-                     cwd);
-    if (!st) {
-        lm_str_add(&out, "run.out=");
-        lm_conf_quote(&out, real);
-        const char *set[] = { out.s };
-        st = out.failed ? lm_fail_memory(e, out.n, "the pipeline")
-                        : lm_conf_parse(text, "study.db", set, 1, conf, e);
-    }
-    lm_str_free(&out);
+    if (!st)
+        st = parse_there(text, cwd, folder, set, n, conf, e);
     lm_release(text);
     lm_release(cwd);
     return st;

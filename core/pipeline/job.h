@@ -9,12 +9,15 @@
  * folder must hold a study of this very pipeline and model.                 */
 enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text,
                           struct lm_err *e);
-/* Goes on with the study in a run folder. */
-enum lm_status lm_job_resume(const char *folder, struct lm_str *text, struct lm_err *e);
+/* Goes on with the study in a run folder.  set: as of lm_job_conf(). */
+enum lm_status lm_job_resume(const char *folder, const char *const *set, size_t n,
+                             struct lm_str *text, struct lm_err *e);
 /* Does the folder hold a study?  One is there with its pipeline or not at all. */
 bool lm_job_begun(const char *folder);
-/* The pipeline of the study in a run folder. */
-enum lm_status lm_job_conf(const char *folder, struct lm_conf **conf, struct lm_err *e);
+/* The pipeline of the study in a run folder.  set[n]: "run.workers=2" and others of how
+ * a run is done, for this time; what results depend on is LM_ECONFIG.       */
+enum lm_status lm_job_conf(const char *folder, const char *const *set, size_t n,
+                           struct lm_conf **conf, struct lm_err *e);
 /* Writes the reports of a run folder again: needs neither model nor texts. */
 enum lm_status lm_job_report(const char *folder, struct lm_str *text, struct lm_err *e);
 /* The study in a run folder, read-only use; close both. */

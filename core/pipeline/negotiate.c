@@ -77,6 +77,22 @@ struct lm_stage *lm_pipeline_scorer(struct lm_pipeline *p, uint32_t site)
     return NULL;
 }
 
+uint64_t lm_pruner_ranks(const struct lm_stage *pruner)
+{
+    const struct lm_pruner *ops = pruner->plugin->ops;
+    return ops->needs_scores & (ops->ranks ? ops->ranks(pruner->opt.config) : UINT64_MAX);
+}
+
+/* Blocks that go as a whole are nobody's to repair: of a pruner that tells what it ranks
+ * by they count with that.                                                     */
+static uint64_t touched(const struct lm_stage *pruner)
+{
+    const struct lm_pruner *ops = pruner->plugin->ops;
+    const uint64_t blocks =
+        LM_BIT(LM_SITE_LAYER) | LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP);
+    return (ops->edits & ~(ops->ranks ? blocks : 0)) | lm_pruner_ranks(pruner);
+}
+
 void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *sites)
 {
     const struct lm_repair *repair = p->repair.plugin->ops;
@@ -85,10 +101,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
     *stats = repair->needs | weighed;
     for (size_t i = 0; i < p->n_score; i++)
         *stats |= ((const struct lm_scorer *)p->score[i].plugin->ops)->needs;
-    for (size_t i = 0; i < p->n_prune; i++) {
-        const struct lm_pruner *ops = p->prune[i].plugin->ops;
-        edits |= ops->edits | ops->needs_scores;
-    }
+    for (size_t i = 0; i < p->n_prune; i++)
+        edits |= touched(&p->prune[i]);
     if (*stats & LM_BIT(LM_STAT_GRAM))      /* nothing beside it: one file serves more */
         *stats |= LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ);
     *sites = 0;
@@ -105,9 +119,9 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
 static enum lm_status check_scores(struct lm_pipeline *p, struct lm_err *e)
 {
     for (size_t i = 0; i < p->n_prune; i++) {
-        const struct lm_pruner *ops = p->prune[i].plugin->ops;
+        uint64_t ranks = lm_pruner_ranks(&p->prune[i]);
         for (uint32_t k = 1; k < LM_N_SITE_KINDS; k++)
-            if ((ops->needs_scores & LM_BIT(k)) && !lm_pipeline_scorer(p, k))
+            if ((ranks & LM_BIT(k)) && !lm_pipeline_scorer(p, k))
                 return lm_conf_fail(e, p->prune[i].at, "prune[%zu] (%s) ranks %s, but no "
                                     "scorer of `score` can score them; add one that does "
                                     "(`lamina list scorer`)", i,

@@ -84,6 +84,8 @@ struct lm_pipeline {
     size_t n_objective, n_constraint;
     struct lm_offer_stage offer[2 * LM_MAX_STAGES];
     size_t n_offer;
+    size_t beside;                      /* workers that run it side by side; 0: this is
+                                           no worker */
 };
 
 /* Takes over conf, also on failure. */
@@ -102,6 +104,8 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e);
  * evaluator with this behind its id.                               confirm.c */
 #define LM_CONFIRMED "_f32"
 enum lm_status lm_confirm_stages(struct lm_pipeline *p, struct lm_err *e);
+/* Does some evaluator compute in bf16 or int8? */
+bool lm_pipeline_packs(const struct lm_pipeline *p);
 /* "perplexity.ppl" -> index among the metrics of stages; -1. */
 int lm_metric_index(const struct lm_stage *stage, size_t n, const char *name);
 /* Name of metric i into out; false behind the last.  m may be NULL. */

@@ -20,8 +20,7 @@ static uint64_t add_keep(const struct lm_keep *k, uint64_t key)
                    : lm_hash_u64(0, key);
 }
 
-/* Of the attention block of a layer, or of its MLP. */
-static uint64_t block_key(const struct lm_plan *p, int32_t layer, bool mlp)
+uint64_t lm_price_block(const struct lm_plan *p, int32_t layer, bool mlp, bool formats)
 {
     const struct lm_layer_plan *l = &p->layer[layer];
     bool cut = mlp ? l->ffn.bits != NULL : l->kv.bits || l->head.bits;
@@ -30,7 +29,7 @@ static uint64_t block_key(const struct lm_plan *p, int32_t layer, bool mlp)
     key = mlp ? add_keep(&l->ffn, key) : add_keep(&l->head, add_keep(&l->kv, key));
     for (size_t i = 0; cut && i < p->n_setting; i++)    /* of the repair */
         key = lm_hash_u64(p->setting[i].value.bits, lm_hash_str(p->setting[i].name, key));
-    for (int i = 0; i < LM_N_MATRICES; i++) {
+    for (int i = 0; formats && i < LM_N_MATRICES; i++) {
         const struct lm_plan_format *f = lm_plan_format_of(p, layer, i);
 
         if (f && (lm_matrix_role(i) > LM_W_O) == mlp)
@@ -64,9 +63,11 @@ static void list_blocks(const struct lm_plan *p, struct list *out)
         struct lm_layer_shape shape = lm_plan_shape(p, i);
 
         if (!p->layer[i].drop_attn)
-            *b++ = (struct block){ block_key(p, i, false), attn_macs(a, &shape) };
+            *b++ = (struct block){ lm_price_block(p, i, false, true),
+                                   attn_macs(a, &shape) };
         if (!p->layer[i].drop_mlp)
-            *b++ = (struct block){ block_key(p, i, true), mlp_macs(a, &shape) };
+            *b++ = (struct block){ lm_price_block(p, i, true, true),
+                                   mlp_macs(a, &shape) };
     }
     *b++ = (struct block){ 0, head_macs(a) };
     out->n = (size_t)(b - out->block);

@@ -5,11 +5,11 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "pipeline/price.h"
 #include "pipeline/racing.h"
 
@@ -66,7 +66,8 @@ static int64_t find_twin(const struct loop *l, size_t i)
     return -1;
 }
 
-static enum lm_status decode(struct loop *l, size_t i, int64_t id, struct lm_err *e)
+static enum lm_status decode_genome(struct loop *l, size_t i, int64_t id,
+                                    struct lm_err *e)
 {
     struct item *it = &l->item[i];
     it->genome = lm_genome_hash(l->s->bench.space, it->value);
@@ -303,10 +304,10 @@ static enum lm_status run_batch(struct loop *l, size_t n, struct lm_err *e)
     size_t first = 0;                   /* behind the recorded ones: these are told first,
                                            so that their plans are known to the others */
     for (; !st && first < n && l->view->n_trial < l->stored; first++)
-        if (!(st = decode(l, first, l->view->n_trial, e)))
+        if (!(st = decode_genome(l, first, l->view->n_trial, e)))
             st = finish_item(l, first, 0, 0, e);
     for (size_t i = first; !st && i < n; i++)
-        st = decode(l, i, l->view->n_trial + (int64_t)(i - first), e);
+        st = decode_genome(l, i, l->view->n_trial + (int64_t)(i - first), e);
     if (!st)
         st = evaluate(l, first, n, &n_eval, e);
     double seconds = n_eval ? (lm_clock() - start) / (double)n_eval : 0;
@@ -471,19 +472,6 @@ static enum lm_status drive(struct loop *l, struct problem *q, struct lm_err *e)
     }
 }
 
-/* Seconds of processors, of this process and those it waited for. */
-static double processor_time(void)
-{
-    struct rusage u[2];
-    getrusage(RUSAGE_SELF, &u[0]);
-    getrusage(RUSAGE_CHILDREN, &u[1]);
-    double s = 0;
-    for (int i = 0; i < 2; i++)
-        s += (double)(u[i].ru_utime.tv_sec + u[i].ru_stime.tv_sec) +
-             1e-6 * (double)(u[i].ru_utime.tv_usec + u[i].ru_stime.tv_usec);
-    return s;
-}
-
 static void tell_savings(const struct loop *l)
 {
     struct lm_work w = lm_evaluation_work(l->s->bench.evaluation);
@@ -496,7 +484,8 @@ static void tell_savings(const struct loop *l)
         }
     if (l->view->n_trial > l->stored)
         lm_log(LM_INFO, "search: %lld trials took %.1f s of processor time",
-               (long long)(l->view->n_trial - l->stored), processor_time() - l->start);
+               (long long)(l->view->n_trial - l->stored),
+               lm_process_seconds(true) - l->start);
     if (l->racing && l->view->n_trial > 1)
         lm_log(LM_INFO,
                "race: %lld of %lld trials stopped early; %.1f %% of all items were "
@@ -549,7 +538,7 @@ enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view,
 {
     struct loop l = { .s = s, .view = view, .n_slot = lm_space_slots(s->bench.space),
         .n_metric = (size_t)view->n_search, .stored = lm_store_count(view->store),
-        .batch = (size_t)s->pipeline->options->batch, .start = processor_time() };
+        .batch = (size_t)s->pipeline->options->batch, .start = lm_process_seconds(true) };
     struct lm_pricing pricing = { s, view };
     struct problem *q = lm_alloc(sizeof *q, "search");
     enum lm_status st = q ? allocate(&l, e) : lm_fail_memory(e, sizeof *q, "the search");

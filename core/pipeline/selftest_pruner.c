@@ -27,10 +27,11 @@ static enum lm_status scores(void *ctx, uint32_t site, int32_t layer,
 {
     const struct lm_kit *k = ctx;
     const struct lm_pruner *ops = k->plugin->ops;
+    uint64_t ranks = lm_pruner_ranks(&k->stage);
     const struct lm_arch *a = lm_model_arch(k->model);
-    if (site >= LM_N_SITE_KINDS || !(ops->needs_scores & LM_BIT(site))) {
-        lm_kit_blame("ranks %s, which its `needs_scores` does not declare",
-                     lm_site_name(site));
+    if (site >= LM_N_SITE_KINDS || !(ranks & LM_BIT(site))) {
+        lm_kit_blame("ranks %s, which its %s does not declare", lm_site_name(site),
+                     ops->ranks ? "ranks()" : "`needs_scores`");
         return lm_fail(e, LM_EBUG, "these scores were not declared");
     }
     if (layer < -1 || layer >= a->n_layer) {

@@ -85,6 +85,12 @@ static enum lm_status whole(struct lm_kit *k, const char *call, const float *out
     return LM_OK;
 }
 
+/* fmax() of finite numbers; GCC 12 for 64-bit ARM breaks down over loops of that. */
+static double larger(double x, double y)
+{
+    return x > y ? x : y;
+}
+
 static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, int64_t m,
                             const float *out, const float *bias)
 {
@@ -94,11 +100,11 @@ static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, 
     for (int64_t i = 0; i < ROWS * m; i++) {
         float w = b->w[i / m * COLUMNS + i % m];
         cut[i] = w;
-        scale = fmax(scale, fabs((double)w));
-        off = fmax(off, fabs((double)(out[i] - w)));
+        scale = larger(scale, fabs((double)w));
+        off = larger(off, fabs((double)(out[i] - w)));
     }
     for (int i = 0; i < ROWS; i++)
-        off = fmax(off, fabs((double)bias[i]));
+        off = larger(off, fabs((double)bias[i]));
     if (m == COLUMNS && off > 1e-3 * scale)
         return lm_broken(k,
                          "the full width does not give the weights back: one is off, or "

@@ -135,7 +135,7 @@ static enum lm_status score_all(struct lm_session *s, struct lm_err *e)
     const struct lm_arch *a = lm_model_arch(s->bench.model);
     uint64_t needs = 0;
     for (size_t i = 0; i < s->pipeline->n_prune; i++)
-        needs |= ((const struct lm_pruner *)s->pipeline->prune[i].plugin->ops)->needs_scores;
+        needs |= lm_pruner_ranks(&s->pipeline->prune[i]);
     size_t most = (size_t)a->n_layer * LM_N_SITE_KINDS;
     struct scoring g = { .s = s, .entry = lm_alloc_array(most, sizeof *g.entry, "scores"),
                          .err = lm_alloc_array(most, sizeof *g.err, "scores") };
@@ -395,13 +395,15 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
 }
 
 /* Of run.memory derived matrices get a half, predictions of the dense model and hidden
- * states a quarter each.  Where the model is larger than memory all that is derived goes
- * to files: weights that are loaded get a quarter, predictions and hidden states an
- * eighth each, blocks being repaired the other half.                              */
+ * states a quarter each; of that half a half goes to packed weights where evaluators
+ * compute in bf16 or int8 (lm_engine_pack).  Where the model is larger than memory all
+ * that is derived goes to files: weights that are loaded get a quarter, predictions and
+ * hidden states an eighth each, blocks being repaired the other half.             */
 static enum lm_status open_workshop(struct lm_session *s, struct lm_err *e)
 {
     struct lm_bench *b = &s->bench;
     size_t half = (size_t)s->pipeline->options->memory / 2;
+    size_t heap = lm_pipeline_packs(s->pipeline) ? half / 2 : half;
     char folder[4096];
     enum lm_status st = lm_cache_folder(folder, sizeof folder, e);
     if (st || (st = lm_make_folder(folder, e)))
@@ -410,8 +412,9 @@ static enum lm_status open_workshop(struct lm_session *s, struct lm_err *e)
     b->workshop = NULL;
     struct lm_workshop_args a = { .engine = b->engine, .model = b->model,
         .stats = b->stats, .space = b->space, .repair = repair_for, .repair_ctx = s,
-        .memory = lm_engine_streams(b->engine) ? 0 : half, .quant = lm_quantize_source,
-        .quant_ctx = s, .spill = folder, .scratch = half };
+        .memory = lm_engine_streams(b->engine) ? 0 : heap, .quant = lm_quantize_source,
+        .quant_ctx = s, .spill = folder, .scratch = half,
+        .sharers = s->pipeline->beside };
     return lm_workshop_open(&a, &b->workshop, e);
 }
 
@@ -420,10 +423,9 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
     struct lm_pipeline *p = s->pipeline;
     struct lm_bench *b = &s->bench;
     enum lm_status st = lm_bench_open(b, p->model->path, p->model_use, &p->backend,
-                                      p->run, e);
+                                      (size_t)p->options->memory, p->run, e);
     if (st)
         return st;
-    lm_bench_limit(b, (size_t)p->options->memory);
     if ((st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
         return st;
     for (size_t i = 0; p->n_prune > 0 && i < p->n_score; i++)   /* else nothing is ranked */
@@ -446,10 +448,10 @@ static enum lm_status open_sketch(struct lm_session *s, struct lm_err *e)
 {
     struct lm_pipeline *p = s->pipeline;
     enum lm_status st = lm_bench_open(&s->bench, p->model->path, p->model_use,
-                                      &p->backend, p->run, e);
+                                      &p->backend, (size_t)p->options->memory, p->run,
+                                      e);
     if (st)
         return st;
-    lm_bench_limit(&s->bench, (size_t)p->options->memory);
     s->sketch = true;
     st = lm_quantize_create(s, e);
     return st ? st : make_space(s, e);

@@ -36,17 +36,16 @@ struct lm_bench {
 enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,
                               uint32_t dtype, size_t memory, struct lm_err *e);
 void lm_judges_close(struct lm_bench *b);
-/* Model, backend and a workshop for the dense model only. */
+/* Model, backend and a workshop for the dense model only.  Where the model's weights as
+ * floats take more than `memory` bytes (0: half of the machine's), they are decoded when
+ * they are used and thrown away again (lm_engine_stream).                    [main] */
 enum lm_status lm_bench_open(struct lm_bench *b, const char *path, const char *use,
-                             struct lm_stage *backend, struct lm_run *run,
-                             struct lm_err *e);
+                             struct lm_stage *backend, size_t memory,
+                             struct lm_run *run, struct lm_err *e);
 /* The same of a model that is open; b takes it over, also on failure. */
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
-                              struct lm_stage *backend, struct lm_err *e);
-/* Where the model's weights as floats take more than `memory` bytes, they are decoded
- * when they are used and thrown away again (lm_engine_stream).  Before anything is run;
- * lm_bench_start() does so with half of the machine's memory.                [main] */
-void lm_bench_limit(struct lm_bench *b, size_t memory);
+                              struct lm_stage *backend, size_t memory,
+                              struct lm_err *e);
 /* Of run.memory, for lm_judges_open(). */
 size_t lm_bench_judging(const struct lm_bench *b, int64_t memory);
 void lm_bench_close(struct lm_bench *b);

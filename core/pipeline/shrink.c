@@ -92,7 +92,7 @@ static enum lm_status time_decode(const struct lm_shrink *o, struct facts *f,
     enum lm_status s = lm_stage_open(&backend, LM_BACKEND, NULL, "cpu", NULL, "backend",
                                      run, e);
     if (!s)
-        s = lm_bench_open(&b, o->model, NULL, &backend, run, e);
+        s = lm_bench_open(&b, o->model, NULL, &backend, 0, run, e);
     if (!s)
         s = lm_network_open(b.engine, b.model, &net, e);
     if (!s)

@@ -4,9 +4,12 @@
  * learns will ask for others, so these are estimates.                             */
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "model/codec.h"
 #include "pipeline/estimate.h"
+#include "pipeline/finish.h"
 #include "pipeline/price.h"
 
 enum { MOST = 128 };                    /* genomes that are drawn */
@@ -75,12 +78,13 @@ static enum lm_status draw_open(struct draw *d, struct lm_session *s, size_t tri
 }
 
 /* ---- the search -------------------------------------------------------------------- */
-static enum lm_status add_prices(const struct draw *d, double *share, struct lm_err *e)
+/* Mean share of a genome, so many of them in a batch. */
+static enum lm_status mean_price(const struct draw *d, size_t batch, double *share,
+                                 struct lm_err *e)
 {
     struct lm_study *none = lm_alloc(sizeof *none, "estimate");
     double *price = lm_alloc_array(d->n + 1, sizeof *price, "estimate"), sum = 0;
     struct lm_pricing p = { d->s, none };
-    size_t batch = (size_t)d->s->pipeline->options->batch;
     enum lm_status st = none && price ? LM_OK
                                       : lm_fail_memory(e, d->n * sizeof *price, "prices");
 
@@ -97,77 +101,209 @@ static enum lm_status add_prices(const struct draw *d, double *share, struct lm_
     return st;
 }
 
-/* ---- repair ------------------------------------------------------------------------ */
+static enum lm_status add_prices(const struct draw *d, struct lm_sketch *out,
+                                 struct lm_err *e)
+{
+    const struct lm_run_options *o = d->s->pipeline->options;
+    enum lm_status st = mean_price(d, o->share ? (size_t)o->batch : 1, &out->share, e);
+
+    return st ? st : mean_price(d, o->share ? LM_FINALISTS_AT_ONCE : 1, &out->last, e);
+}
+
+/* ---- derived blocks ---------------------------------------------------------------- */
+/* A block as the workshop makes it (plan/part.h); 0: there is no such thing. */
+struct variant {
+    uint64_t rack;                      /* the order it is cut in, */
+    uint64_t repair;                    /* settings of its repair, */
+    uint64_t cut;                       /* these and what is kept, */
+    uint64_t quant;                     /* and its number formats */
+    bool     built;                     /* nobody asked for this cut before */
+};
+
 struct tally {
+    const struct draw *d;
     const struct lm_arch *a;
+    const struct lm_engine *engine;
     bool squares;                       /* the repair wants Gram matrices */
     int64_t tokens;
+    double plans;                       /* that were drawn and can be built */
     struct lm_sketch *out;
 };
 
-/* A site of n x k, of which all widths that were drawn have so many columns together,
- * and so many of their squares; rack: bytes of the producers.                      */
-static void add_site(const struct tally *t, double k, double rack, double columns,
-                     double squares)
+static bool leads(const struct lm_keep *k)
 {
-    double n = t->a->hidden;
+    for (int32_t i = 0; i < k->kept; i++)
+        if (!lm_keep_has(k, i))
+            return false;
+    return true;
+}
 
-    t->out->cut += 1;
-    t->out->derived += rack + 4 * n * columns;
+static uint64_t hash_keep(const struct lm_keep *k, uint64_t key)
+{
+    return k->bits ? lm_hash(k->bits, ((size_t)k->n + 63) / 64 * sizeof *k->bits, key)
+                   : key;
+}
+
+/* Scores are all the same here, so the best k of a site come first in its order. */
+static uint64_t rack_of(const struct lm_layer_plan *l, bool mlp)
+{
+    const struct lm_keep *k = mlp ? &l->ffn : &l->kv;
+
+    if (!mlp && l->head.bits)
+        return hash_keep(&l->head, hash_keep(k, 2));
+    return leads(k) ? 1 : hash_keep(k, 3);
+}
+
+static bool has_formats(const struct lm_plan *p, int32_t layer, bool mlp)
+{
+    for (int i = 0; i < LM_N_MATRICES; i++)
+        if ((lm_matrix_role(i) > LM_W_O) == mlp && lm_plan_format_of(p, layer, i))
+            return true;
+    return false;
+}
+
+static struct variant look(const struct lm_plan *p, int32_t layer, bool mlp)
+{
+    const struct lm_layer_plan *l = p ? &p->layer[layer] : NULL;
+    struct variant v = { .repair = 1 };
+
+    if (!l || (mlp ? l->drop_mlp : l->drop_attn))
+        return v;
+    if (mlp ? l->ffn.bits != NULL : l->kv.bits || l->head.bits) {
+        v.rack = rack_of(l, mlp);
+        v.cut = lm_price_block(p, layer, mlp, false);
+    }
+    for (size_t i = 0; i < p->n_setting; i++)
+        v.repair = lm_hash_u64(p->setting[i].value.bits,
+                               lm_hash_str(p->setting[i].name, v.repair));
+    if (has_formats(p, layer, mlp))
+        v.quant = lm_price_block(p, layer, mlp, true);
+    return v;
+}
+
+static double columns_of(const struct lm_plan *p, int32_t layer, bool mlp)
+{
+    struct lm_layer_shape s = lm_plan_shape(p, layer);
+
+    return mlp ? s.n_ff : (double)s.n_head * p->arch->head_dim;
+}
+
+/* The producers in one order: of all members, or of those that are kept. */
+static double rack_bytes(const struct lm_plan *p, int32_t layer, bool mlp, bool all)
+{
+    struct lm_layer_shape s = all ? p->arch->layer[layer] : lm_plan_shape(p, layer);
+
+    return 4.0 * p->arch->hidden
+        * (mlp ? 2.0 * s.n_ff : (s.n_head + 2.0 * s.n_kv) * p->arch->head_dim);
+}
+
+/* Cut blocks that genome i is the first to ask for.  Of a batch all widths in one order
+ * are made from one factorization.                                              */
+static void tally_cut(const struct tally *t, const struct variant *v, size_t i,
+                      int32_t layer, bool mlp)
+{
+    const struct lm_plan *p = t->d->plan[i];
+    size_t batch = (size_t)t->d->s->pipeline->options->batch;
+    double n = t->a->hidden, c = columns_of(p, layer, mlp), k = mlp
+        ? t->a->layer[layer].n_ff : (double)t->a->layer[layer].n_head * t->a->head_dim;
+    bool rack = true, ready = false;
+
+    for (size_t j = 0; j < i; j++) {
+        rack &= v[j].rack != v[i].rack;
+        ready |= v[j].built && j / batch == i / batch && v[j].rack == v[i].rack
+            && v[j].repair == v[i].repair;
+    }
+    t->out->cut += rack;
+    t->out->derived += 4 * n * c + (rack ? rack_bytes(p, layer, mlp, v[i].rack == 1) : 0);
     if (!t->squares)
         return;
-    t->out->flops += k * k * k / 3 + 2 * n * k * k + 2 * n * squares;
-    if ((double)t->tokens < 2 * k)
+    t->out->flops += 2 * n * c * c + (ready ? 0 : k * k * k / 3 + 2 * n * k * k);
+    if (!ready && (double)t->tokens < 2 * k)
         t->out->rows += (double)t->tokens * k * k / 2;
 }
 
-/* kind 0: attention, by groups; 1: MLP. */
-static void tally_site(const struct tally *t, const struct draw *d, int32_t layer,
-                       int kind)
+static double rows_of(const struct lm_plan *p, int32_t layer, int i)
 {
-    const struct lm_layer_shape *l = &t->a->layer[layer];
-    double width = kind ? 1 : l->n_kv ? (double)l->n_head * t->a->head_dim / l->n_kv : 0;
-    double k = kind ? l->n_ff : (double)l->n_head * t->a->head_dim;
-    double rack = 4.0 * t->a->hidden
-        * (kind ? 2.0 * l->n_ff : (l->n_head + 2.0 * l->n_kv) * t->a->head_dim);
-    double columns = 0, squares = 0;
+    struct lm_layer_shape s = lm_plan_shape(p, layer);
 
-    for (size_t i = 0; i < d->n; i++) {
-        const struct lm_layer_plan *p = d->plan[i] ? &d->plan[i]->layer[layer] : NULL;
-        const struct lm_keep *keep = !p ? NULL : kind ? &p->ffn : &p->kv;
-        bool known = !keep || !keep->bits || (kind ? p->drop_mlp : p->drop_attn);
-
-        for (size_t j = 0; j < i && !known; j++) {
-            const struct lm_layer_plan *q = d->plan[j] ? &d->plan[j]->layer[layer] : NULL;
-            const struct lm_keep *other = !q ? NULL : kind ? &q->ffn : &q->kv;
-
-            known = other && other->bits && other->kept == keep->kept;
-        }
-        if (known)
-            continue;
-        columns += keep->kept * width;
-        squares += keep->kept * width * keep->kept * width;
+    switch (lm_matrix_role(i)) {
+    case LM_W_Q: return (double)s.n_head * p->arch->head_dim;
+    case LM_W_K:
+    case LM_W_V: return (double)s.n_kv * p->arch->head_dim;
+    case LM_W_O:
+    case LM_W_DOWN: return p->arch->hidden;
+    default: return s.n_ff;
     }
-    if (columns > 0)
-        add_site(t, k, rack, columns, squares);
+}
+
+/* Matrices of a block with number formats: floats, and bytes where they are read;
+ * anew: nobody has asked for this block before.                                 */
+static void tally_formats(const struct tally *t, const struct lm_plan *p, int32_t layer,
+                          bool mlp, bool anew)
+{
+    const struct lm_pipeline *pipeline = t->d->s->pipeline;
+
+    for (int i = 0; i < LM_N_MATRICES; i++) {
+        const struct lm_plan_format *f = lm_plan_format_of(p, layer, i);
+        int64_t cols = lm_plan_columns(p, layer, i);
+        double rows = rows_of(p, layer, i);
+
+        if (!f || (lm_matrix_role(i) > LM_W_O) != mlp)
+            continue;
+        for (size_t q = 0; q < pipeline->n_quantize; q++) {
+            if (strcmp(pipeline->quantize[q].id, f->name))
+                continue;
+            t->out->own[q] += rows * (double)cols / t->plans;
+            t->out->encoded[q] += anew ? rows * (double)cols : 0;
+        }
+        if (anew)
+            t->out->derived += rows * (4.0 * (double)cols
+                + (lm_engine_reads(t->engine, f->dtype)
+                   ? (double)lm_row_bytes(f->dtype, cols) : 0));
+    }
+}
+
+/* Of the attention block of a layer, or of its MLP. */
+static void tally_block(const struct tally *t, int32_t layer, bool mlp)
+{
+    struct variant v[MOST];
+
+    for (size_t i = 0; i < t->d->n; i++) {
+        bool anew = true;
+
+        v[i] = look(t->d->plan[i], layer, mlp);
+        v[i].built = v[i].cut != 0;
+        for (size_t j = 0; j < i; j++) {
+            v[i].built &= v[j].cut != v[i].cut;
+            anew &= v[j].quant != v[i].quant;
+        }
+        if (v[i].built)
+            tally_cut(t, v, i, layer, mlp);
+        if (v[i].quant)
+            tally_formats(t, t->d->plan[i], layer, mlp, anew);
+    }
 }
 
 enum lm_status lm_sketch_genomes(struct lm_session *s, size_t trials, int64_t tokens,
                                  struct lm_sketch *out, struct lm_err *e)
 {
     const struct lm_repair *ops = s->pipeline->repair.plugin->ops;
-    struct tally t = { .a = lm_model_arch(s->bench.model), .tokens = tokens, .out = out };
     struct draw d;
+    struct tally t = { .d = &d, .a = lm_model_arch(s->bench.model),
+                       .engine = s->bench.engine, .tokens = tokens, .out = out };
     enum lm_status st = draw_open(&d, s, trials, e);
 
     *out = (struct lm_sketch){ 0 };
     if (st)
         return st;
+    for (size_t i = 0; i < d.n; i++)
+        t.plans += d.plan[i] != NULL;
     t.squares = ops && ops->prepare && (ops->needs & LM_BIT(LM_STAT_GRAM));
-    for (int32_t i = 0; i < t.a->n_layer; i++)
-        for (int kind = 0; kind < 2; kind++)
-            tally_site(&t, &d, i, kind);
-    st = add_prices(&d, &out->share, e);
+    for (int32_t i = 0; i < t.a->n_layer; i++) {
+        tally_block(&t, i, false);
+        tally_block(&t, i, true);
+    }
+    st = add_prices(&d, out, e);
     draw_close(&d);
     return st;
 }

@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* speed.c -- how fast this machine is at what a run consists of, in processor time of
  * one thread, so that other programs hardly disturb it: one layer and the head of the
- * model over one text, decoding, and products in double precision.               */
-#include <time.h>
-
+ * model over one text, decoding, quantizers on rows of the first blocks, and products in
+ * double precision.                                                               */
 #include "base/linalg.h"
 #include "base/mem.h"
+#include "base/process.h"
+#include "model/codec.h"
 #include "pipeline/estimate.h"
+#include "pipeline/quantize.h"
 
 enum { RUNS = 8, ENOUGH = 3 };          /* at most so many; seconds */
 
 static double now(void)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return lm_process_seconds(false);
 }
 
 /* The fastest of a few runs: the first meets cold memory, all may meet other programs. */
@@ -27,8 +27,10 @@ static enum lm_status time_network(struct lm_bench *b, const struct lm_network *
     enum lm_status st = LM_OK;
     double begun = now(), one = 0;
 
-    for (int i = 0; i < RUNS && !st && (i < 2 || now() - begun < ENOUGH); i++) {
+    for (int i = 0; i < RUNS && !st; i++) {
         double start = now();
+        if (i >= 2 && start - begun > ENOUGH)
+            break;
         st = lm_ask_all(b->engine, NULL, true, &ask, 1, &work, e);
         one = (now() - start) / (double)n;
         *seconds = i == 0 || one < *seconds ? one : *seconds;
@@ -63,7 +65,7 @@ static void open_probe(struct probe *p, const struct lm_network *dense)
     p->bare = (struct lm_network){ .seg = p->ends, .n = 2 };
 }
 
-static enum lm_status hold(struct probe *p, struct lm_err *e)
+static enum lm_status hold_all(struct probe *p, struct lm_err *e)
 {
     enum lm_status st = LM_OK;
 
@@ -121,7 +123,7 @@ static enum lm_status run_probe(struct lm_bench *b, struct probe *p, uint32_t pr
                                 struct lm_speed *out, struct lm_err *e)
 {
     double bare[2] = { 0, 0 }, whole[2] = { 0, 0 };
-    enum lm_status st = hold(p, e);
+    enum lm_status st = hold_all(p, e);
 
     for (int i = 0; i < 2 && !st; i++) {        /* f32; what evaluators ask for */
         p->net.precision = p->bare.precision = i ? precision : LM_AS_F32;
@@ -135,8 +137,10 @@ static enum lm_status run_probe(struct lm_bench *b, struct probe *p, uint32_t pr
             st = time_network(b, &p->net, ids, n, nll, &whole[i], e);
     }
     double scale = p->macs > 0 ? p->total / p->macs : 0;
-    out->head = bare[1];
-    out->block = whole[1] > bare[1] ? (whole[1] - bare[1]) * scale : 0;
+    for (int i = 0; i < 2; i++) {
+        out->head[i] = bare[i];
+        out->block[i] = whole[i] > bare[i] ? (whole[i] - bare[i]) * scale : 0;
+    }
     out->mac = p->macs > 0 && whole[0] > bare[0] ? (whole[0] - bare[0]) / p->macs : 0;
     while (p->held > 0)
         lm_segment_drop(p->seg[--p->held]);
@@ -166,5 +170,93 @@ enum lm_status lm_speed_measure(struct lm_bench *b, const struct lm_candidate *c
         st = time_doubles(&out->flop, e);
     lm_release(ids);
     lm_release(nll);
+    return st;
+}
+
+/* ---- quantizers ------------------------------------------------------------------ */
+enum { WEIGHTS = 65536 };               /* of a matrix, about */
+
+/* Encodes rows of a matrix and decodes them again, twice; the faster counts. */
+static enum lm_status time_format(const struct lm_quant_choice *q,
+                                  const struct lm_quant_site *site, size_t row, float *x,
+                                  char *bytes, double *seconds, struct lm_err *e)
+{
+    const struct lm_codec *c = lm_codec(q->dtype);
+    enum lm_status st = LM_OK;
+
+    for (int i = 0; i < 2 && !st; i++) {
+        double start = now(), one;
+
+        if ((st = q->ops->encode(q->self, site, bytes, e)))
+            break;
+        for (int64_t r = 0; r < site->rows; r++)
+            c->decode(bytes + (size_t)r * row, x, site->cols);
+        one = now() - start;
+        *seconds = i == 0 || one < *seconds ? one : *seconds;
+    }
+    return st;
+}
+
+/* The first layer whose matrix this is; NULL: none, or it cannot have the format. */
+static const struct lm_tensor *find_matrix(const struct lm_model *m, uint32_t role,
+                                           uint32_t dtype, int32_t *layer)
+{
+    for (*layer = 0; *layer < lm_model_arch(m)->n_layer; ++*layer) {
+        const struct lm_tensor *t = lm_model_tensor(m, role, *layer);
+
+        if (t && t->data)
+            return lm_row_bytes(dtype, t->cols) > 0 ? t : NULL;
+    }
+    return NULL;
+}
+
+/* Adds to seconds and weights what some rows of a matrix take. */
+static enum lm_status add_matrix(const struct lm_model *m,
+                                 const struct lm_quant_choice *q, uint32_t role,
+                                 double *seconds, double *weights, struct lm_err *e)
+{
+    struct lm_quant_site site = { .struct_size = sizeof site, .role = role };
+    const struct lm_tensor *t = find_matrix(m, role, q->dtype, &site.layer);
+    int64_t row = t ? lm_row_bytes(q->dtype, t->cols) : 0;
+    double took = 0;
+
+    if (!t)
+        return LM_OK;
+    site.cols = site.stride = t->cols;
+    site.rows = t->cols > WEIGHTS ? 1 : WEIGHTS / t->cols;
+    site.rows = site.rows > t->rows ? t->rows : site.rows;
+    size_t n = (size_t)site.rows * (size_t)site.cols;
+    float *w = lm_alloc_array(n + (size_t)site.cols, sizeof *w, "estimate");
+    char *bytes = lm_alloc_array((size_t)site.rows, (size_t)row, "estimate");
+    enum lm_status st = w && bytes ? lm_model_rows(m, role, site.layer, 0, site.rows, w,
+                                                   e)
+                                   : lm_fail_memory(e, n * sizeof *w, "an estimate");
+    site.w = w;
+    if (!st)
+        st = time_format(q, &site, (size_t)row, w + n, bytes, &took, e);
+    *seconds += took;
+    *weights += (double)n;
+    lm_release(w);
+    lm_release(bytes);
+    return st;
+}
+
+enum lm_status lm_speed_formats(const struct lm_session *s, struct lm_speed *out,
+                                struct lm_err *e)
+{
+    static const uint32_t role[] = { LM_W_Q, LM_W_O, LM_W_GATE, LM_W_DOWN };
+    enum lm_status st = LM_OK;
+
+    for (size_t i = 0; i < s->pipeline->n_quantize && !st; i++) {
+        struct lm_stage *stage = &s->pipeline->quantize[i];
+        struct lm_quant_choice q;
+        double seconds = 0, weights = 0;
+
+        st = lm_quantize_source((void *)s, stage->id, &q, e);
+        for (size_t k = 0; k < sizeof role / sizeof *role && !st; k++)
+            if ((st = add_matrix(s->bench.model, &q, role[k], &seconds, &weights, e)))
+                lm_stage_fail(stage, e);
+        out->weight[i] = weights > 0 ? seconds / weights : 0;
+    }
     return st;
 }

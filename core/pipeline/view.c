@@ -16,14 +16,17 @@ enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p, struct 
     for (size_t i = 0; i < p->n_constraint; i++) {
         const struct lm_goal_options *o = p->constraint[i].o;
         int m = p->constraint[i].metric;
-        s->bound[i] = (struct lm_bound){ m, -INFINITY, INFINITY };
+        s->bound[i] = (struct lm_bound){ m, -INFINITY, INFINITY, NAN };
         if (o->min.n)
             s->bound[i].min = o->min.v[0];
         if (o->max.n)
             s->bound[i].max = o->max.v[0];
-        if (o->share.n)
+        if (o->share.n) {
+            s->bound[i].share = o->share.v[0];
             s->bound[i].max = o->share.v[0] * s->trial[0].value[m];
-        lm_str_add(&text, "%d %.17g %.17g\n", m, s->bound[i].min, s->bound[i].max);
+        }
+        lm_str_add(&text, "%d %.17g %.17g %.17g\n", m, s->bound[i].min, s->bound[i].max,
+                   s->bound[i].share);
     }
     s->n_bound = p->n_constraint;
     if (text.failed)
@@ -134,17 +137,27 @@ double lm_bound_excess(const struct lm_bound *b, double v)
     return 0;
 }
 
-void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
-                       double *out)
+/* dense: trial 0 as the evaluators found it that t is looked at by. */
+static void violation(const struct lm_study *s, const struct lm_view_trial *t,
+                      const struct lm_view_trial *dense, double *out)
 {
     for (size_t i = 0; i < s->n_bound; i++) {
-        int m = s->bound[i].metric;
-        double v = t->told && !isnan(t->told[m]) ? t->told[m] : t->value[m];
+        struct lm_bound b = s->bound[i];
+        double v = t->told && !isnan(t->told[b.metric]) ? t->told[b.metric]
+                                                        : t->value[b.metric];
+        if (!isnan(b.share) && !isnan(dense->value[b.metric]))
+            b.max = b.share * dense->value[b.metric];
         if (isnan(v))                   /* left out of partial evaluations */
             out[i] = t->fidelity < 1 ? 0 : INFINITY;
         else
-            out[i] = lm_bound_excess(&s->bound[i], v);
+            out[i] = lm_bound_excess(&b, v);
     }
+}
+
+void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
+                       double *out)
+{
+    violation(s, t, &s->trial[0], out);
 }
 
 int lm_view_twin(const struct lm_study *s, int m)
@@ -212,13 +225,16 @@ enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e)
     double *point = lm_alloc_array((size_t)s->n_trial * m + 1, sizeof *point, "study");
     int64_t *id = lm_alloc_array((size_t)s->n_trial + 1, sizeof *id, "study");
     bool *front = lm_alloc_array((size_t)s->n_trial + 1, sizeof *front, "study");
-    double violation[LM_MAX_STAGES];
+    double excess[LM_MAX_STAGES];
     if (!point || !id || !front) {
         lm_release(point);
         lm_release(id);
         lm_release(front);
         return lm_fail_memory(e, (size_t)s->n_trial * m * 8, "the front");
     }
+    struct confirmed whole;
+    const struct lm_view_trial *dense = s->n_trial ? believed(s, &s->trial[0], &whole)
+                                                   : NULL;
     for (int64_t i = 0; i < s->n_trial; i++) {
         struct lm_view_trial *t = &s->trial[i];
         struct confirmed with;
@@ -227,9 +243,9 @@ enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e)
             continue;
         const struct lm_view_trial *b = believed(s, t, &with);
         t->feasible = true;
-        lm_view_violation(s, b, violation);
+        violation(s, b, b == t ? &s->trial[0] : dense, excess);
         for (size_t k = 0; k < s->n_bound; k++)
-            t->feasible &= violation[k] <= 0;
+            t->feasible &= excess[k] <= 0;
         for (size_t k = 0; k < m; k++)
             point[n * m + k] = lm_view_objective(s, b, k);
         id[n++] = i;

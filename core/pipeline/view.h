@@ -10,7 +10,9 @@
 
 #define LM_RACE_PREFIX "race:"      /* of the metrics that hold a race's estimates */
 
-struct lm_bound { int metric; double min, max; };   /* -inf, inf: none */
+/* -inf, inf: none.  share: max is this part of the dense model's value, as the same
+ * evaluator found it (lm_view_rank); NAN: max is a number.                     */
+struct lm_bound { int metric; double min, max, share; };
 
 struct lm_view_trial {
     int64_t  id;
@@ -48,7 +50,8 @@ enum lm_status lm_view_new(struct lm_pipeline *p, const struct lm_arch *arch,
 enum lm_status lm_view_load(struct lm_store *store, struct lm_study **s,
                             struct lm_err *e);
 void lm_view_free(struct lm_study *s);
-/* Resolves `share` bounds once the dense model is measured (trial 0). */
+/* Resolves `share` bounds once the dense model is measured (trial 0); for the search,
+ * so in the precision of the search. */
 enum lm_status lm_view_bounds(struct lm_study *s, struct lm_pipeline *p,
                               struct lm_err *e);
 /* Adds a trial with the measures of its record; other metrics are NAN. */
@@ -59,7 +62,7 @@ enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
 int lm_view_twin(const struct lm_study *s, int m);
 /* Marks feasible and front; needed after the last lm_view_add and lm_view_final.
  * Where metrics have twins, and trials that these have measured: by the twins,
- * among those trials.                                                        */
+ * among those trials, and `share` bounds are shares of trial 0's twins.      */
 enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e);
 /* violation [n_bound] of a trial: <= 0 satisfied. */
 void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,

@@ -193,8 +193,9 @@ static enum lm_status load_bounds(struct lm_study *s, const char *p, struct lm_e
     char line[256];
     while (next_line(&p, line, sizeof line)) {
         struct lm_bound *b = &s->bound[s->n_bound];
+        b->share = NAN;                 /* older studies do not tell */
         if (s->n_bound == LM_MAX_STAGES ||
-            sscanf(line, "%d %lf %lf", &b->metric, &b->min, &b->max) != 3 ||
+            sscanf(line, "%d %lf %lf %lf", &b->metric, &b->min, &b->max, &b->share) < 3 ||
             b->metric < 0 || b->metric >= s->n_metric)
             return damaged(e, "list of bounds");
         s->n_bound++;

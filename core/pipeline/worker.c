@@ -116,6 +116,7 @@ static enum lm_status open_pipeline(struct worker *w, const struct lm_hello *h,
     enum lm_status st = lm_conf_parse(h->pipeline, "study.db", set, 3, &conf, e);
     if (st || (st = lm_pipeline_open(conf, &w->pipeline, e)))
         return st;
+    w->pipeline->beside = h->workers;
     lm_process_allow(h->commands);
     if ((st = lm_run_set_folder(w->pipeline->run, w->pipeline->options->out, e)) ||
         (st = lm_pool_start((int)h->threads, e)))

@@ -35,6 +35,7 @@ void lm_say_hello(struct lm_str *out, const struct lm_hello *h)
     put_text(out, h->pipeline);
     put_u64(out, h->threads);
     put_u64(out, h->memory);
+    put_u64(out, h->workers);
     put_u64(out, h->commands);
     lm_frame_end(out, at);
 }
@@ -167,6 +168,7 @@ enum lm_status lm_hear_hello(const void *body, size_t n, struct lm_hello *h,
     h->pipeline = take_text(&c);
     h->threads = take_u64(&c, 1024);
     h->memory = take_u64(&c, INT64_MAX);
+    h->workers = take_u64(&c, 1024);
     h->commands = take_u64(&c, 1);
     return end(&c, "greeting", e);
 }

@@ -23,6 +23,7 @@ enum lm_worker_message { LM_SAY_HELLO = 1, LM_SAY_ORDER, LM_SAY_READY, LM_SAY_AL
 struct lm_hello {
     const char *version, *pipeline;
     uint64_t threads, memory;           /* of this worker: threads, bytes */
+    uint64_t workers;                   /* all of them */
     bool     commands;                  /* it may run programs of the user */
 };
 

@@ -6,8 +6,6 @@
  * with a single block stays, with 0 heads or an MLP of width 0.  What the plan
  * did not touch is lent in its own format, from where it is mapped; cut matrices are
  * the candidate's; encoded ones are made here.                              */
-#include <string.h>
-
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/codec.h"
@@ -51,25 +49,32 @@ static const struct piece mlp_piece[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* The encoded model as a whole may be larger than memory, too. */
-static enum lm_status move_to_file(struct copier *c, void **data, size_t n)
+/* Bytes of matrix i, given to the builder; the encoded model as a whole may be larger
+ * than memory, too.                                                              */
+static enum lm_status encode(struct copier *c, const struct lm_part *p, int i, void **out)
 {
-    const char *folder = c->args->stock->folder;
-    void *from = *data, *to;
-    enum lm_status st = folder ? lm_scratch_open(folder, n, &to, c->e) : LM_OK;
+    const char *folder = lm_engine_streams(c->args->engine) ? c->args->stock->folder
+                                                            : NULL;
+    void *data = NULL;
+    size_t n;
+    enum lm_status st = lm_part_coded(p, i, &n, c->e);
 
-    if (st) {
-        lm_release(from);
-        return st;
+    if (!st && folder)
+        st = lm_scratch_open(folder, n, &data, c->e);
+    else if (!st && !(data = lm_alloc(n, "quantize")))
+        st = lm_fail_memory(c->e, n, "a quantized matrix");
+    if (!st && (st = lm_part_encode(c->args, p, i, data, c->e))) {
+        if (folder)
+            lm_scratch_close(data, n);
+        else
+            lm_release(data);
     }
-    if (!folder) {
-        lm_builder_keep(c->to, from);
-        return LM_OK;
-    }
-    memcpy(to, from, n);
-    lm_release(from);
-    *data = to;
-    return lm_builder_take_map(c->to, (struct lm_map){ to, n }, c->e);
+    *out = data;
+    if (!st && folder)
+        return lm_builder_take_map(c->to, (struct lm_map){ data, n }, c->e);
+    if (!st)
+        lm_builder_keep(c->to, data);
+    return st;
 }
 
 /* Matrix i of a quantized part: the bytes that it was decoded from. */
@@ -80,14 +85,9 @@ static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, in
     const struct lm_mat *m = lm_segment_mat(&s, i);
     struct lm_tensor t = { .rows = m->rows, .cols = m->cols,
                            .dtype = p->quant[i].dtype };
-    size_t n;
     void *data;
-    enum lm_status st = lm_part_encode(c->args, p, i, &data, &n, c->e);
+    enum lm_status st = encode(c, p, i, &data);
 
-    if (!st && lm_engine_streams(c->args->engine))
-        st = move_to_file(c, &data, n);
-    else if (!st)
-        lm_builder_keep(c->to, data);
     t.data = data;
     return st ? st : lm_builder_tensor(c->to, role, to, &t, lm_role_name(role), c->e);
 }
@@ -171,8 +171,8 @@ static enum lm_status copy_all(struct copier *c, const struct lm_candidate *cand
     return st;
 }
 
-enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *cand,
-                        struct lm_model **out, struct lm_err *e)
+static enum lm_status apply(struct lm_workshop *w, const struct lm_candidate *cand,
+                            struct lm_model **out, struct lm_err *e)
 {
     const struct lm_workshop_args *args = lm_workshop_args_of(w);
     struct copier c = { .args = args, .from = args->model, .e = e };
@@ -193,5 +193,15 @@ enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *cand,
     }
     lm_release(to);
     lm_release(shape);
+    return st;
+}
+
+enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *cand,
+                        struct lm_model **out, struct lm_err *e)
+{
+    enum lm_status st = apply(w, cand, out, e);
+
+    if (st == LM_EIO && lm_workshop_spare(w, w->clock))
+        st = apply(w, cand, out, e);
     return st;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* candidate.c -- the workshop: which parts a plan needs, which of them are at
- * hand, and what is thrown away when memory is short.
+/* candidate.c -- which parts a plan needs, which of them are at hand, and how those
+ * that are not are built.
  *
  * A batch of candidates goes in three steps.  On the main thread every block
  * of every plan is looked up by content key; missing parts become jobs, sorted
@@ -17,146 +17,6 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "plan/part.h"
-
-enum { BUCKETS = 1024 };
-
-struct lm_workshop {
-    struct lm_workshop_args args;
-    struct lm_stock stock;
-    uint64_t model, stats;              /* hashes */
-    struct lm_part *bucket[BUCKETS];
-    struct lm_rack *racks;
-    size_t   bytes;                     /* of parts and racks */
-    uint64_t clock;
-    int64_t  parts, built, reused;
-};
-
-/* ---- open and close -------------------------------------------------------------- */
-
-enum lm_status lm_workshop_open(const struct lm_workshop_args *a,
-                                struct lm_workshop **out, struct lm_err *e)
-{
-    struct lm_workshop *w = lm_alloc(sizeof *w, "workshop");
-
-    *out = w;
-    if (!w)
-        return lm_fail_memory(e, sizeof *w, "candidates");
-    w->args = *a;
-    w->args.stock = &w->stock;
-    enum lm_status st = lm_stock_open(&w->stock, a->spill, a->memory, e);
-    if (st) {
-        lm_workshop_close(w);
-        *out = NULL;
-        return st;
-    }
-    w->args.spill = w->stock.folder;
-    w->model = lm_model_hash(a->model);
-    w->stats = a->stats ? lm_stats_key(a->stats) : 0;
-    return LM_OK;
-}
-
-static void free_rack(struct lm_workshop *w, struct lm_rack *k)
-{
-    struct lm_rack **at = &w->racks;
-
-    while (*at != k)
-        at = &(*at)->next;
-    *at = k->next;
-    w->bytes -= k->memory.n;
-    lm_stock_give(&w->stock, &k->memory);
-    lm_release(k->member);
-    lm_release(k);
-}
-
-static void free_part(struct lm_workshop *w, struct lm_part *p)
-{
-    struct lm_part **at = &w->bucket[p->key % BUCKETS];
-
-    while (*at != p)
-        at = &(*at)->next;
-    *at = p->next;
-    if (p->seg)
-        lm_segment_close(p->seg);
-    if (p->rack)
-        p->rack->refs--;
-    if (p->base)
-        p->base->refs--;
-    w->bytes -= p->consumer.n + p->coded;
-    w->parts--;
-    lm_stock_give(&w->stock, &p->consumer);
-    for (int i = 0; i < 4; i++)
-        lm_release(p->code[i]);
-    lm_release(p);
-}
-
-void lm_workshop_close(struct lm_workshop *w)
-{
-    if (!w)
-        return;
-    for (size_t i = 0; i < BUCKETS; i++)        /* they hold others */
-        for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
-            next = p->next;
-            if (p->base)
-                free_part(w, p);
-        }
-    for (size_t i = 0; i < BUCKETS; i++)
-        while (w->bucket[i])
-            free_part(w, w->bucket[i]);
-    while (w->racks)
-        free_rack(w, w->racks);
-    lm_stock_close(&w->stock);
-    lm_release(w);
-}
-
-const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w)
-{
-    return &w->args;
-}
-
-void lm_workshop_use(const struct lm_workshop *w, struct lm_workshop_use *out)
-{
-    *out = (struct lm_workshop_use){ .bytes = w->bytes, .spilled = w->stock.mapped,
-                                     .parts = w->parts,
-                                     .built = w->built, .reused = w->reused };
-}
-
-/* Of memory; or, where the rest goes to files, of disk. */
-static bool is_over(const struct lm_workshop *w)
-{
-    return w->stock.folder ? w->stock.mapped > w->stock.mapped_most
-                           : w->bytes > w->args.memory;
-}
-
-/* Would it help to let go of this? */
-static bool helps(const struct lm_workshop *w, const struct lm_store_block *b)
-{
-    return !w->stock.folder || b->mapped;
-}
-
-/* Lets go of what nobody holds, least recently used first.  Dense segments own
- * no weights and stay.                                                      */
-static void shrink(struct lm_workshop *w)
-{
-    while (is_over(w)) {
-        struct lm_part *part = NULL;
-        struct lm_rack *rack = NULL;
-
-        for (size_t i = 0; i < BUCKETS; i++)
-            for (struct lm_part *p = w->bucket[i]; p; p = p->next)
-                if (!p->refs && (p->rack || p->base) && helps(w, &p->consumer)
-                    && (!part || p->used < part->used))
-                    part = p;
-        for (struct lm_rack *k = w->racks; k; k = k->next)
-            if (!k->refs && helps(w, &k->memory) && (!rack || k->used < rack->used))
-                rack = k;
-        if (rack && (!part || rack->used <= part->used))
-            free_rack(w, rack);
-        else if (part)
-            free_part(w, part);
-        else
-            return;
-    }
-}
 
 /* ---- what a plan needs --------------------------------------------------------- */
 
@@ -235,7 +95,7 @@ static struct lm_rack *find_rack(struct lm_workshop *w, enum lm_segment_kind kin
 
 static struct lm_part *find_part(struct lm_workshop *w, uint64_t key)
 {
-    struct lm_part *p = w->bucket[key % BUCKETS];
+    struct lm_part *p = w->bucket[key % LM_PART_BUCKETS];
 
     while (p && p->key != key)
         p = p->next;
@@ -250,9 +110,11 @@ static struct lm_part *add_part(struct lm_workshop *w, uint64_t key,
 
     if (!p)
         return NULL;
-    *p = (struct lm_part){ .next = w->bucket[key % BUCKETS], .key = key, .kind = kind,
-                           .layer = layer, .kept = kept, .rack = rack };
-    w->bucket[key % BUCKETS] = p;
+    struct lm_part **bucket = &w->bucket[key % LM_PART_BUCKETS];
+
+    *p = (struct lm_part){ .next = *bucket, .key = key, .kind = kind, .layer = layer,
+                           .kept = kept, .rack = rack };
+    *bucket = p;
     w->parts++;
     if (rack)
         rack->refs++;
@@ -287,7 +149,7 @@ static enum lm_status add_job(struct batch *b, struct lm_part **p,
         }
     }
     if (!j) {
-        free_part(b->w, *p);
+        lm_part_free(b->w, *p);
         *p = NULL;
         return lm_fail_memory(e, sizeof *j, "a candidate");
     }
@@ -544,7 +406,7 @@ static enum lm_status take_stock(struct batch *b, struct lm_err *e)
     for (size_t i = 0; i < b->n; i++) {
         struct lm_part_job *j = b->job[i];
 
-        b->w->bytes += j->part->consumer.n + j->part->coded;
+        b->w->bytes += j->part->consumer.n;
         b->w->built += j->part->seg != NULL;
         if (!st && (j->err.code == LM_ENOMEM || j->err.code == LM_ECANCELED
                     || j->err.code == LM_EIO))
@@ -606,16 +468,16 @@ static void close_batch(struct batch *b)
 {
     for (size_t i = b->n; i-- > 0;) {   /* a base comes before what is made from it */
         if (!b->job[i]->part->seg)      /* nobody holds a failed part */
-            free_part(b->w, b->job[i]->part);
+            lm_part_free(b->w, b->job[i]->part);
         lm_release(b->job[i]);
     }
     lm_release(b->job);
     lm_release(b->work);
 }
 
-enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
-                                  size_t n, struct lm_candidate *out,
-                                  struct lm_err *err, struct lm_err *e)
+static enum lm_status open_all(struct lm_workshop *w, struct lm_plan *const *plan,
+                               size_t n, struct lm_candidate *out, struct lm_err *err,
+                               struct lm_err *e)
 {
     struct batch b = { .w = w };
     enum lm_status st = LM_OK;
@@ -653,7 +515,20 @@ enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *
             put_together(&b, &out[i], &err[i]);
     }
     close_batch(&b);
-    shrink(w);
+    lm_workshop_shrink(w);
+    return st;
+}
+
+/* A full disk may hold what nobody needs now. */
+enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
+                                  size_t n, struct lm_candidate *out,
+                                  struct lm_err *err, struct lm_err *e)
+{
+    uint64_t before = w->clock;
+    enum lm_status st = open_all(w, plan, n, out, err, e);
+
+    if (st == LM_EIO && lm_workshop_spare(w, before))
+        st = open_all(w, plan, n, out, err, e);
     return st;
 }
 
@@ -662,7 +537,7 @@ void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c)
     if (!c->net.seg)
         return;
     let_go(c);
-    shrink(w);
+    lm_workshop_shrink(w);
 }
 
 /* ---- what candidates have ---------------------------------------------------------- */

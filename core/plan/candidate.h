@@ -8,7 +8,8 @@
  * its own (kept first), prepared for it alone.  Segments and derived matrices
  * are kept by content key up to a byte limit; what candidates in use hold is
  * not counted against it until they are closed.  Given a folder, what is behind the
- * limit goes to mapped files, as much as half of the disk that was free.
+ * limit goes to mapped files, as much as half of the disk that was free; where the disk
+ * is full before, what nobody holds is let go, and what was to be built is built again.
  *
  * Repair starts from the dense statistics of each site, independent of what
  * happens to the others, so a repaired block is the same in all candidates.
@@ -56,10 +57,13 @@ struct lm_workshop_args {
     size_t  memory;                     /* bytes for derived matrices */
     lm_quant_source *quant;             /* NULL: plans have no number formats */
     void   *quant_ctx;
-    const char *spill;                  /* folder for derived matrices that do not fit into
-                                           `memory`; NULL: the oldest are made again */
-    size_t  scratch;                    /* bytes for blocks being built side by side, where
-                                           the engine streams; at least one is */
+    const char *spill;                  /* folder for derived matrices that do not fit
+                                           into `memory`; NULL: the oldest are made
+                                           again */
+    size_t  sharers;                    /* processes that have half of its disk together;
+                                           0: this one */
+    size_t  scratch;                    /* bytes for blocks being built side by side,
+                                           where the engine streams; at least one is */
     struct lm_stock *stock;             /* the workshop's own; leave NULL */
 };
 enum lm_status lm_workshop_open(const struct lm_workshop_args *a, struct lm_workshop **w,

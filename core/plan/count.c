@@ -157,7 +157,6 @@ void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
         struct lm_layer_shape s = lm_plan_shape(p, i);
         uint32_t own[LM_N_MATRICES];
 
-
         for (int k = 0; k < LM_N_MATRICES; k++)
             own[k] = lm_plan_dtype_of(p, i, k, dtype);
         add_layer(&c, p->arch, &s, own);

@@ -24,7 +24,7 @@ struct lm_stock {
     pthread_mutex_t lock;
     size_t  heap, mapped;               /* now */
 };
-enum lm_status lm_stock_open(struct lm_stock *s, const char *folder, size_t heap,
+enum lm_status lm_stock_open(struct lm_stock *s, const struct lm_workshop_args *a,
                              struct lm_err *e);
 void lm_stock_close(struct lm_stock *s);
 /* Zeroed.  LM_EIO: there is no room on the disk.                          [any] */
@@ -69,12 +69,10 @@ struct lm_part {
     struct lm_quant_choice quant[4];    /* by matrix: q k v o, or gate up down; ops
                                            NULL: that of base */
     struct lm_store_block consumer;     /* [hidden][columns kept]; of a quantized part
-                                           all its matrices, decoded */
+                                           all its matrices, decoded; behind them the
+                                           bytes of those that the backend reads */
     float   *bias;                      /* [hidden] behind it, or the base's; NULL: the
                                            dense one */
-    void    *code[4];                   /* the bytes of a quantized part's matrices,
-                                           where the backend reads them */
-    size_t   coded;                     /* of all these together */
     struct lm_segment *seg;             /* NULL until built */
 };
 
@@ -96,6 +94,27 @@ static inline enum lm_status lm_part_blame(enum lm_status st, const char *who,
     return st;
 }
 
+/* workshop.c */
+enum { LM_PART_BUCKETS = 1024 };
+
+struct lm_workshop {
+    struct lm_workshop_args args;
+    struct lm_stock stock;
+    uint64_t model, stats;              /* hashes */
+    struct lm_part *bucket[LM_PART_BUCKETS];
+    struct lm_rack *racks;
+    size_t   bytes;                     /* of parts and racks */
+    uint64_t clock;
+    int64_t  parts, built, reused;
+};
+
+void lm_part_free(struct lm_workshop *w, struct lm_part *p);
+/* Lets go of what nobody holds, least recently used first, until the rest is within
+ * its limit.                                                               [main] */
+void lm_workshop_shrink(struct lm_workshop *w);
+/* The disk is full: lets go of all in files that nobody holds and that was last used
+ * when the clock was at `then` or before.  false: there was none.          [main] */
+bool lm_workshop_spare(struct lm_workshop *w, uint64_t then);
 const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w);
 
 /* Fills the rack if it is empty and builds all jobs of it (rack NULL: the one
@@ -111,7 +130,9 @@ enum lm_status lm_quant_choose(const struct lm_workshop_args *a,
                                uint64_t *key, bool *any, struct lm_err *e);
 /* Builds a part whose base is built; a failure goes to err.           [any] */
 void lm_part_quantize(const struct lm_workshop_args *a, struct lm_part_job *j);
-/* Matrix i in its number format; *out lm_release'd.                   [any] */
+/* Bytes of matrix i in its number format; these.                      [any] */
+enum lm_status lm_part_coded(const struct lm_part *p, int i, size_t *size,
+                             struct lm_err *e);
 enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_part *p,
-                              int i, void **out, size_t *size, struct lm_err *e);
+                              int i, void *out, struct lm_err *e);
 #endif

@@ -5,9 +5,9 @@
  * holds; matrices that the plan leaves alone are the base's.  The quantizer
  * writes the bytes of the file, and what the candidate computes with is these
  * bytes decoded by the codec: candidates are judged as they will be read.  The
- * bytes are kept where the backend reads them itself: then latency is that of the
- * number format.  apply.c asks for them again, and as a quantizer is a pure function
- * it gets the same.                                                          */
+ * bytes are kept behind the floats where the backend reads them itself: then latency is
+ * that of the number format.  apply.c asks for them again, and as a quantizer is a pure
+ * function it gets the same.                                                  */
 #include <math.h>
 #include <string.h>
 
@@ -105,26 +105,33 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
     return LM_OK;
 }
 
+enum lm_status lm_part_coded(const struct lm_part *p, int i, size_t *size,
+                             struct lm_err *e)
+{
+    struct lm_segment_spec s = lm_segment_lasting(p->base->seg);
+    const struct lm_mat *m = lm_segment_mat(&s, i);
+    int64_t row = lm_row_bytes(p->quant[i].dtype, m->cols);
+
+    if (row > 0 && lm_mul_size((size_t)row, (size_t)m->rows, size))
+        return LM_OK;
+    return lm_fail(e, LM_EBUG, "a matrix of %lld columns cannot be quantized",
+                   (long long)m->cols);
+}
+
+/* The base is held. */
 static enum lm_status encode_held(const struct lm_workshop_args *a,
-                                  const struct lm_part *p, int i, void **out,
-                                  size_t *size, struct lm_err *e)
+                                  const struct lm_part *p, int i, void *out,
+                                  struct lm_err *e)
 {
     const struct lm_quant_choice *q = &p->quant[i];
     struct lm_segment_spec s = *lm_segment_spec(p->base->seg);
     const struct lm_mat *m = lm_segment_mat(&s, i);
     uint32_t role = lm_matrix_role(first_of(p->kind) + i);
-    int64_t row = lm_row_bytes(q->dtype, m->cols);
     double *sumsq = NULL;
     enum lm_status st = LM_OK;
 
-    *out = NULL;
-    if (row <= 0 || !lm_mul_size((size_t)row, (size_t)m->rows, size))
-        return lm_fail(e, LM_EBUG, "a matrix of %lld columns cannot be quantized",
-                       (long long)m->cols);
     if (q->weighed && (role == LM_W_O || role == LM_W_DOWN))
         st = gather_sumsq(a, p->base, m->cols, &sumsq, e);
-    if (!st && !(*out = lm_alloc(*size, "quantize")))
-        st = lm_fail_memory(e, *size, "a quantized matrix");
     if (!st) {
         struct lm_quant_site site = {
             .struct_size = sizeof site, .role = role, .layer = p->layer, .w = m->w,
@@ -132,39 +139,34 @@ static enum lm_status encode_held(const struct lm_workshop_args *a,
             .tokens = sumsq ? lm_stats_tokens(a->stats) : 0
         };
 
-        st = lm_part_blame(q->ops->encode(q->self, &site, *out, e), "quantizer", e);
+        st = lm_part_blame(q->ops->encode(q->self, &site, out, e), "quantizer", e);
     }
     lm_release(sumsq);
-    if (st) {
-        lm_release(*out);
-        *out = NULL;
-    }
     return st;
 }
 
 enum lm_status lm_part_encode(const struct lm_workshop_args *a, const struct lm_part *p,
-                              int i, void **out, size_t *size, struct lm_err *e)
+                              int i, void *out, struct lm_err *e)
 {
     enum lm_status st = lm_segment_hold(p->base->seg, e);
 
-    *out = NULL;
     if (st)
         return st;
-    st = encode_held(a, p, i, out, size, e);
+    st = encode_held(a, p, i, out, e);
     lm_segment_drop(p->base->seg);
     return st;
 }
 
 /* ---- the segment ---------------------------------------------------------------- */
 
-static enum lm_status decode(const struct lm_workshop_args *a, struct lm_part *p,
-                             int i, struct lm_mat *m, float *to, struct lm_err *e)
+/* Encodes matrix i into `bytes` and decodes that to `to`. */
+static enum lm_status decode(const struct lm_workshop_args *a, const struct lm_part *p,
+                             int i, const struct lm_mat *m, void *bytes, float *to,
+                             struct lm_err *e)
 {
     const struct lm_codec *c = lm_codec(p->quant[i].dtype);
     int64_t row = lm_row_bytes(c->dtype, m->cols);
-    size_t size;
-    void *bytes;
-    enum lm_status st = lm_part_encode(a, p, i, &bytes, &size, e);
+    enum lm_status st = encode_held(a, p, i, bytes, e);
 
     for (int64_t r = 0; !st && r < m->rows; r++) {
         float *at = to + r * m->cols;
@@ -175,16 +177,59 @@ static enum lm_status decode(const struct lm_workshop_args *a, struct lm_part *p
                 st = lm_fail(e, LM_EFAILED, "the quantizer's %s of row %lld, column %lld "
                              "is not finite", c->name, (long long)r, (long long)j);
     }
-    m->coded.data = NULL;
-    if (!st && lm_engine_reads(a->engine, c->dtype)) {
-        m->coded = (struct lm_tensor){ .data = bytes, .rows = m->rows, .cols = m->cols,
-                                       .dtype = c->dtype };
-        p->code[i] = bytes;
-        p->coded += size;
-    } else {
-        lm_release(bytes);
+    return st;
+}
+
+/* Where a matrix is in the part's memory: floats first, then the bytes of those that
+ * the backend reads.                                                             */
+struct layout { size_t floats[4], bytes[4], size[4], all; bool reads[4]; };
+
+static enum lm_status lay_out(const struct lm_workshop_args *a, const struct lm_part *p,
+                              struct lm_segment_spec *s, struct layout *l,
+                              struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+
+    *l = (struct layout){ .all = 0 };
+    for (int i = 0; i < matrices_of(p->kind); i++) {
+        const struct lm_mat *m = lm_segment_mat(s, i);
+
+        l->floats[i] = l->all;
+        l->all += p->quant[i].ops ? (size_t)(m->rows * m->cols) * sizeof(float) : 0;
+    }
+    for (int i = 0; !st && i < matrices_of(p->kind); i++) {
+        if (!p->quant[i].ops || (st = lm_part_coded(p, i, &l->size[i], e)))
+            continue;
+        l->reads[i] = lm_engine_reads(a->engine, p->quant[i].dtype);
+        if (!l->reads[i])
+            continue;
+        l->bytes[i] = (l->all + 63) / 64 * 64;
+        l->all = l->bytes[i] + l->size[i];
     }
     return st;
+}
+
+static enum lm_status quantize_matrix(const struct lm_workshop_args *a,
+                                      const struct lm_part *p, int i,
+                                      const struct layout *l, struct lm_mat *m,
+                                      struct lm_err *e)
+{
+    char *at = (char *)p->consumer.v;
+    float *to = (float *)(void *)(at + l->floats[i]);
+    void *own = l->reads[i] ? NULL : lm_alloc(l->size[i], "quantize");
+    void *bytes = l->reads[i] ? at + l->bytes[i] : own;
+    enum lm_status st = bytes ? decode(a, p, i, m, bytes, to, e)
+                              : lm_fail_memory(e, l->size[i], "a quantized matrix");
+
+    lm_release(own);
+    m->w = to;
+    m->stride = m->cols;
+    m->coded.data = NULL;
+    if (l->reads[i])
+        m->coded = (struct lm_tensor){ .data = bytes, .rows = m->rows, .cols = m->cols,
+                                       .dtype = p->quant[i].dtype };
+    return st ? lm_err_prefix(e, "matrix %s: ", lm_matrix_name(first_of(p->kind) + i))
+              : LM_OK;
 }
 
 /* The base is held. */
@@ -192,35 +237,20 @@ static enum lm_status build(const struct lm_workshop_args *a, struct lm_part *p,
                             struct lm_err *e)
 {
     struct lm_segment_spec s = lm_segment_lasting(p->base->seg);
-    int n = matrices_of(p->kind);
-    size_t count = 0;
-    enum lm_status st;
-    float *at;
+    struct layout l;
+    enum lm_status st = lay_out(a, p, &s, &l, e);
 
-    for (int i = 0; i < n; i++)
-        if (p->quant[i].ops)
-            count += (size_t)(lm_segment_mat(&s, i)->rows * lm_segment_mat(&s, i)->cols);
-    if ((st = lm_stock_take(a->stock, count * sizeof *at, "quantized weights",
-                            &p->consumer, e)))
+    if (st || (st = lm_stock_take(a->stock, l.all, "quantized weights", &p->consumer, e)))
         return st;
-    at = p->consumer.v;
     p->bias = p->base->bias;
     s.key = p->key;
-    for (int i = 0; i < n; i++) {
-        struct lm_mat *m = lm_segment_mat(&s, i);
-
+    for (int i = 0; !st && i < matrices_of(p->kind); i++) {
         if (!p->quant[i].ops)
             continue;
-        if (lm_canceled())
-            return lm_fail(e, LM_ECANCELED, "canceled");
-        if ((st = decode(a, p, i, m, at, e)))
-            return lm_err_prefix(e, "matrix %s: ",
-                                 lm_matrix_name(first_of(p->kind) + i));
-        m->w = at;
-        m->stride = m->cols;
-        at += m->rows * m->cols;
+        st = lm_canceled() ? lm_fail(e, LM_ECANCELED, "canceled")
+                           : quantize_matrix(a, p, i, &l, lm_segment_mat(&s, i), e);
     }
-    return lm_segment_open(a->engine, &s, &p->seg, e);
+    return st ? st : lm_segment_open(a->engine, &s, &p->seg, e);
 }
 
 void lm_part_quantize(const struct lm_workshop_args *a, struct lm_part_job *j)

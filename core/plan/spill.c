@@ -9,17 +9,18 @@
 #include "base/mem.h"
 #include "plan/part.h"
 
-enum lm_status lm_stock_open(struct lm_stock *s, const char *folder, size_t heap,
+enum lm_status lm_stock_open(struct lm_stock *s, const struct lm_workshop_args *a,
                              struct lm_err *e)
 {
-    *s = (struct lm_stock){ .heap_most = heap };
+    *s = (struct lm_stock){ .heap_most = a->memory };
     pthread_mutex_init(&s->lock, NULL);
-    if (!folder)
+    if (!a->spill)
         return LM_OK;
-    if (!(s->folder = lm_strdup(folder, "folder")))
-        return lm_fail_memory(e, strlen(folder), "a folder's name");
-    int64_t room = lm_disk_free(folder);
-    s->mapped_most = room < 0 ? SIZE_MAX : (size_t)room / 2;
+    if (!(s->folder = lm_strdup(a->spill, "folder")))
+        return lm_fail_memory(e, strlen(a->spill), "a folder's name");
+    int64_t room = lm_disk_free(a->spill);
+    s->mapped_most = room < 0 ? SIZE_MAX
+                              : (size_t)room / 2 / (a->sharers ? a->sharers : 1);
     return LM_OK;
 }
 

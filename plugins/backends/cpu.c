@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* cpu.c -- backend: the host's processor, in f32, bf16 or int8.
  *
- * A stream owns its registers, which only
- * grow, so that a worker allocates nothing once it is warm; streams share
- * nothing, so any number of them run side by side without a barrier.  A stream
- * opened with more than one thread cuts single operators by outputs; that
- * serves decoding alone on the machine, where one thread cannot draw the full
- * memory bandwidth.                                                         */
+ * A stream owns its registers, which only grow, so that a worker allocates nothing
+ * once it is warm; streams share nothing, so any number of them run side by side
+ * without a barrier.  A stream opened with more than one thread cuts single
+ * operators by outputs; that serves decoding alone on the machine, where one thread
+ * cannot draw the full memory bandwidth.                                      */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

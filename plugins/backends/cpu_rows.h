@@ -20,6 +20,9 @@ INLINE VI FN(nearest)(VF x)
     return (VI)_mm256_cvtps_epi32((__m256)x);
 #else
     const VF magic = (VF){ 0 } + 12582912.0f;       /* 1.5 * 2^23: rounds */
+    /* x is a product, rounded before it is added to: where compilers make one
+     * instruction of both (as on ARM) other integers would come out than elsewhere */
+    __asm__("" : "+m"(x));
     return (VI)(x + magic) - (VI)magic;
 #endif
 }

@@ -162,9 +162,12 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
 {
-    struct state *s = a->host->alloc(sizeof *s, "command");
+    struct state *s;
 
-    if (!s)
+    if (!LM_HAS(a->host, call))
+        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina runs no "
+                             "programs of the user");
+    if (!(s = a->host->alloc(sizeof *s, "command")))
         return a->host->fail(e, LM_ENOMEM, "out of memory for command");
     *s = (struct state){ a->host, a->run, a->config, a->instance };
     *self = s;

@@ -56,13 +56,18 @@ struct state {
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
 {
-    struct state *s = a->host->alloc(sizeof *s, "kl");
+    const struct config *c = a->config;
 
+    if (c->precision && !LM_HAS(a->host, precision))
+        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina computes in f32 "
+                             "only; leave out precision = \"%s\"",
+                             precision_names[c->precision]);
+    struct state *s = a->host->alloc(sizeof *s, "kl");
     if (!s)
         return a->host->fail(e, LM_ENOMEM, "out of memory for kl");
     s->host = a->host;
     s->run = a->run;
-    s->config = a->config;
+    s->config = c;
     *self = s;
     return LM_OK;
 }
@@ -133,7 +138,8 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
 
     if (!kl)
         return s->host->fail(e, LM_ENOMEM, "out of memory for a window of %zu tokens", n);
-    enum lm_status st = s->host->precision(subject, (uint32_t)s->config->precision, e);
+    enum lm_status st = s->config->precision
+        ? s->host->precision(subject, (uint32_t)s->config->precision, e) : LM_OK;
     if (st == LM_OK)
         st = s->host->token_kl(subject, s->ids + (size_t)place(s, item) * n, n, kl, e);
     for (size_t t = 0; st == LM_OK && t < n; t++)

@@ -94,6 +94,9 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
         + 4.0 * s->arch->vocab;
 
     (void)item;
+    if (!st && !LM_HAS(&cost, row_bytes))
+        st = s->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina does not tell "
+                           "what activations take");
     if (st)
         return st;
     sum[0] = (struct lm_sum){ (double)cost.bytes + cache + work, 1 };

@@ -95,6 +95,10 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     if (c->bos && arch->bos < 0)
         return a->host->fail(e, LM_ECONFIG, "the model has no BOS token; use "
                              "bos = \"no\"");
+    if (c->precision && !LM_HAS(a->host, precision))
+        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina computes in f32 "
+                             "only; leave out precision = \"%s\"",
+                             precision_names[c->precision]);
     struct state *s = a->host->alloc(sizeof *s, "perplexity");
     if (!s)
         return a->host->fail(e, LM_ENOMEM, "out of memory for perplexity");
@@ -190,7 +194,7 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
         copy[0] = s->bos;
         ids = copy;
     }
-    if (st == LM_OK)
+    if (st == LM_OK && s->config->precision)
         st = s->host->precision(subject, (uint32_t)s->config->precision, e);
     if (st == LM_OK)
         st = s->host->token_losses(subject, ids, n, nll, e);

@@ -92,8 +92,7 @@ enum lm_status gguf_suitable(const struct fmt *f, const struct lm_model *m,
 /* number format of its own that the export gives a matrix of the model; 0: none */
 static uint32_t own_dtype(const struct lm_export *x, uint32_t role, int32_t layer)
 {
-    bool there = x->struct_size >= offsetof(struct lm_export, own) + sizeof x->own;
-    return there && x->own && layer >= 0
+    return LM_HAS(x, own) && x->own && layer >= 0
         ? x->own[(size_t)layer * LM_N_ROLES + role] : 0;
 }
 

@@ -11,6 +11,7 @@
 #include "plugin.h"
 
 enum { BY_LAYER, BY_ATTN, BY_MLP };
+static const uint32_t site[] = { LM_SITE_LAYER, LM_SITE_ATTN, LM_SITE_MLP };
 
 struct config { int64_t unit, min, first, last; };
 
@@ -44,7 +45,6 @@ static void destroy(void *self)
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
 {
-    static const uint32_t site[] = { LM_SITE_LAYER, LM_SITE_ATTN, LM_SITE_MLP };
     struct depth *p = a->host->alloc(sizeof *p, "depth");
 
     if (!p)
@@ -136,11 +136,16 @@ static uint64_t shapes(const void *config)
          : c->unit == BY_MLP ? LM_SHAPE_NO_MLP : 0;
 }
 
+static uint64_t ranks(const void *config)
+{
+    return LM_BIT(site[((const struct config *)config)->unit]);
+}
+
 #define BLOCKS (LM_BIT(LM_SITE_LAYER) | LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP))
 
 static const struct lm_pruner ops = {
     .struct_size = sizeof ops, .edits = BLOCKS, .needs_scores = BLOCKS,
-    .genes = genes, .decode = decode, .shapes = shapes
+    .genes = genes, .decode = decode, .shapes = shapes, .ranks = ranks
 };
 
 static const struct lm_module module = {

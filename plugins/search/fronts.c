@@ -231,6 +231,5 @@ double outcome_violation(const struct lm_problem *p, const struct lm_outcome *o)
 
 bool outcome_counts(const struct lm_outcome *o)
 {
-    return o->fidelity >= 1 ||
-           (o->struct_size > offsetof(struct lm_outcome, stopped) && o->stopped);
+    return o->fidelity >= 1 || (LM_HAS(o, stopped) && o->stopped);
 }

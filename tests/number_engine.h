@@ -1,24 +1,39 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* engine_of_numbers.c -- see engine_of_numbers.h. */
-#include "engine_of_numbers.h"
-
+/* number_engine.h -- plays the engine below study/evaluate.c: a segment is a key, and
+ * losses are sums over the keys of a network, so that each value is known.      */
+#ifndef LM_TESTS_NUMBER_ENGINE_H
+#define LM_TESTS_NUMBER_ENGINE_H
+#include <math.h>
 #include <pthread.h>
 
+#include "base/log.h"
+#include "base/pool.h"
+#include "study/evaluate.h"
 #include "testing.h"
 
+/* ---- an engine of numbers ---------------------------------------------------------- */
+
+struct lm_engine { int unused; };
+struct lm_segment { struct lm_segment_spec spec; };
 struct lm_runner { struct lm_engine *engine; };
 struct lm_teacher { struct lm_engine *engine; };
 struct lm_decoder { const struct lm_network *net; int64_t pos, capacity; };
+struct lm_model { struct lm_arch arch; };
 
-struct lm_engine engine;
-struct lm_model model = { { .vocab = 50 } };
-struct lm_segment dense_segment[SEGMENTS];
-bool streams;
-struct event events[LOG];
-int n_event, decoders, runners;
+enum { SEGMENTS = 4, CANDIDATES = 9, ITEMS = 7, WINDOW = 6, LOG = 4096 };
+static struct lm_engine engine;
+static struct lm_model model = { { .vocab = 50 } };
+static struct lm_segment segment[CANDIDATES][SEGMENTS], dense_segment[SEGMENTS];
+static struct lm_segment *net_of[CANDIDATES][SEGMENTS];
+static struct lm_plan *no_plan[CANDIDATES];
+
+/* What happened, in order. */
+struct event { char what; size_t candidate; int64_t item; };
+static struct event events[LOG];
+static int n_event, decoders, runners;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-void note(char what, size_t candidate, int64_t item)
+static void note(char what, size_t candidate, int64_t item)
 {
     pthread_mutex_lock(&lock);
     if (n_event < LOG)
@@ -42,6 +57,8 @@ const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
     return &s->spec;
 }
 
+static bool streams;
+
 bool lm_engine_streams(const struct lm_engine *g)
 {
     (void)g;
@@ -55,7 +72,8 @@ enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
     return precision <= LM_AS_BF16 ? LM_OK : lm_fail(e, LM_EUNSUPPORTED, "not here");
 }
 
-uint32_t precision_of(const int32_t *ids)
+/* Of the item that a window begins with. */
+static uint32_t precision_of(const int32_t *ids)
 {
     return ids[0] / 3 % 2 ? LM_AS_BF16 : LM_AS_F32;
 }
@@ -137,7 +155,7 @@ struct lm_work lm_runner_work(const struct lm_runner *r)
     return (struct lm_work){ 3, 2 };
 }
 
-double weight_of(const struct lm_network *net)
+static double weight_of(const struct lm_network *net)
 {
     double sum = 0;
     for (size_t i = 0; i < net->n; i++)
@@ -169,6 +187,32 @@ enum lm_status lm_runner_kl(struct lm_runner *r, const struct lm_network *net,
     return LM_OK;
 }
 
+/* Nothing is known beforehand. */
+size_t lm_teacher_wants(struct lm_teacher *t, uint32_t precision, const int32_t *ids,
+                        size_t n)
+{
+    (void)t, (void)precision, (void)ids;
+    return 2 * n * (size_t)model.arch.hidden * sizeof(float);
+}
+
+static size_t most_bytes, most_asks;    /* of a round */
+
+/* A state for each ask, of a text with divergences a state and a lesson, a buffer for
+ * each thread.                                                                  */
+static void weigh(const struct lm_ask *ask, size_t n)
+{
+    size_t count = n + (size_t)lm_pool_threads();
+    for (size_t i = 0; i < n; i++) {
+        bool seen = !ask[i].kl;
+        for (size_t k = 0; k < i; k++)
+            seen |= ask[k].kl && !memcmp(ask[k].ids, ask[i].ids, WINDOW * sizeof(int));
+        count += seen ? 0 : 2;
+    }
+    count *= WINDOW * (size_t)model.arch.hidden * sizeof(float);
+    most_bytes = count > most_bytes ? count : most_bytes;
+    most_asks = n > most_asks ? n : most_asks;
+}
+
 /* All at once, but for every seventh, which must be run on its own. */
 enum lm_status lm_ask_all(struct lm_engine *g, struct lm_teacher *t, bool share,
                           struct lm_ask *ask, size_t n, struct lm_work *work,
@@ -178,6 +222,7 @@ enum lm_status lm_ask_all(struct lm_engine *g, struct lm_teacher *t, bool share,
     enum lm_status st = LM_OK;
 
     (void)share;
+    weigh(ask, n);
     for (size_t i = 0; i < n && !st; i++) {
         if (i % 7 == 6)
             continue;
@@ -233,3 +278,4 @@ void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_c
     out->params = 7;
     out->bytes = dtype == LM_F16 ? 2000 : 4000;
 }
+#endif
