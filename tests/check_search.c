@@ -109,8 +109,9 @@ static enum lm_status damaged(const struct rig_problem *r, const union lm_value 
 }
 
 /* ---- strategies ------------------------------------------------------------ */
-enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, GRID, ONE_PLUS,
-       LAGRANGIAN, CHAIN, HALVING, N_RIGS };
+enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, NSGA3, LINAS,
+       LINAS_LITERAL, MASKS, MASKS_LITERAL, GRID, ONE_PLUS, LAGRANGIAN, CHAIN, HALVING,
+       N_RIGS };
 
 static const struct rig rigs[N_RIGS] = {
     [RANDOM] = { .name = "random", .options = "budget=60" },
@@ -124,6 +125,14 @@ static const struct rig rigs[N_RIGS] = {
     [GRID] = { .name = "grid", .options = "budget=60 levels=2" },
     [ONE_PLUS] = { .name = "one_plus_lambda",
         .options = "budget=60 initial=20 offspring=9" },
+    [NSGA3] = { .name = "nsga3", .options = "population=12 generations=8" },
+    [LINAS] = { .name = "linas", .options = "population=15 budget=60 inner=200" },
+    [LINAS_LITERAL] = { .name = "linas",
+        .options = "population=15 budget=60 inner=200 knots=0 pm=0.02 rows=40" },
+    [MASKS] = { .name = "mask_mutation",
+        .options = "population=12 generations=8 parents=4 fill=score" },
+    [MASKS_LITERAL] = { .name = "mask_mutation",
+        .options = "population=12 generations=8 literal=true tries=5 crossover=gene" },
     [LAGRANGIAN] = { .name = "lagrangian", .options = "rounds=3 fidelity=0.5" },
     [CHAIN] = { .name = "chain", .options = "pass=5" },
     [HALVING] = { .name = "halving", .options = "bracket=9 eta=2" },
@@ -352,6 +361,7 @@ int main(void)
                     search_lagrangian(), search_baselines() };
     TCase *t = tcase_create("contract");
 
+    tcase_set_timeout(t, 60);
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
     tcase_add_loop_test(t, reproducible, 0, N_RIGS);
     tcase_add_loop_test(t, races, RANDOM, ONE_PLUS);    /* its parents are measured */

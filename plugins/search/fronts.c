@@ -229,6 +229,15 @@ double outcome_violation(const struct lm_problem *p, const struct lm_outcome *o)
     return sum;
 }
 
+bool bounds_say_all(const struct lm_problem *p)
+{
+    size_t bounds = 0;
+
+    for (size_t i = 0; i < p->n_objective; i++)
+        bounds += p->objective[i]->bound < INFINITY;
+    return bounds >= p->n_constraint;
+}
+
 bool outcome_counts(const struct lm_outcome *o)
 {
     return o->fidelity >= 1 || (LM_HAS(o, stopped) && o->stopped);

@@ -44,6 +44,9 @@ void pool_spread(struct pool *p);
 bool member_dominates(const struct member *a, const struct member *b, size_t n_obj);
 /* 0: all constraints are kept; INFINITY: not built, or not a number. */
 double outcome_violation(const struct lm_problem *p, const struct lm_outcome *o);
+/* Is every constraint the bound of an objective?  Then objectives say how far from their
+ * bounds feasible genomes are, which violations do not.                          */
+bool bounds_say_all(const struct lm_problem *p);
 /* Is it of all items, or as good as that: beaten in a race, with estimates? */
 bool outcome_counts(const struct lm_outcome *o);
 #endif

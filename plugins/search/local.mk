@@ -8,6 +8,7 @@ search_round = $(search_genes) %D%/round.h %D%/round.c
 search_vary = %D%/vary.h %D%/vary.c
 search_inner = %D%/inner.h %D%/inner.c
 search_fronts = %D%/fronts.h %D%/fronts.c
+search_breed = $(search_round) $(search_vary) %D%/breed.h %D%/breed.c
 
 search_LTLIBRARIES += %D%/random.la
 plugins_search_random_la_SOURCES = $(search_round) %D%/random.c
@@ -18,8 +19,7 @@ plugins_search_chain_la_SOURCES = $(search_fronts) $(search_inner) %D%/chain.c
 plugins_search_chain_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/nsga2.la
-plugins_search_nsga2_la_SOURCES = $(search_round) $(search_vary) $(search_fronts) \
-    %D%/nsga2.c
+plugins_search_nsga2_la_SOURCES = $(search_breed) $(search_fronts) %D%/nsga2.c
 plugins_search_nsga2_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/grid.la
@@ -50,3 +50,18 @@ search_LTLIBRARIES += %D%/lagrangian.la
 plugins_search_lagrangian_la_SOURCES = %D%/lagrangian.c %D%/lagrangian.h \
     %D%/lagrangian_levels.c %D%/knapsack.c %D%/knapsack.h
 plugins_search_lagrangian_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/nsga3.la
+plugins_search_nsga3_la_SOURCES = $(search_breed) $(search_fronts) \
+    %D%/niches.h %D%/niches.c %D%/nsga3.c
+plugins_search_nsga3_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/linas.la
+plugins_search_linas_la_SOURCES = $(search_breed) $(search_fronts) \
+    %D%/regress.h %D%/regress.c %D%/predictor.h %D%/predictor.c %D%/linas.c
+plugins_search_linas_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/mask_mutation.la
+plugins_search_mask_mutation_la_SOURCES = $(search_round) $(search_vary) \
+    $(search_fronts) %D%/prices.h %D%/prices.c %D%/mask_mutation.c
+plugins_search_mask_mutation_la_LDFLAGS = $(PLUGIN_LINK)

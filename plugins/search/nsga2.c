@@ -3,8 +3,8 @@
  * mixed kinds, with these decisions:
  *
  * - Ranks as in fronts.h, with constrained domination; operators as in vary.h.
- * - No genome is proposed twice: a repeated child is tried again up to 100 times, then
- *   drawn at random.
+ * - No genome is proposed twice: a repeated child is tried again (breed.h), then drawn
+ *   at random.
  * - Level switches (EvoPress, Sieberling et al. 2024): where a size bound is active
  *   every plain mutation leaves the size; these stay on it.  While some objective is
  *   bounded a share `exchange` of the pairs of children is made so, without crossover.
@@ -17,14 +17,8 @@
  *
  * Invariants: the pool holds told genomes; after select_survivors() they are the
  * survivors, best first (rank, then crowding), at most `population`.          */
-#include <math.h>
-#include <string.h>
-
+#include "breed.h"
 #include "fronts.h"
-#include "round.h"
-#include "vary.h"
-
-enum { RETRIES = 100 };
 
 struct config {
     int64_t population, generations, budget, crossover;
@@ -39,9 +33,8 @@ struct search {
     struct vary vary;
     struct pool pool;
     struct round round;                 /* a generation                         */
+    struct breed breed;
     size_t   n_pop;
-    bool     bounded;
-    union lm_value *child;              /* [2][n_slot] scratch                  */
 };
 
 static const char *const crossovers[] = { "sbx", "uniform", "cut", NULL };
@@ -75,8 +68,10 @@ static const struct member *any_member(struct search *s)
     return &s->pool.member[(size_t)genes_below(&s->genes, (double)s->pool.n)];
 }
 
-static const union lm_value *tournament(struct search *s)
+/* breed_parent */
+static const union lm_value *tournament(void *ctx)
 {
+    struct search *s = ctx;
     const struct member *a = any_member(s), *b = any_member(s);
 
     if (a->rank != b->rank)
@@ -93,44 +88,6 @@ static void select_survivors(struct search *s)
         s->pool.n = s->n_pop;
 }
 
-/* The genomes of the round from the start on, changed. */
-static void fill_mutants(struct search *s, size_t n_start)
-{
-    size_t n = s->p->n_slot;
-
-    for (int i = 0; i < RETRIES && s->round.n < s->n_pop; i++) {
-        size_t parent = (size_t)genes_below(&s->genes, (double)n_start);
-        memcpy(s->child, s->round.queue + parent * n, n * sizeof *s->child);
-        bool trade = s->bounded && genes_unit(&s->genes) < s->cfg->exchange;
-        if (!trade || !vary_exchange(&s->vary, s->child))
-            vary_mutate(&s->vary, s->child);
-        if (round_add(&s->round, s->child))
-            i = -1;
-    }
-}
-
-static void breed(struct search *s)
-{
-    size_t n = s->p->n_slot;
-    union lm_value *a = s->child, *b = s->child + n;
-
-    for (int i = 0; i < RETRIES && s->round.n < s->n_pop; i++) {
-        bool trade = s->bounded && genes_unit(&s->genes) < s->cfg->exchange;
-
-        memcpy(a, tournament(s), n * sizeof *a);
-        memcpy(b, tournament(s), n * sizeof *b);
-        if (!trade && genes_unit(&s->genes) < s->cfg->pc)
-            vary_cross(&s->vary, a, b);
-        if (!trade || !vary_exchange(&s->vary, a))
-            vary_mutate(&s->vary, a);
-        if (!trade || !vary_exchange(&s->vary, b))
-            vary_mutate(&s->vary, b);
-        bool fresh = round_add(&s->round, a);
-        if (round_add(&s->round, b) || fresh)
-            i = -1;
-    }
-}
-
 /* round_fill */
 static enum lm_status next_generation(void *ctx, struct lm_err *e)
 {
@@ -140,10 +97,10 @@ static enum lm_status next_generation(void *ctx, struct lm_err *e)
     if (s->round.asked == 0) {
         round_add_starts(&s->round);
         if (s->p->n_start)
-            fill_mutants(s, s->round.n);
+            breed_mutants(&s->breed, s->round.n, s->n_pop);
     } else if (s->pool.n > 0) {
         select_survivors(s);
-        breed(s);
+        breed_pairs(&s->breed, tournament, s, s->n_pop);
     }
     round_add_random(&s->round, s->n_pop);
     return LM_OK;
@@ -168,15 +125,9 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = vary_open(&s->vary, e);
     if (st == LM_OK)
         st = round_open(&s->round, &s->genes, s->n_pop, all_trials(s->cfg), e);
-    if (st != LM_OK)
-        return st;
-    s->child = s->h->alloc(2 * p->n_slot * sizeof *s->child, s->genes.tag);
-    if (!s->child)
-        return s->h->fail(e, LM_ENOMEM, "out of memory for a population of %zu",
-                          s->n_pop);
-    for (size_t i = 0; i < p->n_objective; i++)
-        s->bounded |= p->objective[i]->bound < INFINITY;
-    return LM_OK;
+    if (breed_bounded(p))
+        s->breed.exchange = s->cfg->exchange;
+    return st == LM_OK ? breed_open(&s->breed, e) : st;
 }
 
 static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_t *n,
@@ -215,6 +166,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     s->genes = genes_of(a, "nsga2");
     s->vary = (struct vary){ .g = &s->genes, .crossover = s->cfg->crossover,
         .eta_c = s->cfg->eta_c, .eta_m = s->cfg->eta_m, .pm = s->cfg->pm };
+    s->breed = (struct breed){ .vary = &s->vary, .round = &s->round, .pc = s->cfg->pc };
     *self = s;
     return LM_OK;
 }
@@ -225,9 +177,9 @@ static void destroy(void *self)
 
     pool_close(&s->pool);
     round_close(&s->round);
+    breed_close(&s->breed);
     vary_close(&s->vary);
     genes_close(&s->genes);
-    s->h->release(s->child);
     s->h->release(s);
 }
 
