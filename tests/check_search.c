@@ -3,7 +3,7 @@
  * bounds and steps, the same seed gives the same proposals whatever the size of
  * the batches, infeasible and damaged outcomes, honest budgets, an end, and no
  * memory lost when any allocation fails.  Problems with known answers are in
- * check_search_answers.c, _lagrangian.c and _baselines.c.                     */
+ * check_search_answers.c, _lagrangian.c, _baselines.c and _evolve.c.          */
 #include "search_rig.h"
 
 #include <math.h>
@@ -358,7 +358,7 @@ END_TEST
 int main(void)
 {
     Suite *s[] = { suite_create("search contract"), search_answers(),
-                    search_lagrangian(), search_baselines() };
+                   search_lagrangian(), search_baselines(), search_evolve() };
     TCase *t = tcase_create("contract");
 
     tcase_set_timeout(t, 60);

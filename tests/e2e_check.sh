@@ -18,7 +18,7 @@ bad()
 ok "a good pipeline" prints 'sound' check good.cfg
 ok "unknown option, nearest name" bad 14 "population" 's/population = 8/populaton = 8/'
 ok "unknown plugin, available ones" bad 14 "available: .*random.*did you mean 'nsga2'" \
-    's/nsga2/nsga3/'
+    's/nsga2/nsga22/'
 ok "unknown group, nearest name" bad 11 "did you mean 'repair'" 's/^repair:/repiar:/'
 ok "unknown option of run" bad 2 "did you mean 'seed'" 's/seed = 3/sead = 3/'
 ok "unknown option of data" bad 5 "did you mean 'length'" 's/length = 128/lenght = 128/'

@@ -38,7 +38,14 @@ check_PROGRAMS += %D%/check_pareto %D%/check_search
 tests_check_pareto_SOURCES = %D%/check_pareto.c
 tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.c \
     %D%/check_search.c %D%/check_search_answers.c \
-    %D%/check_search_lagrangian.c %D%/check_search_baselines.c
+    %D%/check_search_lagrangian.c %D%/check_search_baselines.c \
+    %D%/check_search_evolve.c
+
+# Numbers behind strategies, against other ways to get them.
+check_PROGRAMS += %D%/check_regress
+tests_check_regress_SOURCES = %D%/testing.h %D%/check_regress.c plugins/search/genes.c \
+    plugins/search/regress.c plugins/search/predictor.c plugins/search/niches.c
+tests_check_regress_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/search
 
 check_PROGRAMS += %D%/check_space %D%/check_plan %D%/check_candidate
 check_PROGRAMS += %D%/check_pruners %D%/check_scorers %D%/check_repair

@@ -12,7 +12,8 @@
 /* ---- problems -------------------------------------------------------------- */
 void rig_problem_init(struct rig_problem *r, size_t n_objective)
 {
-    static const char *const metric[] = { "kl.nats", "size.bytes", "macs.per_token" };
+    static const char *const metric[] = { "kl.nats", "size.bytes", "macs.per_token",
+                                          "memory.bytes", "time.ms" };
 
     memset(r, 0, sizeof *r);
     for (size_t i = 0; i < n_objective; i++) {
@@ -238,7 +239,8 @@ static enum lm_status tell(const struct rig *s, struct rig_made *m,
         t->fidelity = out[i].fidelity;
         t->status = s->eval(p, t->value, t->fidelity, t->objective);
         for (size_t k = 0; k < p->p.n_constraint; k++)
-            t->violation = t->objective[1] / p->objective[1].bound - 1;
+            t->violation = p->limit > 0 ? fmax(t->objective[1] / p->limit - 1, 0)
+                                        : t->objective[1] / p->objective[1].bound - 1;
     }
     for (size_t i = 0; i < n; i++) {
         const struct rig_trial *t = &log->trial[first + i];

@@ -8,7 +8,7 @@
 #include "plugin.h"
 #include "testing.h"
 
-enum { RIG_GENES = 160, RIG_SLOTS = 192, RIG_OBJECTIVES = 3, RIG_STARTS = 64 };
+enum { RIG_GENES = 160, RIG_SLOTS = 192, RIG_OBJECTIVES = 5, RIG_STARTS = 64 };
 
 struct lm_run { uint64_t seed; };
 
@@ -20,6 +20,8 @@ struct rig_problem {
     struct lm_objective objective[RIG_OBJECTIVES];
     const struct lm_objective *objective_at[RIG_OBJECTIVES];
     const union lm_value *start[RIG_STARTS];
+    double limit;                       /* of objective 1, as a constraint that no
+                                           objective tells the bound of; 0: none */
     struct lm_problem p;
 };
 void rig_problem_init(struct rig_problem *r, size_t n_objective);

@@ -55,7 +55,7 @@ static const struct lm_opt options[] = {
            "How many genomes are measured between two trainings of the predictors."),
     LM_INT(struct config, budget, "250", 1, 1e9, "genomes", 0,
            "How many genomes to propose at most."),
-    LM_INT(struct config, inner, "5000", 10, 1e7, "predictions", 0,
+    LM_INT(struct config, inner, "10000", 10, 1e7, "predictions", 0,
            "How many genomes each inner search predicts; the paper takes 5000 to 20000."),
     LM_INT(struct config, rows, "600", 10, 4000, "genomes", LM_EXPERT,
            "How many outcomes predictors learn from, the latest; time grows with its "

@@ -13,17 +13,18 @@
  * - Parents: the best `parents` genomes ever told, by constrained domination and the
  *   first objective.  Others are not looked at.
  * - A ratio moves up or down by up to `reach` of its range, at least a step.
- * - A mask of k members that is to have k2 keeps ceil(alpha min(k, k2)) of them, uniformly
- *   chosen, and is filled from all others, by lot or by importance.  The paper draws
- *   random masks until one has alpha n members in common with the old one, of n in all;
- *   that hardly ever happens for k below 0.9 n, and the old mask, of the old size, stays.
- *   `literal` does so.
+ * - A mask of k members that is to have k2 keeps ceil(alpha min(k, k2)) of them,
+ *   uniformly chosen, and is filled from all others, by lot or by importance.  The paper
+ *   draws random masks until one has alpha n members in common with the old one, of n in
+ *   all; that hardly ever happens for k below 0.9 n, and the old mask, of the old size,
+ *   stays.  `literal` does so.
  * - Crossover takes each layer whole from one of the parents, so that ratios and masks
  *   stay together.
  * - Bounds: ratios of a child move, at random genes, until it is priced within all of
  *   them (prices.h), and if it is too small, until it is within `band` of one.  Its price
  *   is that of the model, corrected by what the model is wrong for its parent.  The paper
- *   draws anew instead, which takes long where few genomes fit.
+ *   draws anew instead, which takes long where few genomes fit.  Constraints that are not
+ *   the bounds of objectives have partial prices: of those that are kept nothing is told.
  *
  * Invariants: after sort_parents() the pool holds the parents, best first; f of a member
  * is [1 + prices]: the first objective, then each excess, NAN where it is not known. */
@@ -37,6 +38,7 @@
 #include "vary.h"
 
 enum { RETRIES = 100, MOVES = 20 };
+#define BOLD 0.1                        /* children aimed beyond partial prices */
 enum fill { BY_LOT, BY_SCORE };
 enum crossing { BY_LAYER, BY_GENE };
 
@@ -381,6 +383,8 @@ static void repair(struct search *s, const struct member *parent, union lm_value
         double wrong = parent->f[1 + i] - prices_excess(&s->prices, i, parent->value);
         s->excess[i] = prices_excess(&s->prices, i, genome)
                      + (isfinite(wrong) ? wrong : 0);
+        if (!s->by_bound && genes_unit(&s->genes) < BOLD)
+            s->excess[i] -= genes_unit(&s->genes) * s->prices.price[i].spread;
     }
     for (size_t i = 0; i < MOVES * s->p->n_gene; i++) {
         k = worst(s);

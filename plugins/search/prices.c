@@ -9,6 +9,8 @@
 #include <string.h>
 
 #define RIDGE 1e-6                      /* of the mean diagonal */
+#define WIDEST 0.25                     /* spread */
+#define NARROW 0.01                     /* where spread grows from */
 
 static bool chooses(const struct axis *a)
 {
@@ -90,6 +92,7 @@ static void tell_first(struct prices *s, struct price *p, const union lm_value *
     double kept = 0;
 
     p->known = true;
+    p->spread = WIDEST;
     p->e0 = excess;
     features(s, genome, p->x0);
     for (size_t g = 0; g < s->genes->p->n_gene; g++)
@@ -111,6 +114,8 @@ void prices_tell(struct prices *s, size_t k, const union lm_value *genome, doubl
         tell_first(s, p, genome, excess);
         return;
     }
+    p->told++;
+    p->wrong += pow(prices_excess(s, k, genome) - excess, 2);
     features(s, genome, s->x);
     for (size_t i = 0; i < n; i++) {
         s->x[i] -= p->x0[i];
@@ -125,6 +130,14 @@ void prices_tell(struct prices *s, size_t k, const union lm_value *genome, doubl
     }
 }
 
+static void set_spread(struct price *p)
+{
+    p->spread = p->told ? sqrt(p->wrong / (double)p->told) : fmax(2 * p->spread, NARROW);
+    p->spread = fmin(p->spread, WIDEST);
+    p->wrong = 0;
+    p->told = 0;
+}
+
 enum lm_status prices_learn(struct prices *s, struct lm_err *e)
 {
     size_t n = s->n_feature;
@@ -134,6 +147,7 @@ enum lm_status prices_learn(struct prices *s, struct lm_err *e)
         double mean = 0;
         enum lm_status st;
 
+        set_spread(p);
         for (size_t i = 0; i < n; i++)
             mean += p->gram[i * n + i] / (double)n;
         if (!(mean > 0))

@@ -9,13 +9,21 @@
  * ordered gene on its range and the share of members of a subset, 0 .. 1; one for
  * each value of a choice without order.  Before anything else is known all places cost
  * the same and nothing is left at 0; deviations from that are learned by least squares
- * with a small ridge: what outcomes do not tell stays as it was.                  */
+ * with a small ridge: what outcomes do not tell stays as it was.
+ *
+ * Of a partial price only excesses above 0 are told.  Where the model is wrong all
+ * genomes may end well within the bound and nothing is learned, so some are to be aimed
+ * beyond it, by up to `spread`: what the model was wrong by last time, or, where nothing
+ * was told, twice as much as then.                                               */
 #ifndef PRICES_H
 #define PRICES_H
 #include "genes.h"
 
 struct price {                          /* of one bounded number                */
     bool    known;                      /* a genome was told                    */
+    bool    partial;                    /* set by the caller                    */
+    double  spread, wrong;              /* wrong: sum of squared errors         */
+    size_t  told;                       /* since the last prices_learn()        */
     double  e0;
     double *x0, *prior;                 /* [n_feature]; 0 where a gene has no price */
     double *gram, *product;             /* [n_feature][n_feature], [n_feature]  */

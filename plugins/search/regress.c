@@ -19,6 +19,7 @@
 #include <string.h>
 
 #define TOLERANCE 1e-3
+#define FLAT 1e-12                      /* least curvature along a move */
 
 /* ---- ridge ----------------------------------------------------------------- */
 void regress_centre(double *k, size_t n, double *mean)
@@ -122,37 +123,42 @@ void svr_start(struct svr *s)
     memcpy(s->rest, s->y, s->n * sizeof *s->rest);
 }
 
-/* The largest rest of those that may grow; *low: the least of those that may shrink. */
-static size_t most_violating(const struct svr *s, double *low)
+/* Who has the largest rest among those that may grow; *low: the least of those that may
+ * shrink.  Takes t times the difference of two rows off all rests first.         */
+static size_t advance(struct svr *s, double t, const double *ki, const double *kj,
+                      double *low)
 {
+    double high = -INFINITY, least = INFINITY, c = s->c;
     size_t up = s->n;
 
-    *low = INFINITY;
-    for (size_t i = 0; i < s->n; i++) {
-        if (s->beta[i] < s->c && (up == s->n || s->rest[i] > s->rest[up]))
-            up = i;
-        if (s->beta[i] > -s->c && s->rest[i] < *low)
-            *low = s->rest[i];
+    for (size_t r = 0; r < s->n; r++) {
+        double x = s->rest[r] -= t * (ki[r] - kj[r]);
+        if (s->beta[r] < c && x > high) {
+            high = x;
+            up = r;
+        }
+        if (s->beta[r] > -c && x < least)
+            least = x;
     }
+    *low = least;
     return up;
 }
 
-/* Whom to shrink while i grows; also the curvature along that move. */
-static size_t partner(const struct svr *s, size_t i, double *curvature)
+/* Who shrinks while i grows. */
+static size_t partner(const struct svr *s, size_t i)
 {
     const double *k = s->k + i * s->n;
+    double gain = -1, high = s->rest[i], c = s->c;
     size_t best = s->n;
-    double gain = -1;
 
     for (size_t j = 0; j < s->n; j++) {
-        double d = s->rest[i] - s->rest[j], eta;
-        if (s->beta[j] <= -s->c || d <= 0)
+        double d = high - s->rest[j], bend = 2 - 2 * k[j];
+        if (s->beta[j] <= -c || d <= 0)
             continue;
-        eta = fmax(k[i] + s->k[j * s->n + j] - 2 * k[j], 1e-12);
-        if (d * d > gain * eta) {
-            gain = d * d / eta;
+        bend = bend > FLAT ? bend : FLAT;
+        if (d * d > gain * bend) {
+            gain = d * d / bend;
             best = j;
-            *curvature = eta;
         }
     }
     return best;
@@ -161,26 +167,22 @@ static size_t partner(const struct svr *s, size_t i, double *curvature)
 void svr_solve(struct svr *s)
 {
     size_t most = 20000 + 200 * s->n, n = s->n;
-    double low = 0, high = 0;
+    double low, high, t;
+    size_t i = advance(s, 0, s->k, s->k, &low);
 
-    for (size_t step = 0;; step++) {
-        size_t i = most_violating(s, &low), j;
-        double eta = 1, t;
+    for (size_t step = 0; i < n && s->rest[i] - low > TOLERANCE && step < most; step++) {
+        size_t j = partner(s, i);
+        const double *ki = s->k + i * n, *kj = s->k + j * n;
 
-        high = i < n ? s->rest[i] : low;
-        if (i == n || high - low <= TOLERANCE || step == most)
-            break;
-        j = partner(s, i, &eta);
-        t = fmin((s->rest[i] - s->rest[j]) / eta,
+        t = fmin((s->rest[i] - s->rest[j]) / fmax(2 - 2 * ki[j], FLAT),
                  fmin(s->c - s->beta[i], s->beta[j] + s->c));
         s->beta[i] = t == s->c - s->beta[i] ? s->c : s->beta[i] + t;
         s->beta[j] = t == s->beta[j] + s->c ? -s->c : s->beta[j] - t;
-        const double *ki = s->k + i * n, *kj = s->k + j * n;
-        for (size_t r = 0; r < n; r++)
-            s->rest[r] -= t * (ki[r] - kj[r]);
+        i = advance(s, t, ki, kj, &low);
     }
+    high = i < n ? s->rest[i] : low;
     s->b = isfinite(low) ? (low + high) / 2 : high;
     s->inside = true;
-    for (size_t i = 0; i < n; i++)
-        s->inside &= fabs(s->beta[i]) < s->c;
+    for (size_t k = 0; k < n; k++)
+        s->inside &= fabs(s->beta[k]) < s->c;
 }

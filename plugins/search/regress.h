@@ -22,7 +22,7 @@ void regress_solve(const double *diag, const double *off, size_t n, double alpha
 
 /* Least of beta^T K beta / 2 - y^T beta over -c <= beta <= c, sum beta = 0. */
 struct svr {
-    const double *k;                    /* [n][n]                               */
+    const double *k;                    /* [n][n], its diagonal 1               */
     const double *y;                    /* [n]                                  */
     size_t  n;
     double  c;
