@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_regress.c -- the numbers behind linas and nsga3, each against another way to get
- * them: ridge against the normal equations of its features, support vectors against the
- * conditions of optimality, cross validation against one that refits each fold, reference
- * directions against binomials, what is nearest against all distances.           */
+/* check_regress.c -- the numbers behind linas, nsga3 and mask_mutation, each against
+ * another way to get them: ridge against the normal equations of its features, support
+ * vectors against the conditions of optimality, cross validation against one that refits
+ * each fold, prices against the costs they are made of, reference directions against
+ * binomials, what is nearest against all distances.                              */
 #include <math.h>
 
 #include "base/linalg.h"
 #include "base/rng.h"
 #include "niches.h"
 #include "predictor.h"
+#include "prices.h"
 #include "regress.h"
 #include "testing.h"
 
@@ -387,6 +389,56 @@ START_TEST(predictor_interpolates)
 }
 END_TEST
 
+/* ---- prices ---------------------------------------------------------------- */
+/* Before anything but one genome is known all genes cost alike; what is linear is then
+ * learned exactly.  A partial price that nobody broke widens what is tried.      */
+START_TEST(prices_are_learned)
+{
+    static union lm_value v[ROWS][GENES];
+    static double cost[GENES];
+    const union lm_value *at[ROWS];
+    struct prices s = { 0 };
+    union lm_value full[GENES];
+    double excess[ROWS], worst = 0, spread;
+
+    open_genes(GENES, LEVELS);
+    ck_assert_ok(prices_open(&s, &genes, 1, &err), err);
+    draw_rows(v, at, ROWS);
+    for (size_t g = 0; g < GENES; g++) {
+        cost[g] = unit();
+        full[g].integer = LEVELS - 1;
+    }
+    for (size_t i = 0; i < ROWS; i++) {
+        excess[i] = -0.8;
+        for (size_t g = 0; g < GENES; g++)
+            excess[i] += cost[g] * (double)v[i][g].integer;
+    }
+    ck_assert(isnan(prices_excess(&s, 0, full)));
+    prices_tell(&s, 0, full, 0.25);
+    full[0].integer = 0;
+    ck_assert_double_eq_tol(prices_excess(&s, 0, full), 1.25 * 7 / 8 - 1, 1e-12);
+    prices_close(&s);
+    ck_assert_ok(prices_open(&s, &genes, 1, &err), err);
+    for (size_t i = 0; i < ROWS / 2; i++)
+        prices_tell(&s, 0, v[i], excess[i]);
+    ck_assert_ok(prices_learn(&s, &err), err);
+    for (size_t i = ROWS / 2; i < ROWS; i++)
+        worst = fmax(worst, fabs(prices_excess(&s, 0, v[i]) - excess[i]));
+    ck_assert_double_lt(worst, 1e-3);
+    for (size_t g = 0; g < GENES; g++)
+        ck_assert_double_eq_tol(prices_step(&s, 0, g), cost[g], 1e-3);
+    for (size_t i = ROWS / 2; i < ROWS; i++)
+        prices_tell(&s, 0, v[i], excess[i]);
+    ck_assert_ok(prices_learn(&s, &err), err);
+    spread = s.price[0].spread;
+    ck_assert_double_lt(spread, 1e-3);
+    ck_assert_ok(prices_learn(&s, &err), err);
+    ck_assert_double_ge(s.price[0].spread, 0.01);
+    prices_close(&s);
+    genes_close(&genes);
+}
+END_TEST
+
 /* ---- reference directions -------------------------------------------------- */
 static double choose(size_t n, size_t k)
 {
@@ -527,6 +579,7 @@ int main(void)
     tcase_add_test(t, svr_of_two);
     tcase_add_test(t, predictor_chooses);
     tcase_add_test(t, predictor_interpolates);
+    tcase_add_test(t, prices_are_learned);
     tcase_add_test(t, directions_are_all);
     tcase_add_test(t, directions_fit_the_population);
     tcase_add_test(t, nearest_is_nearest);

@@ -44,7 +44,8 @@ tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.
 # Numbers behind strategies, against other ways to get them.
 check_PROGRAMS += %D%/check_regress
 tests_check_regress_SOURCES = %D%/testing.h %D%/check_regress.c plugins/search/genes.c \
-    plugins/search/regress.c plugins/search/predictor.c plugins/search/niches.c
+    plugins/search/regress.c plugins/search/predictor.c plugins/search/niches.c \
+    plugins/search/prices.c
 tests_check_regress_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/search
 
 check_PROGRAMS += %D%/check_space %D%/check_plan %D%/check_candidate
