@@ -109,8 +109,8 @@ static enum lm_status damaged(const struct rig_problem *r, const union lm_value 
 }
 
 /* ---- strategies ------------------------------------------------------------ */
-enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, GRID,
-       LAGRANGIAN, CHAIN, HALVING, N_RIGS };
+enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, TPE, TPE_ALL,
+       BAYES, BAYES_ONE, LOCAL, REGULARIZED, GRID, LAGRANGIAN, CHAIN, HALVING, N_RIGS };
 
 static const struct rig rigs[N_RIGS] = {
     [RANDOM] = { .name = "random", .options = "budget=60" },
@@ -119,6 +119,12 @@ static const struct rig rigs[N_RIGS] = {
     [NSGA2_UNIFORM] = { .name = "nsga2",
         .options = "population=12 budget=100 crossover=uniform pm=0.2" },
     [NSGA2_CUT] = { .name = "nsga2", .options = "population=9 crossover=cut" },
+    [TPE] = { .name = "tpe", .options = "budget=44 startup=12 candidates=4" },
+    [TPE_ALL] = { .name = "tpe", .options = "budget=42 batch=20 near=1 gamma=0.4" },
+    [BAYES] = { .name = "bayes",
+        .options = "budget=44 startup=30 candidates=8 steps=1" },
+    [BAYES_ONE] = { .name = "bayes",
+        .options = "budget=42 startup=36 batch=1 candidates=8 steps=1" },
     [LOCAL] = { .name = "local", .options = "budget=60 batch=3" },
     [REGULARIZED] = { .name = "regularized_evolution", .options = "budget=60" },
     [GRID] = { .name = "grid", .options = "budget=60 levels=2" },

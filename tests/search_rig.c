@@ -6,6 +6,7 @@
 #include <math.h>
 #include <time.h>
 
+#include "base/linalg.h"
 #include "base/rng.h"
 
 /* ---- problems -------------------------------------------------------------- */
@@ -81,7 +82,8 @@ static void quiet(struct lm_run *r, enum lm_level level, const char *fmt, ...)
 static const struct lm_host host = {
     .struct_size = sizeof host, .abi_major = LM_ABI_MAJOR, .abi_minor = LM_ABI_MINOR,
     .version = "test", .alloc = lm_alloc, .resize = lm_resize, .release = lm_release,
-    .fail = lm_fail, .log = quiet, .seed = seed,
+    .fail = lm_fail, .log = quiet, .seed = seed, .gemm64 = lm_gemm64,
+    .cholesky = lm_cholesky, .cholesky_solve = lm_cholesky_solve,
 };
 
 /* ---- strategies ------------------------------------------------------------ */

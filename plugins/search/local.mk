@@ -45,3 +45,8 @@ search_LTLIBRARIES += %D%/lagrangian.la
 plugins_search_lagrangian_la_SOURCES = %D%/lagrangian.c %D%/lagrangian.h \
     %D%/lagrangian_levels.c %D%/knapsack.c %D%/knapsack.h
 plugins_search_lagrangian_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/tpe.la
+plugins_search_tpe_la_SOURCES = $(search_round) $(search_fronts) %D%/parzen.h \
+    %D%/parzen.c %D%/tpe.c
+plugins_search_tpe_la_LDFLAGS = $(PLUGIN_LINK)
