@@ -353,9 +353,10 @@ END_TEST
 int main(void)
 {
     Suite *s[] = { suite_create("search contract"), search_answers(),
-                    search_lagrangian(), search_baselines() };
+                    search_lagrangian(), search_baselines(), search_models() };
     TCase *t = tcase_create("contract");
 
+    tcase_set_timeout(t, 60);           /* many allocations fail in turn */
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
     tcase_add_loop_test(t, reproducible, 0, N_RIGS);
     tcase_add_loop_test(t, races, RANDOM, CHAIN);

@@ -18,7 +18,7 @@ static void clean(void)
 
 /* ---- nsga2 ----------------------------------------------------------------- */
 /* Zitzler, Deb & Thiele 2000: the front is f2 = 1 - sqrt(f1). */
-static enum lm_status zdt1(const struct rig_problem *r, const union lm_value *v,
+enum lm_status search_zdt1(const struct rig_problem *r, const union lm_value *v,
                            double fidelity, double *f)
 {
     double g = 0;
@@ -35,7 +35,7 @@ static enum lm_status zdt1(const struct rig_problem *r, const union lm_value *v,
 /* Area that the points dominate, below the reference: the sum over the front, by
  * rising f1, of (r1 - f1_i) (f2_{i-1} - f2_i), f2_0 = r2.  The next member of the
  * front is the leftmost point below the last one.                            */
-static double area(const double *point, size_t n, const double reference[2])
+double search_area(const double *point, size_t n, const double reference[2])
 {
     double volume = 0, floor2 = reference[1];
 
@@ -69,7 +69,7 @@ static double volume(const struct rig *s)
     point = calloc(2 * logged.n, sizeof *point);
     for (size_t i = 0; i < logged.n; i++)
         memcpy(point + 2 * i, logged.trial[i].objective, 2 * sizeof *point);
-    sum = area(point, logged.n, reference);
+    sum = search_area(point, logged.n, reference);
     free(point);
     clean();
     return sum;
@@ -85,10 +85,10 @@ START_TEST(nsga2_finds_the_front)
 
     for (uint64_t seed = 1; seed <= 3; seed++) {
         struct rig random = { .name = "random", .options = "budget=1000",
-                              .eval = zdt1, .seed = seed };
+                              .eval = search_zdt1, .seed = seed };
         double baseline = volume(&random);
         for (int i = 0; i < 3; i++) {
-            struct rig s = { .name = "nsga2", .options = options[i], .eval = zdt1,
+            struct rig s = { .name = "nsga2", .options = options[i], .eval = search_zdt1,
                              .seed = seed };
             double v = volume(&s);
             ck_assert_double_gt(v, 9.6);

@@ -37,7 +37,10 @@ check_PROGRAMS += %D%/check_pareto %D%/check_search
 tests_check_pareto_SOURCES = %D%/check_pareto.c
 tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.c \
     %D%/check_search.c %D%/check_search_answers.c \
-    %D%/check_search_lagrangian.c %D%/check_search_baselines.c
+    %D%/check_search_lagrangian.c %D%/check_search_baselines.c \
+    %D%/check_search_models.c plugins/search/genes.c plugins/search/gp.c \
+    plugins/search/improve.c plugins/search/parzen.c
+tests_check_search_CFLAGS = $(AM_CFLAGS)
 
 check_PROGRAMS += %D%/check_space %D%/check_plan %D%/check_candidate
 check_PROGRAMS += %D%/check_pruners %D%/check_scorers %D%/check_repair

@@ -473,8 +473,8 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     if (st == LM_OK)
         st = genes_needed(&s->genes, e);
     if (st == LM_OK && s->n_obj > 2)
-        st = s->h->fail(e, LM_EUNSUPPORTED, "search 'bayes' handles at most 2 objectives, "
-                        "%zu are given; take 'tpe' or 'nsga2'", s->n_obj);
+        st = s->h->fail(e, LM_EUNSUPPORTED, "search 'bayes' handles at most 2 "
+                        "objectives, %zu are given; take 'tpe' or 'nsga2'", s->n_obj);
     s->pool = pool_of(s->h, s->genes.tag, p);
     if (st == LM_OK)
         st = vary_open(&s->vary, e);

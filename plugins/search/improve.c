@@ -62,7 +62,8 @@ double improve_two(const double (*front)[2], size_t n, const double reference[2]
 
     for (size_t i = 0; i <= n; i++) {
         double right = improve_one(i < n ? front[i][0] : reference[0], mean[0], sd[0]);
-        double below = improve_one(i > 0 ? front[i - 1][1] : reference[1], mean[1], sd[1]);
+        double below = improve_one(i > 0 ? front[i - 1][1] : reference[1], mean[1],
+                                   sd[1]);
         sum += fmax(right - left, 0) * below;
         left = right;
     }
