@@ -109,9 +109,9 @@ static enum lm_status damaged(const struct rig_problem *r, const union lm_value 
 }
 
 /* ---- strategies ------------------------------------------------------------ */
-enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, LOCAL, REGULARIZED, NSGA3, LINAS,
-       LINAS_LITERAL, MASKS, MASKS_LITERAL, GRID, ONE_PLUS, LAGRANGIAN, CHAIN, HALVING,
-       N_RIGS };
+enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, TPE, TPE_ALL, BAYES, BAYES_ONE,
+       LOCAL, REGULARIZED, NSGA3, LINAS, LINAS_LITERAL, MASKS, MASKS_LITERAL, GRID,
+       ONE_PLUS, LAGRANGIAN, CHAIN, HALVING, N_RIGS };
 
 static const struct rig rigs[N_RIGS] = {
     [RANDOM] = { .name = "random", .options = "budget=60" },
@@ -120,6 +120,12 @@ static const struct rig rigs[N_RIGS] = {
     [NSGA2_UNIFORM] = { .name = "nsga2",
         .options = "population=12 budget=100 crossover=uniform pm=0.2" },
     [NSGA2_CUT] = { .name = "nsga2", .options = "population=9 crossover=cut" },
+    [TPE] = { .name = "tpe", .options = "budget=44 startup=12 candidates=4" },
+    [TPE_ALL] = { .name = "tpe", .options = "budget=42 batch=20 near=1 gamma=0.4" },
+    [BAYES] = { .name = "bayes",
+        .options = "budget=44 startup=30 candidates=8 steps=1" },
+    [BAYES_ONE] = { .name = "bayes",
+        .options = "budget=42 startup=36 batch=1 candidates=8 steps=1" },
     [LOCAL] = { .name = "local", .options = "budget=60 batch=3" },
     [REGULARIZED] = { .name = "regularized_evolution", .options = "budget=60" },
     [GRID] = { .name = "grid", .options = "budget=60 levels=2" },
@@ -358,10 +364,11 @@ END_TEST
 int main(void)
 {
     Suite *s[] = { suite_create("search contract"), search_answers(),
-                   search_lagrangian(), search_baselines(), search_evolve() };
+                   search_lagrangian(), search_baselines(), search_evolve(),
+                   search_models() };
     TCase *t = tcase_create("contract");
 
-    tcase_set_timeout(t, 60);
+    tcase_set_timeout(t, 60);           /* many allocations fail in turn */
     tcase_add_loop_test(t, contract, 0, 4 * N_RIGS);
     tcase_add_loop_test(t, reproducible, 0, N_RIGS);
     tcase_add_loop_test(t, races, RANDOM, ONE_PLUS);    /* its parents are measured */

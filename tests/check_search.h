@@ -9,6 +9,7 @@ Suite *search_answers(void);
 Suite *search_evolve(void);
 Suite *search_lagrangian(void);
 Suite *search_baselines(void);
+Suite *search_models(void);
 
 /* ZDT1 on integers 0 .. 100, as a rig_eval, and the area below the reference that points
  * [n][2] dominate.                                                               */

@@ -39,7 +39,9 @@ tests_check_pareto_SOURCES = %D%/check_pareto.c
 tests_check_search_SOURCES = %D%/check_search.h %D%/search_rig.h %D%/search_rig.c \
     %D%/check_search.c %D%/check_search_answers.c \
     %D%/check_search_lagrangian.c %D%/check_search_baselines.c \
-    %D%/check_search_evolve.c
+    %D%/check_search_evolve.c %D%/check_search_models.c plugins/search/genes.c \
+    plugins/search/gp.c plugins/search/improve.c plugins/search/parzen.c
+tests_check_search_CFLAGS = $(AM_CFLAGS)
 
 # Numbers behind strategies, against other ways to get them.
 check_PROGRAMS += %D%/check_regress

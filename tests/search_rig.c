@@ -89,7 +89,7 @@ static bool never(struct lm_run *r)
 static const struct lm_host host = {
     .struct_size = sizeof host, .abi_major = LM_ABI_MAJOR, .abi_minor = LM_ABI_MINOR,
     .version = "test", .alloc = lm_alloc, .resize = lm_resize, .release = lm_release,
-    .fail = lm_fail, .log = quiet, .canceled = never, .seed = seed,
+    .fail = lm_fail, .log = quiet, .canceled = never, .seed = seed, .gemm64 = lm_gemm64,
     .cholesky = lm_cholesky, .cholesky_solve = lm_cholesky_solve,
 };
 

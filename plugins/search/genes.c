@@ -290,17 +290,27 @@ enum lm_status genes_reserve(struct genes *s, size_t n, struct lm_err *e)
     return LM_OK;
 }
 
-bool genes_note(struct genes *s, const union lm_value *genome)
+static uint64_t hash(const struct genes *s, const union lm_value *genome)
 {
-    uint64_t key = s->p->n_slot, *at;
+    uint64_t key = s->p->n_slot;
 
     for (size_t i = 0; i < s->p->n_slot; i++)
         key = genes_mix((key ^ genome[i].bits) + UINT64_C(0x9e3779b97f4a7c15));
-    key += key == 0;
-    at = place(s->seen, s->n_table, key);
+    return key + (key == 0);
+}
+
+bool genes_note(struct genes *s, const union lm_value *genome)
+{
+    uint64_t key = hash(s, genome), *at = place(s->seen, s->n_table, key);
+
     if (*at)
         return false;
     *at = key;
     s->n_seen++;
     return true;
+}
+
+bool genes_known(const struct genes *s, const union lm_value *genome)
+{
+    return *place(s->seen, s->n_table, hash(s, genome)) != 0;
 }

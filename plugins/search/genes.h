@@ -70,4 +70,6 @@ void genes_keep_all(const struct genes *s, union lm_value *genome);
 enum lm_status genes_reserve(struct genes *s, size_t n, struct lm_err *e);
 /* Notes a genome, for which there must be room; false: it was noted before. */
 bool genes_note(struct genes *s, const union lm_value *genome);
+/* Was it noted? Behind a genes_reserve(). */
+bool genes_known(const struct genes *s, const union lm_value *genome);
 #endif

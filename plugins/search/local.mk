@@ -65,3 +65,13 @@ search_LTLIBRARIES += %D%/mask_mutation.la
 plugins_search_mask_mutation_la_SOURCES = $(search_round) $(search_vary) \
     $(search_fronts) %D%/prices.h %D%/prices.c %D%/mask_mutation.c
 plugins_search_mask_mutation_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/tpe.la
+plugins_search_tpe_la_SOURCES = $(search_round) $(search_fronts) %D%/parzen.h \
+    %D%/parzen.c %D%/tpe.c
+plugins_search_tpe_la_LDFLAGS = $(PLUGIN_LINK)
+
+search_LTLIBRARIES += %D%/bayes.la
+plugins_search_bayes_la_SOURCES = $(search_round) $(search_vary) $(search_fronts) \
+    %D%/gp.h %D%/gp.c %D%/improve.h %D%/improve.c %D%/bayes.c
+plugins_search_bayes_la_LDFLAGS = $(PLUGIN_LINK)
