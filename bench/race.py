@@ -4,6 +4,7 @@
 first ones only: what a race saved, which members of the front it lost, and how well its
 values rank the trials."""
 import json
+import re
 import sys
 
 
@@ -27,6 +28,10 @@ def spearman(x, y):
     cov = sum((p - m) * (q - m) for p, q in zip(a, b))
     va, vb = (sum((p - m) ** 2 for p in v) for v in (a, b))
     return cov / (va * vb) ** 0.5 if n > 1 and va and vb else float("nan")
+
+
+def precision(report):
+    return re.search(r'precision = "(\w+)"', report["pipeline"]).group(1)
 
 
 def front(points):
@@ -53,8 +58,9 @@ def main():
         own.append(m["value"])
         points[f["id"]] = point(f)
     stopped = {t["id"] for t in ran if "estimate" in t["metrics"][metric]}
+    same = precision(full) == precision(raced)
     for t in ran:                       # whatever else is known in full
-        if t["id"] not in stopped:
+        if same and t["id"] not in stopped:
             points.setdefault(t["id"], point(t))
     best = front(points) & {t["id"] for t in full["trials"][1:]}
     lost = sorted(best & stopped)

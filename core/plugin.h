@@ -131,7 +131,8 @@ struct lm_pruner {
      * NULL stands for all that `edits` can make.                        [any] */
     uint64_t (*shapes)(const void *config);
     /* Those of `needs_scores` that it ranks by under these options; others are
-     * neither asked of scorers nor computed.  Optional, since minor 2: all. [any] */
+     * neither asked of scorers nor computed, and of whole blocks (LAYER, ATTN, MLP)
+     * nothing else is measured.  Optional, since minor 2: all.             [any] */
     uint64_t (*ranks)(const void *config);
 };
 

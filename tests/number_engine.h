@@ -65,6 +65,11 @@ bool lm_engine_streams(const struct lm_engine *g)
     return streams;
 }
 
+void lm_engine_turn(struct lm_engine *g)
+{
+    ck_assert_ptr_eq(g, &engine);
+}
+
 enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
                              struct lm_err *e)
 {

@@ -62,6 +62,8 @@ bool lm_engine_streams(const struct lm_engine *g);
  * are not held, so that all together takes no more than `bytes`, or what is held at a
  * time.  Without a call there is no limit.  Nothing if the engine streams.     [main] */
 void lm_engine_pack(struct lm_engine *g, size_t bytes);
+/* A batch begins: what it does not run goes before what it does.               [main] */
+void lm_engine_turn(struct lm_engine *g);
 /* Bytes of both kinds, for tests; matrices that begin at the same place are packed
  * once.                                                                       [any] */
 size_t lm_engine_loaded(struct lm_engine *g);

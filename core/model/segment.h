@@ -44,7 +44,7 @@ struct lm_engine {
     bool streams;               /* segments come and go; else what is packed does */
     size_t budget;              /* bytes for those; warm.c */
     size_t used;                /* of those that are loaded now */
-    uint64_t clock;
+    uint64_t clock, turn;       /* turn: at the begin of this batch */
     struct lm_segment *loaded;  /* a list of those that take something of it */
     struct lm_packed *packed[LM_PACKED_BUCKETS];    /* by address */
     pthread_mutex_t lock;       /* of these, and of what segments say of loading */

@@ -4,9 +4,11 @@
  * An engine that streams opens its segments without the matrices that would have to
  * be decoded: they keep shapes and vectors.  Who runs a segment holds it; the first
  * to do so decodes the matrices and compiles the programs, the others wait.  What
- * nobody holds stays until its room is wanted, the least recently used goes first.
- * What is held is never let go, so a budget below what threads hold at a time is
- * exceeded by just that.
+ * nobody holds stays until its room is wanted.  Then what this batch has not used goes
+ * first, the oldest of it; of what it has, the last one: segments are run window by window
+ * in the same order, so the oldest would be the next to be wanted, and all would come
+ * and go where only a few do not fit.  What is held is never let go, so a budget below
+ * what threads hold at a time is exceeded by just that.
  *
  * An engine that does not stream treats in this way what a backend packs of weights for
  * bf16 and int8 programs: who runs a segment in such a precision compiles it, and when
@@ -246,18 +248,34 @@ static void enter(struct lm_segment *s)
     s->g->loaded = s;
 }
 
+void lm_engine_turn(struct lm_engine *g)
+{
+    pthread_mutex_lock(&g->lock);
+    g->turn = g->clock;
+    pthread_mutex_unlock(&g->lock);
+}
+
+/* Does s go before t? */
+static bool goes_first(const struct lm_engine *g, const struct lm_segment *s,
+                       const struct lm_segment *t)
+{
+    if (s->last <= g->turn || t->last <= g->turn)
+        return s->last < t->last;
+    return s->last > t->last;
+}
+
 /* Under the lock. */
 static void make_room(struct lm_engine *g, size_t bytes)
 {
     while (bytes > g->budget || g->used > g->budget - bytes) {
-        struct lm_segment *oldest = NULL;
+        struct lm_segment *first = NULL;
 
         for (struct lm_segment *s = g->loaded; s; s = s->next)
-            if (!s->holds && (!oldest || s->last < oldest->last))
-                oldest = s;
-        if (!oldest)
+            if (!s->holds && (!first || goes_first(g, s, first)))
+                first = s;
+        if (!first)
             return;
-        unload(oldest);
+        unload(first);
     }
 }
 

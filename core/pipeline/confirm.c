@@ -25,10 +25,13 @@ static bool is_low(const struct lm_stage *s)
 
 bool lm_pipeline_packs(const struct lm_pipeline *p)
 {
+    bool low = false;
+
     for (size_t i = 0; i < p->n_evaluate; i++)
-        if (is_low(&p->evaluate[i]))
-            return true;
-    return false;
+        low |= is_low(&p->evaluate[i]);
+    for (size_t i = 0; i < p->n_final; i++)
+        low |= is_low(&p->final[i]);
+    return low;
 }
 
 /* Resumed runs have the twin in their configuration. */

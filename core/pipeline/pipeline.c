@@ -49,7 +49,8 @@ static const struct lm_opt run_schema[] = {
             "a worker without a sign of life for so long is killed; at least what one item "
             "of a trial and one block of a model take"),
     LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
-           "memory for derived matrices, the dense model's predictions and hidden states that "
+           "memory for derived matrices and packed weights (a half), the dense model's "
+           "predictions and hidden states that "
            "candidates share; a model whose weights take more as floats is decoded block "
            "by block"),
     LM_INT(struct lm_run_options, batch, "32", 1, 4096, NULL, LM_EXPERT,

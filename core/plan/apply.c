@@ -201,7 +201,9 @@ enum lm_status lm_apply(struct lm_workshop *w, const struct lm_candidate *cand,
 {
     enum lm_status st = apply(w, cand, out, e);
 
-    if (st == LM_EIO && lm_workshop_spare(w, w->clock))
+    if (st == LM_EIO && lm_workshop_spare(w, w->clock)) {
+        *e = (struct lm_err){ .code = LM_OK };
         st = apply(w, cand, out, e);
+    }
     return st;
 }

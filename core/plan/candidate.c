@@ -527,8 +527,10 @@ enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *
     uint64_t before = w->clock;
     enum lm_status st = open_all(w, plan, n, out, err, e);
 
-    if (st == LM_EIO && lm_workshop_spare(w, before))
+    if (st == LM_EIO && lm_workshop_spare(w, before)) {
+        *e = (struct lm_err){ .code = LM_OK };
         st = open_all(w, plan, n, out, err, e);
+    }
     return st;
 }
 

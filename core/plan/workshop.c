@@ -139,9 +139,9 @@ void lm_workshop_shrink(struct lm_workshop *w)
 
 bool lm_workshop_spare(struct lm_workshop *w, uint64_t then)
 {
-    bool any = false;
+    size_t before = w->stock.mapped;
 
     while (w->stock.mapped && free_oldest(w, then))
-        any = true;
-    return any;
+        ;
+    return w->stock.mapped < before;
 }

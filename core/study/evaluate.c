@@ -603,6 +603,7 @@ enum lm_status lm_evaluate_chore(struct lm_evaluation *v, const struct lm_chore 
     if (st == LM_OK)
         st = lm_evaluation_prepare(v, e);
     if (st == LM_OK && b.total > 0) {
+        lm_engine_turn(v->args.engine);
         memcpy(b.from, c->from, c->n * sizeof *b.from);
         memcpy(b.to, c->to, c->n * sizeof *b.to);
         lm_progress_begin("evaluating");
@@ -635,6 +636,8 @@ enum lm_status lm_evaluate_race(struct lm_evaluation *v, struct lm_candidate *c,
         st = make_sums(&b, e);
     if (st == LM_OK && n > 0)
         st = lm_evaluation_prepare(v, e);
+    if (st == LM_OK && n > 0)
+        lm_engine_turn(v->args.engine);
     if (st == LM_OK && n > 0)
         st = run_batch(&b, rungs, reached, e);
     if (st == LM_OK)
