@@ -243,6 +243,11 @@ START_TEST(least_blocks_go_first)
     ck_assert_uint_eq(((const struct lm_pruner *)pruner.ops)->ranks(pruner.opt.config),
                       LM_BIT(LM_SITE_MLP));
     end();
+    begin("depth", "first=0,last=0,min=2,step=2", 2, 16);  /* 5, 3 */
+    ck_assert(gene(0)->min == 3 && gene(0)->max == LAYERS && gene(0)->step == 2);
+    value_of("depth")->integer = 3;
+    expect("layer 1: none\nlayer 3: none\n");
+    end();
     begin("depth", "unit=attn,min=3", 2, 16);
     ck_assert_uint_eq(genes(), 0);
     expect("");

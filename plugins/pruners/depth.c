@@ -13,7 +13,7 @@
 enum { BY_LAYER, BY_ATTN, BY_MLP };
 static const uint32_t site[] = { LM_SITE_LAYER, LM_SITE_ATTN, LM_SITE_MLP };
 
-struct config { int64_t unit, min, first, last; };
+struct config { int64_t unit, min, step, first, last; };
 
 struct ranked { double score; int32_t layer; };
 
@@ -71,11 +71,20 @@ static int least_first(const void *a, const void *b)
     return (y->layer > x->layer) - (y->layer < x->layer);
 }
 
+/* Of those that may go, how many stay at least, on the steps below all of them. */
+static int64_t fewest(const struct depth *p)
+{
+    int64_t may = p->n > p->cfg.min ? p->n - p->cfg.min : 0;
+
+    return p->n - may / p->cfg.step * p->cfg.step;
+}
+
 static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
 {
     struct depth *p = self;
     struct lm_gene g = { .struct_size = sizeof g, .kind = LM_GENE_INT, .name = "depth",
-                         .step = 1, .site = { LM_SITE_MODEL, -1, 0 } };
+                         .step = (double)p->cfg.step,
+                         .site = { LM_SITE_MODEL, -1, 0 } };
 
     p->n = 0;
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
@@ -93,9 +102,9 @@ static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
         p->order[p->n++] = (struct ranked){ score[0], i };
     }
     qsort(p->order, (size_t)p->n, sizeof *p->order, least_first);
-    if (p->n <= p->cfg.min)
+    if (fewest(p) == p->n)
         return LM_OK;                   /* nothing may go */
-    g.min = (double)p->cfg.min;
+    g.min = (double)fewest(p);
     g.max = g.initial = p->n;
     return p->host->add_gene(s, &g, e);
 }
@@ -106,7 +115,7 @@ static enum lm_status decode(void *self, const union lm_value *value,
     const struct depth *p = self;
     enum lm_status st = LM_OK;
 
-    for (int32_t i = 0; !st && p->n > p->cfg.min && i < p->n - value->integer; i++) {
+    for (int32_t i = 0; !st && fewest(p) < p->n && i < p->n - value->integer; i++) {
         int32_t layer = p->order[i].layer;
 
         st = p->host->edit_drop(plan, (struct lm_site){ p->site, layer, layer }, e);
@@ -121,6 +130,8 @@ static const struct lm_opt options[] = {
             "What goes: whole layers, or attention or MLP blocks alone."),
     LM_INT(struct config, min, "1", 0, 1000000, NULL, 0,
            "How many of those that may go stay at least."),
+    LM_INT(struct config, step, "1", 1, 1000000, NULL, 0,
+           "How many go at a time."),
     LM_INT(struct config, first, "1", 0, 1000000, "layers", 0,
            "The first so many layers always stay."),
     LM_INT(struct config, last, "1", 0, 1000000, "layers", 0,
