@@ -155,7 +155,7 @@ static char folder[256], file[300];
 
 #define BEGINNING \
     "lamina = 1;\n" \
-    "run: { name = \"x-${run.seed}\"; out = \"OUT\"; };\n" \
+    "run: { seed = 1; name = \"x-${run.seed}\"; out = \"OUT\"; };\n" \
     "model: { path = \"%s\"; };\n" \
     "prune = ( { use = \"layers\"; }, { use = \"blocks\"; }, { use = \"ffn\"; id = \"f\"; } );\n" \
     "score = ( { use = \"magnitude\"; } );\n" \
@@ -339,6 +339,8 @@ START_TEST(bad_paths)
           "compare: { metric = \"kl.nats\"; }; };",
           "s.cfg:10: error: sweep: compare: no evaluator of the file has a metric "
           "'kl.nats'" } };
+    ck_assert_ok(open_sweep(VARY " };", NULL, &s, &e), e);      /* loads plugins */
+    lm_sweep_close(s);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         int64_t before = lm_mem_blocks();
         enum lm_status st = open_sweep(bad[i].group, NULL, &s, &e);
