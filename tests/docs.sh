@@ -158,6 +158,8 @@ awk '/^```/ { on = 0 } on { print >file }
     "$doc/plugin-tutorial.md"
 awk '/^## All of them/ { here = 1 } /^```/ { if (on) exit; on = here; next } on' \
     "$doc/plugin-tutorial.md" >climbed.cfg
+awk '/^## Does it help/ { here = 1 } /^```/ { if (on) exit; on = here; next } on' \
+    "$doc/plugin-tutorial.md" >swept.cfg
 awk '/^# score.py/ { on = 1 } /^```/ { on = 0 } on' "$doc/plugin-tutorial.md" >score.py
 if have "${CC:-cc}"; then
     for p in middle gates million climb; do
@@ -171,6 +173,9 @@ if have "${CC:-cc}"; then
     rc=$?
     together() { show; test "$rc" = 0; }
     ok "they work together" together
+    swept() { (cd "$LAMINA_SRCDIR" && "$LAMINA" --plugin-path "$tmp" check \
+        "$tmp/swept.cfg") | grep 'a sweep of 3 variants, 21 runs'; }
+    ok "and vary" swept
     ok "the constraint is met, and something is cut" grep -q '"feasible": true' \
         climbed/report.json
 else skip "the tutorial's plugins" "no compiler"; fi

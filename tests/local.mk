@@ -99,6 +99,8 @@ tests_check_crew_SOURCES = %D%/testing.h %D%/check_crew.c
 tests_check_workers_SOURCES = %D%/testing.h %D%/check_workers.c
 check_PROGRAMS += %D%/check_job
 tests_check_job_SOURCES = %D%/testing.h %D%/check_job.c
+check_PROGRAMS += %D%/check_sweep
+tests_check_sweep_SOURCES = %D%/testing.h %D%/check_sweep.c
 check_PROGRAMS += %D%/check_smollm2
 tests_check_smollm2_SOURCES = %D%/testing.h %D%/check_smollm2.c
 endif
@@ -116,6 +118,7 @@ shell_tests += %D%/e2e_cli.sh %D%/e2e_check.sh %D%/e2e_run.sh %D%/e2e_shrink.sh 
 shell_tests += %D%/e2e_broken.sh
 shell_tests += %D%/e2e_race.sh
 shell_tests += %D%/e2e_stream.sh
+shell_tests += %D%/e2e_sweep.sh
 shell_tests += %D%/docs.sh
 
 shell_tests += %D%/e2e_selftest.sh %D%/e2e_new_plugin.sh \

@@ -48,6 +48,7 @@ bool lm_parse_ms(const char *text, double *ms);
 
 enum lm_status lm_cmd_shrink(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e);
+enum lm_status lm_cmd_sweep(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_help(int argc, char **argv, struct lm_err *e);

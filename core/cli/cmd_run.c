@@ -8,6 +8,7 @@
 #include "base/process.h"
 #include "cli/cli.h"
 #include "pipeline/job.h"
+#include "pipeline/sweep.h"
 
 static enum lm_status show(enum lm_status s, struct lm_str *text, struct lm_err *e)
 {
@@ -49,6 +50,23 @@ enum lm_status lm_cmd_run(int argc, char **argv, struct lm_err *e)
     return show(s, &text, e);
 }
 
+static enum lm_status check_sweep(const char *file, const struct lm_list *set,
+                                  bool effective, struct lm_str *text, struct lm_err *e)
+{
+    struct lm_sweep *sweep;
+    enum lm_status s = lm_sweep_open(file, set->v, set->n, &sweep, e);
+    if (s)
+        return s;
+    if (effective)
+        s = lm_conf_fail(e, sweep->at, "--effective is of one pipeline, and the sweep has "
+                         "%zu", sweep->n_variant);
+    else
+        lm_str_add(text, "%s: sound (a sweep of %zu variants, %zu runs)\n", file,
+                   sweep->n_variant, sweep->n_variant * sweep->o->seeds.n);
+    lm_sweep_close(sweep);
+    return s;
+}
+
 enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e)
 {
     struct lm_list set = { 0 }, at;
@@ -60,8 +78,13 @@ enum lm_status lm_cmd_check(int argc, char **argv, struct lm_err *e)
         { "set", 'l', &set, "PATH=VALUE", "override a value of the pipeline" },
         { "effective", 'b', &effective, NULL, "print the pipeline as it would run" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, 2, &at, 1, 1, &help, e);
-    if (s || help || (s = lm_conf_read(at.v[0], set.v, set.n, &conf, e)) ||
-        (s = lm_pipeline_open(conf, &p, e)))
+    if (s || help || (s = lm_conf_read(at.v[0], set.v, set.n, &conf, e)))
+        return s;
+    if (lm_conf_get(conf, "sweep")) {
+        lm_conf_free(conf);
+        return show(check_sweep(at.v[0], &set, effective, &text, e), &text, e);
+    }
+    if ((s = lm_pipeline_open(conf, &p, e)))
         return s;
     if (effective && !(s = lm_pipeline_complete(p, e)))
         lm_conf_write(p->conf, true, &text);

@@ -103,7 +103,8 @@ void lm_help_man_pipeline(struct lm_str *out)
     text(out, "A pipeline file says what `lamina run` does: settings NAME = VALUE; in "
          "groups NAME: { ... }; and lists ( ... ), in the syntax of libconfig.  The "
          "first setting is lamina = 1, the version of the format.  Comments begin with "
-         "#.  Relative paths are those of the folder that lamina is started in.");
+         "#.  Relative paths are those of the folder that lamina is started in.  A file "
+         "with a group sweep is for `lamina sweep`.");
     lm_str_add(out, ".PP\n");
     text(out, "Stages name plugins: { use = \"NAME\"; id = \"ANOTHER\"; OPTION = VALUE; "
          "}.  score, prune, quantize, evaluate, final and report are lists of them; "

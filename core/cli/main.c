@@ -20,6 +20,8 @@ const struct lm_command lm_commands[] = {
     { "run", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands] | --resume DIR "
       "[--set run.workers=N]...",
       "run a pipeline file", lm_cmd_run },
+    { "sweep", "FILE [--set PATH=VALUE]... [--dry-run] [--allow-commands]",
+      "run the variants of a pipeline file and compare them", lm_cmd_sweep },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },
     { "list", "[KIND]", "list the plugins that can be used", lm_cmd_list },

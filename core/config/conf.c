@@ -287,9 +287,9 @@ static enum lm_status descend(struct lm_conf **at, bool *made, enum lm_conf_step
     return s;
 }
 
-/* Consumes value. */
-static enum lm_status assign(struct lm_conf *root, const char *path,
-                             struct lm_conf *value, const char *origin, struct lm_err *e)
+enum lm_status lm_conf_assign(struct lm_conf *root, const char *path,
+                              struct lm_conf *value, const char *origin,
+                              struct lm_err *e)
 {
     struct lm_conf_path x = { .p = path, .start = path };
     struct lm_conf *c = root;
@@ -333,7 +333,7 @@ static enum lm_status set_one(struct lm_conf *root, const char *text, size_t num
                        "string is \"\"", origin, path);
     struct lm_conf *node;
     enum lm_status s = lm_conf_value(value, origin, &node, e);
-    return s ? s : assign(root, path, node, origin, e);
+    return s ? s : lm_conf_assign(root, path, node, origin, e);
 }
 
 /* ---- all of it ------------------------------------------------------------------ */
@@ -352,12 +352,15 @@ static enum lm_status check_version(const struct lm_conf *root, struct lm_err *e
 }
 
 /* Consumes *root on failure. */
-static enum lm_status finish(struct lm_conf **root, const char *const *set, size_t n_set,
+static enum lm_status finish(struct lm_conf **root, const struct lm_conf_edit *edit,
+                             size_t n_edit, const char *const *set, size_t n_set,
                              struct lm_err *e)
 {
-    enum lm_status s = LM_OK;
+    enum lm_status s = lm_conf_edit(*root, edit, n_edit, false, e);
     for (size_t i = 0; i < n_set && !s; i++)
         s = set_one(*root, set[i], i + 1, e);
+    if (!s)
+        s = lm_conf_edit(*root, edit, n_edit, true, e);
     if (!s)
         s = lm_conf_expand(*root, e);
     if (!s)
@@ -375,14 +378,31 @@ static void forget(struct chain *seen)
         lm_release(seen->real[i]);
 }
 
-enum lm_status lm_conf_read(const char *path, const char *const *set, size_t n_set,
-                            struct lm_conf **root, struct lm_err *e)
+static enum lm_status read_file(const char *path, const struct lm_conf_edit *edit,
+                                size_t n_edit, const char *const *set, size_t n_set,
+                                struct lm_conf **root, struct lm_err *e)
 {
     struct chain seen = { .n = 0 };
     *root = NULL;
     enum lm_status s = read_chain(path, NULL, &seen, root, e);
     forget(&seen);
-    return s ? s : finish(root, set, n_set, e);
+    return s ? s : finish(root, edit, n_edit, set, n_set, e);
+}
+
+enum lm_status lm_conf_read(const char *path, const char *const *set, size_t n_set,
+                            struct lm_conf **root, struct lm_err *e)
+{
+    return read_file(path, NULL, 0, set, n_set, root, e);
+}
+
+enum lm_status lm_conf_vary(const char *path, const struct lm_conf_edit *edit,
+                            size_t n_edit, const char *const *set, size_t n_set,
+                            struct lm_conf **root, struct lm_err *e)
+{
+    enum lm_status s = read_file(path, edit, n_edit, set, n_set, root, e);
+    if (!s)
+        lm_conf_remove(*root, "sweep");
+    return s;
 }
 
 enum lm_status lm_conf_parse(const char *text, const char *name,
@@ -398,5 +418,5 @@ enum lm_status lm_conf_parse(const char *text, const char *name,
     if (!s)
         s = with_base(name, &seen, root, e);
     forget(&seen);
-    return s ? s : finish(root, set, n_set, e);
+    return s ? s : finish(root, NULL, 0, set, n_set, e);
 }

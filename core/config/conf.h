@@ -38,6 +38,20 @@ enum lm_status lm_conf_read(const char *path, const char *const *set, size_t n_s
 enum lm_status lm_conf_parse(const char *text, const char *name,
                              const char *const *set, size_t n_set,
                              struct lm_conf **root, struct lm_err *e);
+/* A change to what a file says: a value (copied; its ${} are expanded already) or a
+ * string at the path, or, without either, what is there is removed (LM_ECONFIG:
+ * nothing is).  Values go between the file and --set, removals behind --set, which
+ * so still counts members of lists as the file does; what is `last` behind both. */
+struct lm_conf_edit {
+    const char *path, *origin;
+    const struct lm_conf *value;
+    const char *text;
+    bool last;
+};
+/* lm_conf_read of a changed file, without its group `sweep`. */
+enum lm_status lm_conf_vary(const char *path, const struct lm_conf_edit *edit,
+                            size_t n_edit, const char *const *set, size_t n_set,
+                            struct lm_conf **root, struct lm_err *e);
 void lm_conf_free(struct lm_conf *root);
 
 const struct lm_conf *lm_conf_get(const struct lm_conf *group, const char *key);
@@ -56,10 +70,17 @@ enum lm_status lm_conf_group(struct lm_conf *parent, const char *key,
 enum lm_status lm_conf_twin(struct lm_conf *root, const char *key,
                             const struct lm_conf *group, const char *const (*set)[2],
                             size_t n, struct lm_err *e);
+/* The first value in which two trees differ, of b where it has one, else of a; NULL:
+ * none.  The order of keys and origins make no difference.                    */
+const struct lm_conf *lm_conf_differs(const struct lm_conf *a, const struct lm_conf *b);
 /* A valid pipeline file again; comments: each value's origin. */
 void lm_conf_write(const struct lm_conf *root, bool comments, struct lm_str *out);
+/* Shortest digits that read back as the same double; always with '.' or 'e'. */
+void lm_conf_real(char out[40], double v);
 /* A string as it is written in a file, in quotes; reads back the same. */
 void lm_conf_quote(struct lm_str *out, const char *s);
+/* 1.5, "x" with its quotes, `a group`: for messages; returns out. */
+const char *lm_conf_describe(const struct lm_conf *node, char *out, size_t n);
 /* "ORIGIN: error: ..." as LM_ECONFIG */
 enum lm_status lm_conf_fail(struct lm_err *e, const struct lm_conf *at,
                             const char *fmt, ...) LM_PRINTF(3, 4);

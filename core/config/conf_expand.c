@@ -166,6 +166,13 @@ static enum lm_status walk(struct expand *x, struct lm_conf *c)
     return s;
 }
 
+void lm_conf_plain(struct lm_conf *c)
+{
+    c->mark = DONE;
+    for (size_t i = 0; i < c->n; i++)
+        lm_conf_plain(c->child[i]);
+}
+
 enum lm_status lm_conf_expand(struct lm_conf *root, struct lm_err *e)
 {
     struct expand x = { .root = root, .e = e };

@@ -102,8 +102,7 @@ void lm_conf_remove(struct lm_conf *group, const char *key)
     group->n--;
 }
 
-/* NULL when there is no memory. */
-static struct lm_conf *copy(const struct lm_conf *from)
+struct lm_conf *lm_conf_copy(const struct lm_conf *from)
 {
     struct lm_conf *to = lm_conf_new(from->type, from->key, from->origin);
     struct lm_err ignored = { 0 };
@@ -115,7 +114,7 @@ static struct lm_conf *copy(const struct lm_conf *from)
     else
         to->v = from->v;
     for (size_t i = 0; ok && i < from->n; i++)
-        ok = !lm_conf_append(to, copy(from->child[i]), &ignored);
+        ok = !lm_conf_append(to, lm_conf_copy(from->child[i]), &ignored);
     if (ok)
         return to;
     lm_conf_free(to);
@@ -154,7 +153,7 @@ enum lm_status lm_conf_twin(struct lm_conf *root, const char *key,
                             const struct lm_conf *group, const char *const (*set)[2],
                             size_t n, struct lm_err *e)
 {
-    struct lm_conf *twin = copy(group);
+    struct lm_conf *twin = lm_conf_copy(group);
     enum lm_status st = twin ? LM_OK : lm_fail_memory(e, sizeof *twin, "configuration");
     for (size_t i = 0; !st && i < n; i++)
         st = put_string(twin, set[i][0], set[i][1], e);

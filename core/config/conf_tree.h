@@ -18,19 +18,27 @@ enum lm_status lm_conf_merge(struct lm_conf *to, struct lm_conf *from,
 void lm_conf_swap(struct lm_conf *a, struct lm_conf *b);
 void lm_conf_remove(struct lm_conf *group, const char *key);
 
+/* NULL when there is no memory. */
+struct lm_conf *lm_conf_copy(const struct lm_conf *from);
+/* Puts a value (taken over) where path says; groups on the way are made.  conf.c */
+enum lm_status lm_conf_assign(struct lm_conf *root, const char *path,
+                              struct lm_conf *value, const char *origin,
+                              struct lm_err *e);
+/* The changes that come before --set, or those behind it.            conf_vary.c */
+enum lm_status lm_conf_edit(struct lm_conf *root, const struct lm_conf_edit *edit,
+                            size_t n, bool behind, struct lm_err *e);
+
 /* One step of "prune[1].keep"; *p moves behind it. */
 enum lm_conf_step { LM_STEP_END, LM_STEP_KEY, LM_STEP_INDEX, LM_STEP_APPEND,
                     LM_STEP_WRONG };
 struct lm_conf_path { const char *p, *start; char key[LM_CONF_KEY]; size_t index; };
 enum lm_conf_step lm_conf_next(struct lm_conf_path *path);
 
-/* Substitutes ${} in all strings of a tree. */
+/* Says of a tree that its strings are expanded: they are taken as they are. */
+void lm_conf_plain(struct lm_conf *c);
+/* Substitutes ${} in all other strings of a tree. */
 enum lm_status lm_conf_expand(struct lm_conf *root, struct lm_err *e);
 /* A value as in a file; plain words need no quotes. */
 enum lm_status lm_conf_value(const char *text, const char *origin,
                              struct lm_conf **out, struct lm_err *e);
-/* Shortest digits that read back as the same double; always with '.' or 'e'. */
-void lm_conf_real(char out[40], double v);
-/* "the number 1.5", "the string 'x'", "a group"; returns out. */
-const char *lm_conf_describe(const struct lm_conf *node, char *out, size_t n);
 #endif

@@ -341,18 +341,28 @@ static void tell_times(const struct account *a, struct lm_str *text)
     add_time(text, "export", a->write, "");
 }
 
+/* Of one processor. */
+static double all_seconds(const struct account *a)
+{
+    return a->opening + a->calibration + a->repair + a->formats + a->search + a->final
+        + a->write;
+}
+
+static size_t count_programs(const struct account *a)
+{
+    return a->search_asks.programs * a->trials + a->final_asks.programs * a->finalists;
+}
+
 static void tell(const struct account *a, struct lm_str *text)
 {
-    double all = a->opening + a->calibration + a->repair + a->formats + a->search
-        + a->final + a->write;
-    size_t programs = a->search_asks.programs * a->trials
-        + a->final_asks.programs * a->finalists;
+    size_t programs = count_programs(a);
     char one[32], two[32];
 
     lm_str_add(text, "estimated (not measured):\n  trials        at most %zu\n",
                a->trials);
     tell_times(a, text);
-    lm_str_add(text, "  processors    %.0f s of one in all\n", all);
+    lm_str_add(text, "  processors    %.0f s of one in all\n",
+               all_seconds(a));
     lm_str_add(text, "  memory        about %s beside mapped files\n",
                lm_human_bytes(one, a->memory));
     if (a->streams)
@@ -434,12 +444,15 @@ static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm
         return st;
     count_time(a);
     count_bytes(a);
+    if (!text)
+        return LM_OK;
     tell(a, text);
     return text->failed ? lm_fail_memory(e, text->n, "the estimate") : LM_OK;
 }
 
-enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
-                               struct lm_err *e)
+/* text: NULL, or what is told. */
+static enum lm_status account(struct lm_conf *conf, struct lm_str *text,
+                              struct lm_estimate *out, struct lm_err *e)
 {
     struct account a = { .trials = 0 };
     struct lm_plan *plan = NULL;
@@ -456,6 +469,10 @@ enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
     a.opening = lm_process_seconds(false) - start;    /* the model's hash is most of it */
     if (!st)
         st = estimate(&a, text, e);
+    *out = (struct lm_estimate){ .trials = (double)a.trials, .memory = a.memory,
+        .seconds = all_seconds(&a) / (a.s ? lm_pool_threads() : 1),
+        .cache = a.stays + a.passes, .exports = a.exports,
+        .programs = (double)count_programs(&a) };
     if (a.s) {
         lm_judges_close(&a.s->bench);
         lm_candidate_close(a.s->bench.workshop, &a.dense);
@@ -465,4 +482,18 @@ enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
     lm_stage_close(&a.p->search);
     lm_pipeline_close(a.p);
     return st;
+}
+
+enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
+                               struct lm_err *e)
+{
+    struct lm_estimate ignored;
+
+    return account(conf, text, &ignored, e);
+}
+
+enum lm_status lm_job_foresee(struct lm_conf *conf, struct lm_estimate *out,
+                              struct lm_err *e)
+{
+    return account(conf, NULL, out, e);
 }

@@ -33,8 +33,7 @@ bool lm_job_begun(const char *folder)
     return lm_path_join(path, sizeof path, folder, "study.db") && lm_file_exists(path);
 }
 
-/* One process at a time in a run folder; the lock goes with the process. */
-static enum lm_status lock(const char *folder, int *fd, struct lm_err *e)
+enum lm_status lm_job_lock(const char *folder, int *fd, struct lm_err *e)
 {
     char path[4096];
     struct stat mine, named;
@@ -278,6 +277,8 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
         st = lm_search_run(s, view, e);
     if (!st)
         st = finish(s, view, folder, text, e);
+    if (!st)
+        st = lm_store_put(store, "finished", "1", e);
     if (st == LM_ECANCELED)
         lm_fail(e, st, "interrupted; go on with `lamina run --resume %s`", folder);
     lm_view_free(view);
@@ -314,7 +315,7 @@ enum lm_status lm_job_run(struct lm_conf *conf, bool resume, struct lm_str *text
     const char *folder = p->options->out;
     bool made = !lm_file_exists(folder);
     if (!(st = may_run(p, e)) && !(st = lm_make_folder(folder, e)) &&
-        !(st = lock(folder, &fd, e))) {
+        !(st = lm_job_lock(folder, &fd, e))) {
         st = work(p, resume, text, e);
         tidy(folder, made);
         close(fd);
@@ -352,7 +353,7 @@ enum lm_status lm_job_resume(const char *folder, const char *const *set, size_t 
     if (!lm_job_begun(folder))
         return lm_fail(e, LM_EINPUT, "%s: holds no study to go on with; run its pipeline "
                        "file", folder);
-    if ((st = lock(folder, &fd, e)))
+    if ((st = lm_job_lock(folder, &fd, e)))
         return st;
     if (!(st = lm_job_conf(folder, set, n, &conf, e)) &&
         !(st = lm_pipeline_open(conf, &p, e))) {
@@ -380,6 +381,75 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
         lm_store_close(*store);
         *store = NULL;
     }
+    return st;
+}
+
+enum lm_status lm_job_finished(const char *folder, bool *yes, struct lm_err *e)
+{
+    struct lm_store *store;
+    char *text = NULL;
+    *yes = false;
+    if (!lm_job_begun(folder))
+        return LM_OK;
+    enum lm_status st = lm_job_study(folder, &store, NULL, e);
+    if (st)
+        return st;
+    st = lm_store_get(store, "finished", &text, e);
+    *yes = text != NULL;
+    lm_release(text);
+    lm_store_close(store);
+    return st;
+}
+
+/* A pipeline's text as a tree, what makes no difference to results made equal. */
+static enum lm_status leveled(const char *text, const char *name, struct lm_conf **conf,
+                              struct lm_err *e)
+{
+    static const char *const set[] = { "run.out=run", "run.threads=0", "run.workers=0",
+        "run.worker_timeout=600.0", "run.memory=2000000000", "run.share=true" };
+    return lm_conf_parse(text, name, set, sizeof set / sizeof *set, conf, e);
+}
+
+static enum lm_status compare(struct lm_store *store, const char *now, const char *folder,
+                              struct lm_err *e)
+{
+    struct lm_conf *a = NULL, *b = NULL;
+    const struct lm_conf *d;
+    char *was = NULL;
+    enum lm_status st = lm_store_get(store, "pipeline", &was, e);
+    if (!st && !was)
+        st = lm_fail(e, LM_EINPUT, "%s: the study holds no pipeline", folder);
+    if (!st && !(st = leveled(was, "study.db", &a, e)) &&
+        !(st = leveled(now, "the file", &b, e)) && (d = lm_conf_differs(a, b)))
+        st = lm_fail(e, LM_EINPUT, "%s: holds a run of another pipeline ('%s' differs); "
+                     "choose another run.out, or remove it", folder,
+                     d->key ? d->key : "a list");
+    lm_conf_free(a);
+    lm_conf_free(b);
+    lm_release(was);
+    return st;
+}
+
+enum lm_status lm_job_matches(const char *folder, struct lm_conf *conf, struct lm_err *e)
+{
+    struct lm_pipeline *p;
+    struct lm_store *store = NULL;
+    struct lm_str now = { 0 };
+    enum lm_status st = lm_pipeline_open(conf, &p, e);
+    if (st)
+        return st;
+    if (!(st = lm_pipeline_complete(p, e))) {
+        lm_conf_write(p->conf, false, &now);
+        st = now.failed ? lm_fail_memory(e, now.n, "the pipeline")
+                        : lm_job_study(folder, &store, NULL, e);
+    }
+    if (!st)
+        st = same(store, "version", "version", lm_host()->version, true, folder, e);
+    if (!st)
+        st = compare(store, now.s, folder, e);
+    lm_store_close(store);
+    lm_str_free(&now);
+    lm_pipeline_close(p);
     return st;
 }
 

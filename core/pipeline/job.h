@@ -14,6 +14,15 @@ enum lm_status lm_job_resume(const char *folder, const char *const *set, size_t 
                              struct lm_str *text, struct lm_err *e);
 /* Does the folder hold a study?  One is there with its pipeline or not at all. */
 bool lm_job_begun(const char *folder);
+/* Has it been run to its end, reports and exports included? */
+enum lm_status lm_job_finished(const char *folder, bool *yes, struct lm_err *e);
+/* LM_EINPUT where the study in a folder is of another pipeline than conf, which is
+ * taken over, or of another version; threads, memory and workers may differ.   */
+enum lm_status lm_job_matches(const char *folder, struct lm_conf *conf,
+                              struct lm_err *e);
+/* One process at a time in a folder: LM_EFAILED where there is another.  close(*fd), or
+ * the end of the process, lets it go.                                          */
+enum lm_status lm_job_lock(const char *folder, int *fd, struct lm_err *e);
 /* The pipeline of the study in a run folder.  set[n]: "run.workers=2" and others of how
  * a run is done, for this time; what results depend on is LM_ECONFIG.       */
 enum lm_status lm_job_conf(const char *folder, const char *const *set, size_t n,
@@ -29,6 +38,10 @@ enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
 /* Trials, time, memory and disk that a run will take, as text. */
 enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
                                struct lm_err *e);
+/* The same in numbers: seconds of this machine's threads, bytes. */
+struct lm_estimate { double trials, seconds, memory, cache, exports, programs; };
+enum lm_status lm_job_foresee(struct lm_conf *conf, struct lm_estimate *out,
+                              struct lm_err *e);
 
 /* What `shrink` turns into a pipeline. */
 struct lm_shrink {

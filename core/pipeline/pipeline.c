@@ -11,6 +11,7 @@
 #include "model/codec.h"
 #include "pipeline/commands.h"
 #include "pipeline/negotiate.h"
+#include "pipeline/sweep.h"
 #include "plan/plan.h"
 
 const char *const lm_pick_names[] = { "best", "knee", "smallest", NULL };
@@ -150,7 +151,8 @@ const struct lm_module *lm_pipeline_group(size_t i)
 {
     static const struct lm_module *const all[] = { &run_group, &model_group, &data_group,
         &quantize_group, &goal_group, &race_group, &export_group, &sample_group };
-    return i < sizeof all / sizeof *all ? all[i] : NULL;
+    size_t n = sizeof all / sizeof *all;
+    return i < n ? all[i] : lm_sweep_group(i - n);
 }
 
 static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
@@ -166,6 +168,9 @@ static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
             known |= !strcmp(key, keys[j]);
         if (known)
             continue;
+        if (!strcmp(key, "sweep"))
+            return lm_conf_fail(e, root->child[i], "a file with a group `sweep` is many "
+                                "runs; `lamina sweep` does them");
         const char *near = lm_nearest(key, keys, sizeof keys / sizeof *keys);
         return lm_conf_fail(e, root->child[i], "unknown group '%s'%s%s%s", key,
                             near ? "; did you mean '" : "", near ? near : "",

@@ -206,6 +206,12 @@ static const struct lm_view_trial *believed(const struct lm_study *s,
     return &with->t;
 }
 
+double lm_view_confirmed(const struct lm_study *s, const struct lm_view_trial *t, size_t k)
+{
+    struct confirmed with;
+    return lm_view_objective(s, believed(s, t, &with), k);
+}
+
 static bool complete(const struct lm_study *s, const struct lm_view_trial *t)
 {
     if (t->status != LM_OK || t->fidelity < 1)

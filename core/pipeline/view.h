@@ -70,6 +70,9 @@ void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
 /* Objective k of a trial, as minimised. */
 double lm_view_objective(const struct lm_study *s, const struct lm_view_trial *t,
                          size_t k);
+/* The same, by its twin where all twins have measured the trial. */
+double lm_view_confirmed(const struct lm_study *s, const struct lm_view_trial *t,
+                         size_t k);
 /* The same, of a trial that lost a race as estimated. */
 double lm_view_told(const struct lm_study *s, const struct lm_view_trial *t, size_t k);
 /* By how much a value breaks a bound, relative to it; 0: not at all. */

@@ -9,6 +9,7 @@
 #include "study/pareto.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 bool lm_dominates(const double *a, const double *b, size_t m)
 {
@@ -83,4 +84,31 @@ size_t lm_knee(const double *point, const bool *front, size_t n)
         }
     }
     return knee;
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const double *x = a, *y = b;
+
+    if (x[0] != y[0])
+        return x[0] < y[0] ? -1 : 1;
+    return (x[1] > y[1]) - (x[1] < y[1]);
+}
+
+/* Strips between one point's first objective and the reference's, each as high as
+ * the second objective is lower than that of all points before it.            */
+double lm_hypervolume(double *point, size_t n, const double reference[2])
+{
+    double area = 0, low = reference[1];
+
+    qsort(point, n, 2 * sizeof *point, by_first);
+    for (size_t i = 0; i < n; i++) {
+        const double *p = point + 2 * i;
+
+        if (!(p[0] < reference[0]) || !(p[1] < low))
+            continue;
+        area += (reference[0] - p[0]) * (low - p[1]);
+        low = p[1];
+    }
+    return area;
 }

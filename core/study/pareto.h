@@ -11,4 +11,7 @@ void lm_front(const double *point, size_t n, size_t m, bool *front);
 /* Index of the front member farthest from the line through the ends of the
  * front (2 objectives, each scaled to its range); n if there is none.       */
 size_t lm_knee(const double *point, const bool *front, size_t n);
+/* Area that n points [n][2] dominate below a reference point.  Points that are not
+ * below it in both objectives add nothing.  Sorts the points.                */
+double lm_hypervolume(double *point, size_t n, const double reference[2]);
 #endif
