@@ -242,8 +242,9 @@ START_TEST(regularized_evolution_climbs)
 END_TEST
 
 /* ---- one_plus_lambda ------------------------------------------------------- */
-/* Convex losses and a bound on the sum.  It ends on the bound, at the optimum, which equal slopes of (10 - x)^2 k give, and
- * children of a parent that keeps the bound mostly have its size.               */
+/* Convex losses and a bound on the sum.  It ends on the bound, at the optimum, which
+ * equal slopes of (10 - x)^2 k give, and children of a parent that keeps the bound
+ * mostly have its size.                                                       */
 START_TEST(one_plus_lambda_finds_the_optimum)
 {
     struct rig s = { .name = "one_plus_lambda",

@@ -224,8 +224,8 @@ static void ck_value(const struct lm_sweep *s, size_t v, size_t k, const char *p
     const struct lm_conf *at = lm_conf_path(c, path);
     if (at)
         lm_conf_describe(at, text, sizeof text);
-    ck_assert_msg(!strcmp(text, want), "%s, %s: %s, not %s", s->variant[v].tag, path, text,
-                  want);
+    ck_assert_msg(!strcmp(text, want), "%s, %s: %s, not %s", s->variant[v].tag, path,
+                  text, want);
     ck_assert_ptr_null(lm_conf_get(c, "sweep"));
     lm_conf_free(c);
 }
@@ -297,9 +297,11 @@ END_TEST
 START_TEST(messages)
 {
     wrong("", "1: error: there is no group `sweep`; `lamina run` runs this file");
-    wrong("sweep: { };\n", "9: error: sweep: vary: there is nothing in it; write vary = ( "
+    wrong("sweep: { };\n",
+          "9: error: sweep: vary: there is nothing in it; write vary = ( "
           "{ path = \"score.use\"; values = ( ... ); } );");
-    wrong("sweep: {\nmood = 1; };", "10: error: sweep: unknown option 'mood'; did you mean "
+    wrong("sweep: {\nmood = 1; };",
+          "10: error: sweep: unknown option 'mood'; did you mean "
           "'mode'?");
     wrong("sweep: {\nseeds = [1, 1]; };", "10: error: sweep: seeds: 1 is there twice");
     wrong(ONE("{ path = \"search.budget\"; }"), "10: error: sweep: vary[0]: give either "
@@ -330,7 +332,8 @@ START_TEST(bad_paths)
           "s.cfg:11: error: search (random): unknown option 'bugdet'" },
         { ONE("{ path = \"search.budget\"; values = ( 2,\n \"many\" ); }"),
           "s.cfg:11: error: search (random): budget: " },
-        { ONE("{ path = \"a..b\"; values = ( 2 ); }"), "s.cfg:10: error: 'a..b' is no path" },
+        { ONE("{ path = \"a..b\"; values = ( 2 ); }"),
+            "s.cfg:10: error: 'a..b' is no path" },
         { ONE("{ path = \"search.budget\"; values = ( 4 ); }"),
           "is the same pipeline as 'baseline'" },
         { ONE("{ path = \"search.budget\"; tag = \"baseline\"; values = ( 9 ); }"),
@@ -393,12 +396,14 @@ START_TEST(tables)
                             "\"search.budget\"; tag = \"a_b\"; values = ( 9 ); } ); };",
                             NULL, &s, &e), e);
     struct lm_sweep_table *t = fake(s);
-    const struct lm_sweep_cell *base = lm_sweep_cell(t, 0, 0), *c = lm_sweep_cell(t, 1, 0);
+    const struct lm_sweep_cell *base = lm_sweep_cell(t, 0, 0);
+    const struct lm_sweep_cell *c = lm_sweep_cell(t, 1, 0);
     ck_assert(base->n == 5 && base->median == 3 && base->mad == 1 && isnan(base->p));
     ck_assert(c->n == 6 && c->median == 6 && c->mad == 3 && c->min == 1 && c->max == 11);
     ck_assert(c->pairs == 5 && c->p == 0.0625 && c->corrected == 0.0625);
     lm_sweep_csv(t, &out);
-    ck_assert_ptr_nonnull(strstr(out.s, "baseline,6,failed,\"bad \"\"luck\"\",\n<script>\",\n"
+    ck_assert_ptr_nonnull(strstr(out.s,
+                                 "baseline,6,failed,\"bad \"\"luck\"\",\n<script>\",\n"
                                  "a_b,1,done,,3\n"));
     lm_str_free(&out);
     lm_sweep_html(t, &out);

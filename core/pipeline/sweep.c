@@ -98,7 +98,8 @@ static enum lm_status check_seeds(const struct lm_sweep *s, struct lm_err *e)
     const struct lm_ints *seeds = &s->o->seeds;
     const struct lm_conf *at = lm_conf_get(s->at, "seeds");
     if (!seeds->n || seeds->n > LM_SWEEP_SEEDS)
-        return lm_conf_fail(e, at, "sweep: seeds: expected 1 to %d seeds", LM_SWEEP_SEEDS);
+        return lm_conf_fail(e, at, "sweep: seeds: expected 1 to %d seeds",
+                            LM_SWEEP_SEEDS);
     for (size_t i = 0; i < seeds->n; i++)
         for (size_t k = 0; k < i; k++)
             if (seeds->v[i] == seeds->v[k])
@@ -148,10 +149,12 @@ static enum lm_status open_factor(struct lm_sweep *s, const struct lm_conf *at,
     if (!f->n)
         return lm_conf_fail(e, f->values, "%s: values: there are none", where);
     if (is_own(f->o->path))
-        return lm_conf_fail(e, lm_conf_get(at, "path"), "%s: '%s' is for the sweep itself "
+        return lm_conf_fail(e, lm_conf_get(at, "path"),
+                            "%s: '%s' is for the sweep itself "
                             "to set", where, f->o->path);
     if (f->o->tag && !is_tag(f->o->tag))
-        return lm_conf_fail(e, lm_conf_get(at, "tag"), "%s: tag: '%.80s' is no name for a "
+        return lm_conf_fail(e, lm_conf_get(at, "tag"),
+                            "%s: tag: '%.80s' is no name for a "
                             "folder; use letters, digits, '_', '-' and '.', a letter or "
                             "digit first", where, f->o->tag);
     return LM_OK;
@@ -171,7 +174,8 @@ static enum lm_status open_group(struct lm_sweep *s, struct lm_err *e)
         return st;
     s->compare = s->compare_opt.config;
     if (!lm_conf_items(vary))
-        return lm_conf_fail(e, vary ? vary : s->at, "sweep: vary: there is nothing in it; "
+        return lm_conf_fail(e, vary ? vary : s->at,
+                            "sweep: vary: there is nothing in it; "
                             "write vary = ( { path = \"score.use\"; values = ( ... ); } );");
     for (size_t i = 0; i < lm_conf_items(vary) && !st; i++)
         st = open_factor(s, lm_conf_item(vary, i), e);
@@ -421,7 +425,8 @@ static bool are_same(const struct lm_conf *a, const struct lm_conf *b)
 static enum lm_status check_different(const struct lm_sweep *s, struct lm_err *e)
 {
     struct lm_conf **conf = lm_alloc_array(s->n_variant, sizeof *conf, "sweep");
-    enum lm_status st = conf ? LM_OK : lm_fail_memory(e, s->n_variant * 8, "the variants");
+    enum lm_status st = conf ? LM_OK
+                             : lm_fail_memory(e, s->n_variant * 8, "the variants");
     for (size_t v = 0; v < s->n_variant && !st; v++) {
         st = lm_sweep_conf(s, v, 0, &conf[v], e);
         for (size_t k = 0; k < v && !st; k++)
@@ -448,7 +453,8 @@ enum lm_status lm_sweep_open(const char *file, const char *const *set, size_t n_
     s->n_set = n_set;
     enum lm_status st = lm_conf_read(file, set, n_set, &s->conf, e);
     if (!st && !(s->at = lm_conf_get(s->conf, "sweep")))
-        st = lm_fail(e, LM_ECONFIG, "%s:1: error: there is no group `sweep`; `lamina run` "
+        st = lm_fail(e, LM_ECONFIG,
+                     "%s:1: error: there is no group `sweep`; `lamina run` "
                      "runs this file", file);
     if (!st)
         st = open_group(s, e);

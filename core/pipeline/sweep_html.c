@@ -89,7 +89,8 @@ static void escape(struct lm_str *out, const char *s)
 /* How a variant compares, where that is sure: a class of the style. */
 static const char *verdict(const struct lm_sweep_table *t, size_t v, size_t m)
 {
-    const struct lm_sweep_cell *c = lm_sweep_cell(t, v, m), *base = lm_sweep_cell(t, 0, m);
+    const struct lm_sweep_cell *c = lm_sweep_cell(t, v, m);
+    const struct lm_sweep_cell *base = lm_sweep_cell(t, 0, m);
     if (v == 0)
         return "base";
     if (!(c->corrected < 0.05) || c->median == base->median)
@@ -334,7 +335,8 @@ void lm_sweep_html(const struct lm_sweep_table *t, struct lm_str *out)
 {
     const struct lm_conf *name = lm_conf_path(t->sweep->conf, "run.name");
     const char *title = name && name->type == LM_CONF_STRING ? name->v.s : t->sweep->file;
-    lm_str_add(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+    lm_str_add(out,
+               "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
                "<meta name=\"viewport\" content=\"width=device-width, "
                "initial-scale=1\">\n<meta http-equiv=\"Content-Security-Policy\" "
                "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
@@ -342,7 +344,8 @@ void lm_sweep_html(const struct lm_sweep_table *t, struct lm_str *out)
     escape(out, title);
     lm_str_add(out, "</title>\n<style>");
     lm_str_put(out, style, sizeof style - 1);
-    lm_str_add(out, "</style>\n</head>\n<body>\n<header><p class=\"brand\">Lamina sweep</p>"
+    lm_str_add(out,
+               "</style>\n</head>\n<body>\n<header><p class=\"brand\">Lamina sweep</p>"
                "<h1>");
     escape(out, title);
     lm_str_add(out, "</h1><p class=\"sub\">%zu variants, %zu seed%s, %s</p></header>\n"

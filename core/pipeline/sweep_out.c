@@ -83,7 +83,8 @@ void lm_sweep_notes(const struct lm_sweep_table *t, struct lm_str *out)
             lm_str_add(out, ", %zu failed", failed);
         lm_str_add(out, ".\n");
     }
-    lm_str_add(out, "Median and median absolute deviation over seeds, of the best trial of "
+    lm_str_add(out,
+               "Median and median absolute deviation over seeds, of the best trial of "
                "each run.\n");
     if (t->objective[0][0])
         lm_str_add(out, "hypervolume: the share that the front dominates of the box from "

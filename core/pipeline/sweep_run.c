@@ -23,7 +23,8 @@ static enum lm_status check_folders(const struct lm_sweep *s, struct lm_err *e)
     char folder[4096];
     enum lm_status st = LM_OK;
     if (lm_job_begun(s->out))
-        return lm_conf_fail(e, s->at, "sweep: run.out, %s, holds a run of its own; choose "
+        return lm_conf_fail(e, s->at,
+                            "sweep: run.out, %s, holds a run of its own; choose "
                             "another folder", s->out);
     for (size_t v = 0; v < s->n_variant; v++)
         for (size_t k = 0; k < s->o->seeds.n && !st; k++) {
@@ -51,8 +52,8 @@ static enum lm_status collect(struct lm_sweep_table *t, size_t v, size_t k,
 }
 
 /* One run, to its end. */
-static enum lm_status one(const struct lm_sweep *s, size_t v, size_t k, const char *folder,
-                          struct lm_err *e)
+static enum lm_status one(const struct lm_sweep *s, size_t v, size_t k,
+                          const char *folder, struct lm_err *e)
 {
     struct lm_conf *conf;
     struct lm_str unread = { 0 };       /* its reports are in its folder */
@@ -222,7 +223,8 @@ static enum lm_status foresee(const struct lm_sweep *s, size_t v, struct total *
     return LM_OK;
 }
 
-enum lm_status lm_sweep_estimate(struct lm_sweep *s, struct lm_str *text, struct lm_err *e)
+enum lm_status lm_sweep_estimate(struct lm_sweep *s, struct lm_str *text,
+                                 struct lm_err *e)
 {
     struct total all = { .left = 0 };
     enum lm_status st = check_folders(s, e);

@@ -45,12 +45,12 @@ double genes_normal(struct genes *s);
 
 /* ---- one gene of a genome ---- */
 double genes_get(const struct axis *a, const union lm_value *genome);
-void genes_put(const struct axis *a, double x, union lm_value *genome);  /* rounds, clips */
-double genes_initial(const struct axis *a);                 /* x of the uncompressed value */
+/* Rounds to a step and clips. */
+void genes_put(const struct axis *a, double x, union lm_value *genome);
+double genes_initial(const struct axis *a);     /* of the uncompressed value */
 void genes_draw(struct genes *s, size_t gene, union lm_value *genome);
+/* Uncompressed; of a subset that may not be whole, as many members as may be. */
 void genes_keep(const struct genes *s, size_t gene, union lm_value *genome);
-                        /* uncompressed; of a subset that may not be whole, as many members
-                           as may be                                            */
 void genes_swap(const struct lm_gene *g, union lm_value *a, union lm_value *b);
 
 /* ---- subsets; v is the first slot of the gene ---- */

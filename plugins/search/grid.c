@@ -91,9 +91,9 @@ static void make_point(struct search *s, uint64_t point, union lm_value *v)
             const struct lm_gene *g = a->gene;
             if (s->turns[k] != w)
                 continue;
+            double members = g->min + floor(place(i, n, g->max - g->min) + 0.5);
             if (g->kind == LM_GENE_SUBSET)
-                keep_best(g, (int64_t)(g->min + floor(place(i, n, g->max - g->min) + 0.5)),
-                          v + g->slot);
+                keep_best(g, (int64_t)members, v + g->slot);
             else
                 genes_put(a, place(i, n, a->top), v);
         }

@@ -50,7 +50,8 @@ static bool mutate_subset(struct vary *s, const struct lm_gene *g, union lm_valu
     if (!swap && !add && !drop)
         return false;
     if (swap && pick-- == 0) {
-        uint32_t in = genes_any(s->g, g, v, false, n), out = genes_any(s->g, g, v, true, n);
+        uint32_t in = genes_any(s->g, g, v, false, n);
+        uint32_t out = genes_any(s->g, g, v, true, n);
         genes_flip(v, in);
         genes_flip(v, out);
     } else {
@@ -199,7 +200,8 @@ static void move(struct vary *s, const struct axis *ax, union lm_value *v,
     const struct lm_gene *g = ax->gene;
 
     if (g->kind == LM_GENE_SUBSET)
-        genes_flip(v + g->slot, genes_any(s->g, g, v + g->slot, by < 0, genes_count(g, v + g->slot)));
+        genes_flip(v + g->slot, genes_any(s->g, g, v + g->slot, by < 0,
+                                          genes_count(g, v + g->slot)));
     else
         genes_put(ax, genes_get(ax, v) + by, v);
 }
