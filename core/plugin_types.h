@@ -190,7 +190,8 @@ struct lm_opt {                         /* elements of opt_size               */
     size_t      offset;                 /* into the plugin's config struct    */
     const char *def;                    /* as written on the command line;
                                            NULL or "": none (0, NULL, empty)  */
-    double      min, max;               /* INT, REAL and members of lists     */
+    double      min, max;               /* INT, REAL and members of lists;
+                                           PLUGINS: max of them, 0: any number */
     const char *const *choices;         /* CHOICE: NULL-terminated            */
     const char *unit, *help;            /* help: one sentence, no newline     */
     const char *alias;                  /* a former name, or NULL             */

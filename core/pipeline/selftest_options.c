@@ -31,9 +31,9 @@ static const char *guess(const struct lm_kit *k, const struct lm_opt *o, char *o
     case LM_OPT_TEXT:
         return "\"selftest\"";
     case LM_OPT_PLUGINS:
-        return k->plugin->module.kind == LM_SEARCH
-            ? "( { use = \"random\"; budget = 60; }, { use = \"random\"; budget = 60; } )"
-            : NULL;
+        return k->plugin->module.kind != LM_SEARCH ? NULL
+            : o->max == 1 ? "( { use = \"random\"; budget = 60; } )"
+            : "( { use = \"random\"; budget = 60; }, { use = \"random\"; budget = 60; } )";
     case LM_OPT_BOOL:
         return "true";
     case LM_OPT_CHOICE:

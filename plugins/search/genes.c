@@ -32,14 +32,6 @@ double genes_below(struct genes *s, double n)
     return fmin(floor(genes_unit(s) * n), n - 1);
 }
 
-/* Box and Muller 1958. */
-double genes_normal(struct genes *s)
-{
-    double radius = sqrt(-2 * log(1 - genes_unit(s)));
-
-    return radius * cos(6.283185307179586 * genes_unit(s));
-}
-
 /* ---- axes ------------------------------------------------------------------ */
 static bool logarithmic(const struct lm_gene *g)
 {
@@ -115,9 +107,10 @@ void genes_close(struct genes *s)
     s->h->release(s->seen);
 }
 
-static double number(const struct axis *a, const union lm_value *v)
+double genes_get(const struct axis *a, const union lm_value *genome)
 {
     const struct lm_gene *g = a->gene;
+    const union lm_value *v = genome + g->slot;
 
     if (g->kind == LM_GENE_BOOL || g->kind == LM_GENE_CHOICE)
         return (double)v->integer;
@@ -126,11 +119,6 @@ static double number(const struct axis *a, const union lm_value *v)
     if (logarithmic(g))
         return log(v->real / g->min);
     return a->continuous ? v->real - g->min : floor((v->real - g->min) / g->step + 0.5);
-}
-
-double genes_get(const struct axis *a, const union lm_value *genome)
-{
-    return number(a, genome + a->gene->slot);
 }
 
 void genes_put(const struct axis *a, double x, union lm_value *genome)
@@ -148,15 +136,6 @@ void genes_put(const struct axis *a, double x, union lm_value *genome)
                        g->max);
     else
         v->real = g->min + x * g->step;
-}
-
-double genes_initial(const struct axis *a)
-{
-    union lm_value v = { .integer = (int64_t)a->gene->initial };
-
-    if (a->gene->kind == LM_GENE_REAL)
-        v.real = a->gene->initial;
-    return number(a, &v);
 }
 
 void genes_draw(struct genes *s, size_t gene, union lm_value *genome)

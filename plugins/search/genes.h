@@ -41,13 +41,11 @@ enum lm_status genes_needed(const struct genes *s, struct lm_err *e);
 uint64_t genes_mix(uint64_t z);
 double genes_unit(struct genes *s);                         /* [0, 1)     */
 double genes_below(struct genes *s, double n);              /* 0 .. n - 1 */
-double genes_normal(struct genes *s);
 
 /* ---- one gene of a genome ---- */
 double genes_get(const struct axis *a, const union lm_value *genome);
 /* Rounds to a step and clips. */
 void genes_put(const struct axis *a, double x, union lm_value *genome);
-double genes_initial(const struct axis *a);     /* of the uncompressed value */
 void genes_draw(struct genes *s, size_t gene, union lm_value *genome);
 /* Uncompressed; of a subset that may not be whole, as many members as may be. */
 void genes_keep(const struct genes *s, size_t gene, union lm_value *genome);

@@ -50,8 +50,8 @@ struct search {
 };
 
 static const struct lm_opt options[] = {
-    LM_PLUGINLIST(struct config, inner, LM_REQUIRED,
-                  "The strategy that proposes: a list of one."),
+    LM_OPTION(struct config, inner, LM_OPT_PLUGINS, struct lm_instances, NULL, 0, 1,
+              NULL, NULL, LM_REQUIRED, "The strategy that proposes: a list of one."),
     LM_INT(struct config, bracket, "27", 2, 10000, "genomes", 0,
            "How many proposals compete."),
     LM_INT(struct config, eta, "3", 2, 16, NULL, 0,
