@@ -16,6 +16,11 @@ bad()
 }
 
 ok "a good pipeline" prints 'sound' check good.cfg
+cd "$LAMINA_SRCDIR" || exit 1
+for c in examples/*.cfg; do
+    ok "$c is sound" prints 'sound' check "$c"
+done
+cd "$tmp" || exit 1
 ok "unknown option, nearest name" bad 14 "population" 's/population = 8/populaton = 8/'
 ok "unknown plugin, available ones" bad 14 "available: .*random.*did you mean 'nsga2'" \
     's/nsga2/nsga22/'

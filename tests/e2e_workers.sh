@@ -138,7 +138,7 @@ none_left()
             kill -0 "$p" 2>/dev/null && left="$left $p"
         done
         test -z "$left" && return 0
-        sleep 0.1
+        sleep 1                         # the machine may be busy
     done
     echo "left: $left"
     return 1
