@@ -117,7 +117,7 @@ static enum lm_status compute(struct lm_teacher *t, struct lm_runner *r,
                               struct entry **out, struct lm_err *e)
 {
     struct lm_network dense = *t->dense;
-    struct entry *x;
+    struct entry *x = NULL;
     enum lm_status st = entry_open(t, precision, ids, n, NULL, &x, e);
     if (st)
         return st;
@@ -174,7 +174,7 @@ enum lm_status lm_teacher_tell(struct lm_teacher *t, uint32_t precision,
                                const int32_t *ids, size_t n,
                                struct lm_lesson *lesson, struct lm_err *e)
 {
-    struct entry *x;
+    struct entry *x = NULL;
     enum lm_status st = entry_open(t, precision, ids, n, lesson, &x, e);
     if (st)
         return st;
