@@ -230,7 +230,8 @@ struct lm_host {
     /* studies (reporters).  Keys of study_text: "pipeline", "model",
      * "model_hash", "version", "plugins", "seed", "started", "sample_dense",
      * "sample_best", "prompt", "exports" (JSON: what was exported, as planned and
-     * as found in the file), "protocol:METRIC"; "" when unknown.        [main] */
+     * as found in the file), "notes" (since minor 3: what makes figures doubtful, a
+     * sentence a line), "protocol:METRIC"; "" when unknown.             [main] */
     int64_t (*study_n_trials)(const struct lm_study *s);
     enum lm_status (*study_trial)(const struct lm_study *s, int64_t i,
                                   struct lm_trial *out, struct lm_err *e);

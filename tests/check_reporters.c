@@ -99,6 +99,7 @@ static const char two_exports[] =
     "\"written\":{\"bytes\":260000000,\"parameters\":1000,\"latency.decode_ms\":13.25}},"
     "{\"file\":\"<b>\",\"trial\":3,\"plan\":{\"bytes\":7},\"written\":null}]";
 static const char *exports = two_exports;
+static const char *notes;
 
 static const char *text(const struct lm_study *s, const char *key)
 {
@@ -112,6 +113,8 @@ static const char *text(const struct lm_study *s, const char *key)
         return "window 2048, stride 2048, no BOS, all positions, 4 windows of valid";
     if (!strcmp(key, "exports"))
         return exports;
+    if (!strcmp(key, "notes"))
+        return notes;
     return evil;
 }
 
@@ -144,6 +147,7 @@ static void setup(void)
     host.study_text = text;
     host.json = &lm_json_api;
     exports = two_exports;
+    notes = evil;
     plan = evil;
     make_study();
 }
@@ -162,7 +166,7 @@ START_TEST(table_lines_up)
     struct lm_err e = { 0 };
     char *out;
     size_t n;
-    exports = "";
+    exports = notes = "";
     ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
     ck_assert_uint_eq(strlen(out), n);
     ck_assert(strstr(out, "Front: 8 of 40 trials (1 could not be built), by kl.nats"));
@@ -182,6 +186,24 @@ START_TEST(table_lines_up)
     }
     ck_assert_int_eq(lines, 1 + 8);     /* the dense model is of the front here */
     lm_release(out);
+}
+END_TEST
+
+START_TEST(notes_are_told)
+{
+    static const char *const name[] = { "table", "json", "html" };
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+
+    notes = "first doubt\nsecond doubt\n";
+    for (int i = 0; i < 3; i++) {
+        ck_assert_ok(report(plug_open("reporters", name[i]), &s, &out, &n, &e), e);
+        ck_assert_uint_eq(count(out, "first doubt"), 1);
+        ck_assert_uint_eq(count(out, "second doubt"), 1);
+        lm_release(out);
+    }
 }
 END_TEST
 
@@ -438,6 +460,7 @@ int main(void)
     TCase *t = tcase_create("reporters");
     setup();
     tcase_add_test(t, table_lines_up);
+    tcase_add_test(t, notes_are_told);
     tcase_add_test(t, best_is_told_off_the_front);
     tcase_add_loop_test(t, exports_are_told, 0, 3);
     tcase_add_test(t, json_holds_everything);

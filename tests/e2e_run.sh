@@ -57,6 +57,17 @@ ok "a second run into the folder is refused" says 2 'resume' run small.cfg
 ok "a finished run can be resumed" exits 0 run --resume r
 ok "the trials of it are as before" test "$(report r 'trials/#')" = 41
 
+# ---- texts that share passages ------------------------------------------------------
+ok "texts that share nothing are not warned of" test "$(report r notes)" = null
+small_pipeline | sed 's|out = "r"|out = "overlap"|; s|budget = 40|budget = 4|
+    s|part = \[0.5, 1.0\]|part = [0.25, 0.75]|' >overlap.cfg
+lamina run overlap.cfg
+ok "a final text that was searched on is told" grep -q \
+    "[45][0-9.]* % of the final text 'final' also stands in the search text 'search'" "$tmp/err"
+ok "the report says so" grep -q "also stands in the search text" overlap/report.html
+ok "so does the one for programs" sh -c "'$json_get' overlap/report.json notes |
+    grep -q 'also stands in'"
+
 # ---- where calibration sequences start ---------------------------------------------
 # The first two outputs of mt19937 for seed 5489, from the C++ standard: what `seed`
 # draws, named with `starts`.

@@ -30,7 +30,8 @@ tests_check_evaluate_SOURCES = %D%/number_engine.h %D%/check_evaluate.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
 
-check_PROGRAMS += %D%/check_broken %D%/check_view %D%/check_estimate
+check_PROGRAMS += %D%/check_broken %D%/check_view %D%/check_estimate %D%/check_guards
+tests_check_guards_SOURCES = %D%/testing.h %D%/check_guards.c
 tests_check_broken_SOURCES = %D%/testing.h %D%/check_broken.c
 tests_check_view_SOURCES = %D%/testing.h %D%/check_view.c
 tests_check_estimate_SOURCES = %D%/testing.h %D%/check_estimate.c

@@ -14,9 +14,11 @@
 
 #include "base/file.h"
 #include "base/linalg.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "pipeline/commands.h"
+#include "pipeline/guards.h"
 #include "pipeline/host.h"
 #include "pipeline/search.h"
 
@@ -230,12 +232,35 @@ enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
     return st;
 }
 
+/* Each line of notes from byte `from` on, as a warning. */
+static void tell_notes(const struct lm_str *notes, size_t from)
+{
+    const char *line = notes->s ? notes->s + from : NULL, *end;
+
+    for (; line && (end = strchr(line, '\n')); line = end + 1)
+        lm_log(LM_WARN, "%.*s", (int)(end - line), line);
+}
+
+/* What guards say of the results, behind what they said of the inputs. */
+static enum lm_status put_notes(struct lm_study *v, struct lm_str *notes, struct lm_err *e)
+{
+    size_t from = notes->n;
+
+    lm_guard_results(v, notes);
+    if (notes->failed)
+        return lm_fail_memory(e, notes->n, "notes");
+    tell_notes(notes, from);
+    return lm_store_put(v->store, "notes", notes->s ? notes->s : "", e);
+}
+
 static enum lm_status finish(struct lm_session *s, struct lm_study *v, const char *folder,
-                             struct lm_str *text, struct lm_err *e)
+                             struct lm_str *notes, struct lm_str *text, struct lm_err *e)
 {
     struct lm_err kept = { 0 };
     enum lm_status st = lm_finish_measure(s, v, e);
     lm_bench_dismiss(&s->bench);        /* their memory is wanted */
+    if (!st)
+        st = put_notes(v, notes, e);
     if (!st)
         st = lm_finish_sample(s, v, e);
     if (!st)
@@ -256,6 +281,7 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
     struct lm_session *s = NULL;
     struct lm_store *store = NULL;
     struct lm_study *view = NULL;
+    struct lm_str notes = { 0 };
     const char *folder = p->options->out;
     enum lm_status st = study_path(folder, path, sizeof path, e);
     if (st)
@@ -265,7 +291,9 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
                        "--resume %s`, or choose another folder", folder, folder);
     if ((st = lm_session_open(p, &s, e)))
         return st;
-    if (!resume)
+    if (!(st = lm_guard_inputs(s, &notes, e)))
+        tell_notes(&notes, 0);
+    if (!st && !resume)
         st = begin_study(path, s, e);
     if (!st)
         st = lm_store_open(path, false, &store, e);
@@ -276,11 +304,12 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
     if (!st)
         st = lm_search_run(s, view, e);
     if (!st)
-        st = finish(s, view, folder, text, e);
+        st = finish(s, view, folder, &notes, text, e);
     if (!st)
         st = lm_store_put(store, "finished", "1", e);
     if (st == LM_ECANCELED)
         lm_fail(e, st, "interrupted; go on with `lamina run --resume %s`", folder);
+    lm_str_free(&notes);
     lm_view_free(view);
     lm_store_close(store);
     lm_session_close(s);

@@ -7,3 +7,4 @@ liblamina_core_la_SOURCES += %D%/evaluate_stream.c %D%/judge.c %D%/subject.c %D%
 liblamina_core_la_SOURCES += %D%/reduce.c
 liblamina_core_la_SOURCES += %D%/race.h %D%/race.c
 liblamina_core_la_SOURCES += %D%/significance.h %D%/significance.c
+liblamina_core_la_SOURCES += %D%/overlap.h %D%/overlap.c

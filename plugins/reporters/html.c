@@ -163,6 +163,22 @@ static void cards(struct text *p, const struct view *v)
     text_raw(p, "</section>\n");
 }
 
+/* What makes figures doubtful, a sentence a line. */
+static void notes(struct text *p, const struct view *v)
+{
+    char line[512];
+    size_t n;
+
+    for (const char *at = fact(v, "notes"); *at; at += n + (at[n] == '\n')) {
+        n = strcspn(at, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1),
+                 at);
+        text_raw(p, "<p class=\"note\">");
+        html_text(p, line);
+        text_raw(p, "</p>\n");
+    }
+}
+
 static void picture(struct text *p, const struct view *v)
 {
     if (v->n_metric == 0)
@@ -373,6 +389,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
     if (st == LM_OK) {
         head(&p, &v);
         cards(&p, &v);
+        notes(&p, &v);
         picture(&p, &v);
         heat(&p, &v);
         table(&p, &v);

@@ -56,7 +56,7 @@ static void write_facts(struct text *t, const struct lm_study *s)
 {
     static const char *const key[] = {
         "model", "model_hash", "version", "plugins", "seed", "started", "pipeline",
-        "prompt", "sample_dense", "sample_best"
+        "prompt", "sample_dense", "sample_best", "notes"
     };
 
     for (size_t i = 0; i < sizeof key / sizeof *key; i++) {

@@ -199,6 +199,17 @@ static void write_exports(struct table *t, struct text *out)
     exports_close(&x);
 }
 
+/* What makes figures doubtful, a sentence a line. */
+static void write_notes(struct table *t, struct text *out)
+{
+    const char *notes = t->host->study_text(t->study, "notes");
+
+    if (notes && *notes) {
+        text_raw(out, "\nNotes\n\n");
+        text_raw(out, notes);
+    }
+}
+
 static enum lm_status report(void *self, const struct lm_study *s, char **text, size_t *n,
                              struct lm_err *e)
 {
@@ -224,6 +235,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
         text_raw(&out, "\n");
         write_rows(&t, &out);
         write_exports(&t, &out);
+        write_notes(&t, &out);
         if (out.failed)
             st = t.host->fail(e, LM_ENOMEM, "out of memory for the table");
     }
