@@ -236,6 +236,12 @@ enum lm_stat {
     LM_STAT_ALIGN,      /* [3] HSIC of block input with output, of the input with
                            itself, of the output with itself: linear kernels,
                            unbiased, summed over pieces of sequences          */
+    /* since minor 3 */
+    LM_STAT_STREAM,     /* [d][d] sum of y y^T over tokens, symmetric; y [d] = the
+                           residual stream where it enters the block, divided by
+                           its root mean square (sqrt(mean + rms_eps)): what the
+                           block's norm makes before its weight.  Of LM_SITE_HIDDEN,
+                           layer -1: what enters the final norm               */
     LM_N_STATS
 };
 

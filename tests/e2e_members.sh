@@ -34,7 +34,7 @@ cut()               # cut SCORER [RUN]
     smaller "${2:-$1}"
 }
 chance=$(cut random)
-for scorer in activation flap; do
+for scorer in activation flap inverse_hessian; do
     ok "$scorer is better than chance" less "$(cut $scorer)" "$(calc "0.8 * $chance")"
 done
 ok "chance is the same again" same "$chance" "$(cut random twice)"

@@ -15,7 +15,7 @@ plugins_scorers_block_influence_la_SOURCES = %D%/block_influence.c
 plugins_scorers_block_influence_la_LDFLAGS = $(PLUGIN_LINK)
 
 scorers_LTLIBRARIES += %D%/obs.la
-plugins_scorers_obs_la_SOURCES = %D%/obs.c
+plugins_scorers_obs_la_SOURCES = %D%/hessian.h %D%/obs.c
 plugins_scorers_obs_la_LDFLAGS = $(PLUGIN_LINK)
 
 scorers_LTLIBRARIES += %D%/activation.la
@@ -33,3 +33,7 @@ plugins_scorers_cka_la_LDFLAGS = $(PLUGIN_LINK)
 scorers_LTLIBRARIES += %D%/random.la
 plugins_scorers_random_la_SOURCES = %D%/random.c
 plugins_scorers_random_la_LDFLAGS = $(PLUGIN_LINK)
+
+scorers_LTLIBRARIES += %D%/inverse_hessian.la
+plugins_scorers_inverse_hessian_la_SOURCES = %D%/hessian.h %D%/inverse_hessian.c
+plugins_scorers_inverse_hessian_la_LDFLAGS = $(PLUGIN_LINK)

@@ -22,7 +22,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "plugin.h"
+#include "hessian.h"
 
 enum { BLOCK = 32 };
 
@@ -74,15 +74,12 @@ static void destroy(void *self)
     p->host->release(p);
 }
 
-/* inv [k][k]: inverse of the damped Gram matrix; damping grows tenfold, up to a
- * tenth of the mean diagonal, until it has one.                               */
+/* inv [k][k]: inverse of the damped Gram matrix; up to a tenth of the mean diagonal. */
 static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer,
                               int64_t k, double *inv, struct lm_err *e)
 {
     const double *gram;
-    double mean = 0, damp = p->cfg->lambda;
     int64_t n;
-    size_t bytes = (size_t)k * (size_t)k * sizeof(double);
     enum lm_status st = p->host->stat(p->stats, LM_STAT_GRAM, site, layer, &gram, &n, e);
 
     if (st)
@@ -90,28 +87,8 @@ static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer,
     if (n != k * k)
         return p->host->fail(e, LM_EBUG, "layer %d: statistics have %lld numbers, the "
                              "matrix has %lld columns", layer, (long long)n,
-                                 (long long)k);
-    double *l = p->host->alloc(bytes, "obs");
-    if (!l)
-        return no_memory(p, e);
-    for (int64_t i = 0; i < k; i++)
-        mean += gram[i * k + i] / (double)k;
-    mean = mean > 0 ? mean : 1;
-    do {
-        memcpy(l, gram, bytes);
-        for (int64_t i = 0; i < k; i++)
-            l[i * k + i] += damp * mean;
-        st = p->host->cholesky(l, k, k, e);
-        damp *= 10;
-    } while (st == LM_EFAILED && damp <= 0.1);
-    if (!st) {
-        memset(inv, 0, bytes);
-        for (int64_t i = 0; i < k; i++)
-            inv[i * k + i] = 1;
-        p->host->cholesky_solve(l, k, k, inv, k, k);
-    }
-    p->host->release(l);
-    return st;
+                             (long long)k);
+    return hessian_inverse(p->host, "obs", gram, k, p->cfg->lambda, 0.1, inv, e);
 }
 
 /* w [hidden][k] in double. */
