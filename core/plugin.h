@@ -52,7 +52,7 @@ extern "C" {
 #endif
 
 #define LM_ABI_MAJOR 0u
-#define LM_ABI_MINOR 2u
+#define LM_ABI_MINOR 3u
 #define LM_MAGIC     0x4c414d31u        /* "LAM1" */
 
 enum lm_status {
