@@ -31,6 +31,10 @@ struct lm_trial {                       /* for reporters                      */
      * `value` is of the items it has seen, `fidelity` their share, `reason` what
      * beat it.                                                               */
     const double *estimate;
+    /* Since minor 3.  By how much it breaks constraints, as the search was told: the
+     * excesses relative to their bounds, added up; 0: it keeps all of them, INFINITY:
+     * not measured, or not built.                                            */
+    double violation;
 };
 
 /* A JSON document, read-only.  Nodes live until close().  [worker]            */

@@ -52,7 +52,7 @@ static enum lm_status trial(const struct lm_study *s, int64_t i, struct lm_trial
     struct lm_trial full = { .struct_size = sizeof full, .id = i,
         .status = i == 7 ? LM_EINFEASIBLE : LM_OK, .feasible = i % 3 == 0 || i % 5 == 0,
         .front = i % 5 == 0, .fidelity = 1, .seconds = 0.5,
-        .reason = i == 7 ? evil : "", .plan = i ? plan : "", .value = value[i],
+        .violation = i % 3 && i % 5 ? 0.25 : 0, .reason = i == 7 ? evil : "", .plan = i ? plan : "", .value = value[i],
         .error = error[i], .layer = layer[i] };
     static const double told[METRICS] = { 0.777, NAN, NAN, NAN };
     if (i == 11) {                      /* lost a race */
@@ -169,7 +169,8 @@ START_TEST(table_lines_up)
     exports = notes = "";
     ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
     ck_assert_uint_eq(strlen(out), n);
-    ck_assert(strstr(out, "Front: 8 of 40 trials (1 could not be built), by kl.nats"));
+    ck_assert(strstr(out, "Front: 8 of 40 trials (1 could not be built, 20 break a "
+                          "constraint), by kl.nats"));
     ck_assert(strstr(out, "\n1 trial lost a race and stopped after 25 % of the items"));
     ck_assert(strstr(out, "   dense"));
     ck_assert_uint_eq(count(out, "\n*     10  "), 1);
@@ -276,6 +277,10 @@ START_TEST(json_holds_everything)
         "a </script><script>alert(1)</script> & \"q\" 'x' \xef\xbf\xbd\x01 \xc3\xa9");
     ck_assert_str_eq(j->string(j->get(j->at(trials, 7), "status")), "infeasible");
     ck_assert_uint_eq(j->size(j->get(j->at(trials, 7), "metrics")), 0);
+    const struct lm_json *proposals = j->get(root, "proposals");
+    ck_assert(j->integer(j->get(proposals, "not_built"), &id) && id == 1);
+    ck_assert(j->integer(j->get(proposals, "break_constraint"), &id) && id == 20);
+    ck_assert(j->real(j->get(j->at(trials, 8), "violation"), &v) && v == 0.25);
     const struct lm_json *m = j->get(j->get(j->at(trials, 12), "metrics"),
                                      "perplexity.ppl");
     ck_assert(j->real(j->get(m, "value"), &v));
@@ -371,6 +376,7 @@ START_TEST(html_is_safe_and_complete)
     size_t n;
     ck_assert_ok(report(plug_open("reporters", "html"), &s, &out, &n, &e), e);
     ck_assert_uint_eq(strlen(out), n);
+    ck_assert(strstr(out, "1 could not be built, 20 break a constraint,"));
     /* what the study says never becomes markup; nothing is loaded */
     ck_assert_uint_eq(count(out, "alert(1)"),
                       count(out, "&#60;/script&#62;&#60;script&#62;alert(1)&#60;"));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_search_baselines.c -- what grid, local, regularized_evolution, one_plus_lambda
- * and halving promise: whole and evenly spread grids, neighbours of the front, parents
- * among the latest, sizes that are kept, and who goes on to more items.          */
+/* check_search_baselines.c -- what grid, local, regularized_evolution, one_plus_lambda,
+ * greedy and halving promise: whole and evenly spread grids, neighbours of the front,
+ * parents among the latest, sizes that are kept, the cheapest step, and who goes on to
+ * more items.                                                                     */
 #include <math.h>
 
 #include "check_search.h"
@@ -265,6 +266,151 @@ START_TEST(one_plus_lambda_finds_the_optimum)
 }
 END_TEST
 
+/* ---- greedy ---------------------------------------------------------------- */
+/* Losses are convex and separate, so that steps of least cost lead to the optimum. */
+START_TEST(greedy_finds_the_optimum)
+{
+    struct rig s = { .name = "greedy", .options = "budget=10000", .eval = trade };
+    size_t last;
+
+    ten_steps(12);
+    p.objective[1].bound = 76;          /* as for one_plus_lambda */
+    p.p.n_constraint = 1;
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 1 + 44 * 12);       /* none is at its end before */
+    last = rig_best(&logged);
+    ck_assert_double_eq(logged.trial[last].objective[1], 76);
+    ck_assert_double_eq(logged.trial[last].objective[0], 4 * (36 + 18 + 12));
+    clean();
+}
+END_TEST
+
+/* Genes that were dropped together with the one before cost more; sizes differ. */
+static enum lm_status chained(const struct rig_problem *r, const union lm_value *v,
+                              double fidelity, double *f)
+{
+    (void)fidelity;
+    f[0] = 0;
+    f[1] = 0;
+    for (size_t i = 0; i < r->p.n_gene; i++) {
+        bool gone = v[i].integer == 0, before = i > 0 && v[i - 1].integer == 0;
+        f[0] += gone ? (double)((i * 7 + 3) % 11) + (before ? 5.25 : 0) : 0;
+        f[1] += gone ? 0 : 1 + (double)(i % 3);
+    }
+    return LM_OK;
+}
+
+enum { BLOCKS = 12, STEPS = 6 };
+
+/* The trials of STEPS steps, done by hand: [n][BLOCKS]. */
+static size_t by_hand(size_t lazy, bool per_gain, int64_t out[][BLOCKS])
+{
+    union lm_value now[RIG_SLOTS];
+    double cost[BLOCKS], f[2], g[2];
+    size_t n = 1;
+
+    rig_initial(&p, now);
+    for (size_t i = 0; i < BLOCKS; i++)
+        out[0][i] = now[i].integer;
+    for (int step = 0; step < STEPS; step++) {
+        bool tried[BLOCKS] = { false };
+        size_t best = BLOCKS, left = step == 0 || !lazy ? BLOCKS : lazy;
+        chained(&p, now, 1, f);
+        for (; left > 0; left--) {
+            size_t next = BLOCKS;
+            for (size_t i = 0; i < BLOCKS; i++)
+                if (now[i].integer && !tried[i] && (next == BLOCKS
+                    || (lazy && step > 0 && cost[i] < cost[next])))
+                    next = i;
+            if (next == BLOCKS)
+                break;
+            tried[next] = true;
+            now[next].integer = 0;
+            for (size_t i = 0; i < BLOCKS; i++)
+                out[n][i] = now[i].integer;
+            n++;
+            chained(&p, now, 1, g);
+            now[next].integer = 1;
+            cost[next] = (g[0] - f[0]) / (per_gain ? f[1] - g[1] : 1);
+        }
+        for (size_t i = 0; i < BLOCKS; i++)
+            if (tried[i] && (best == BLOCKS || cost[i] < cost[best]))
+                best = i;
+        now[best].integer = 0;
+    }
+    return n;
+}
+
+START_TEST(greedy_goes_step_by_step)
+{
+    static const char *const options[] = { "lazy=0", "lazy=0 per_gain=true", "lazy=4",
+                                           "lazy=2 per_gain=true" };
+    static const size_t lazy[] = { 0, 0, 4, 2 };
+    struct rig s = { .name = "greedy", .options = options[_i], .eval = chained };
+    int64_t want[STEPS * BLOCKS + 1][BLOCKS];
+    size_t n;
+
+    rig_problem_init(&p, 2);
+    for (int i = 0; i < BLOCKS; i++)
+        rig_gene(&p, (struct lm_gene){ .kind = LM_GENE_BOOL, .max = 1, .initial = 1 });
+    n = by_hand(lazy[_i], _i % 2, want);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_gt(logged.n, n);                 /* without bounds, to the end */
+    for (size_t i = 0; i < n; i++)
+        for (size_t g = 0; g < BLOCKS; g++)
+            ck_assert_int_eq(at(i, g), want[i][g]);
+    for (size_t g = 0; g < BLOCKS; g++)
+        ck_assert_int_eq(at(logged.n - 1, g), 0);
+    clean();
+}
+END_TEST
+
+static enum lm_status size_first(const struct rig_problem *r, const union lm_value *v,
+                                 double fidelity, double *f)
+{
+    double swap;
+
+    trade(r, v, fidelity, f);
+    swap = f[0];
+    f[0] = f[1];
+    f[1] = swap;
+    return LM_OK;
+}
+
+/* The uncompressed genome keeps the bound: it ends where each further step would not. */
+START_TEST(greedy_stays_within_bounds)
+{
+    struct rig s = { .name = "greedy", .options = "", .eval = size_first };
+    const struct rig_trial *end;
+    size_t over = 0;
+
+    ten_steps(5);
+    p.objective[1].bound = 60;
+    p.p.n_constraint = 1;
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    end = &logged.trial[rig_best(&logged)];
+    ck_assert_double_lt(end->objective[0], 50);
+    for (size_t i = logged.n - 5; i < logged.n; i++) {
+        ck_assert_double_eq(logged.trial[i].objective[0], end->objective[0] - 1);
+        over += logged.trial[i].violation > 0;
+    }
+    ck_assert_uint_eq(over, 5);
+    clean();
+}
+END_TEST
+
+START_TEST(greedy_says_what_it_cannot)
+{
+    struct rig s = { .name = "greedy", .options = "per_gain=true", .eval = trade };
+
+    rig_problem_init(&p, 1);
+    rig_int(&p, 0, 0, 8, 1, 8);
+    ck_assert_int_eq(rig_run(&s, &p, &logged, &err), LM_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(err.text, "second objective"));
+    clean();
+}
+END_TEST
+
 /* ---- halving --------------------------------------------------------------- */
 /* Proposes 0 .. 8 in the first gene, then ends; keeps what it is told. */
 struct counter {
@@ -396,6 +542,10 @@ Suite *search_baselines(void)
     tcase_add_test(t, regularized_evolution_forgets);
     tcase_add_test(t, regularized_evolution_climbs);
     tcase_add_test(t, one_plus_lambda_finds_the_optimum);
+    tcase_add_test(t, greedy_finds_the_optimum);
+    tcase_add_loop_test(t, greedy_goes_step_by_step, 0, 4);
+    tcase_add_test(t, greedy_stays_within_bounds);
+    tcase_add_test(t, greedy_says_what_it_cannot);
     tcase_add_test(t, halving_promotes);
     tcase_add_test(t, halving_drops_what_cannot_be_built);
     suite_add_tcase(s, t);

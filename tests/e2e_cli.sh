@@ -35,7 +35,7 @@ for c in shrink run check eval generate tokenize export convert report selftest 
     new-plugin; do
     ok "$c has the options that its usage shows" documented $c
 done
-for p in search/random scorer/random chain nsga2 nsga3 linas mask_mutation tpe bayes \
+for p in search/random scorer/random chain greedy nsga2 nsga3 linas mask_mutation tpe bayes \
     lagrangian \
     layers blocks depth \
     kv_groups heads ffn magnitude wanda activation flap inverse_hessian cka \

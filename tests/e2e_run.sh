@@ -264,6 +264,9 @@ small_pipeline | sed 's/budget = 40/budget = 12/; s/pick = "knee"/pick = "best"/
 ok "constraints that no trial meets: status 1" exits 1 run small.cfg --set run.out=none \
     --set 'constraints=( { metric = "size.bytes"; max = 1000; } )'
 ok "and it says so" grep -qi 'constraint' "$tmp/err"
+ok "how many proposals break one is logged" \
+    grep -q 'of 12 proposals 0 could not be built, 12 break a constraint' "$tmp/err"
+ok "and reported" same "$(report none proposals/break_constraint)" 12
 ok "its trials can be inspected" prints trials inspect none
 ok "there is no best to export: status 1" says 1 'constraint' export none best x.gguf
 sed -i 's/pick = "best"/pick = "knee"/' small.cfg

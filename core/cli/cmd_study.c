@@ -120,21 +120,22 @@ static enum lm_status inspect_run(const char *folder, struct lm_err *e)
     struct lm_store *store;
     struct lm_study *v;
     struct lm_str out = { 0 };
-    int64_t front = 0, infeasible = 0, stopped = 0;
+    int64_t front = 0, unbuilt, broken, stopped = 0;
     enum lm_status s = lm_job_study(folder, &store, &v, e);
     if (s)
         return s;
     for (int64_t i = 0; i < v->n_trial; i++) {
         front += v->trial[i].front;
-        infeasible += v->trial[i].status != LM_OK;
         stopped += v->trial[i].told != NULL;
     }
     lm_str_add(&out, "%s\n  model %s (%s)\n  version %s, seed %s, started %s\n", folder,
                lm_view_text(v, "model"), lm_view_text(v, "model_hash"),
                lm_view_text(v, "version"), lm_view_text(v, "seed"),
                lm_view_text(v, "started"));
-    lm_str_add(&out, "  %lld trials, %lld on the front, %lld could not be built\n",
-               (long long)v->n_trial, (long long)front, (long long)infeasible);
+    lm_view_infeasible(v, &unbuilt, &broken);
+    lm_str_add(&out, "  %lld trials, %lld on the front, %lld could not be built, %lld break "
+               "a constraint\n", (long long)v->n_trial, (long long)front,
+               (long long)unbuilt, (long long)broken);
     if (stopped)
         lm_str_add(&out, "  %lld lost a race and stopped early\n", (long long)stopped);
     if (v->n_trial)

@@ -472,6 +472,15 @@ static enum lm_status drive(struct loop *l, struct problem *q, struct lm_err *e)
     }
 }
 
+static void tell_infeasible(const struct lm_study *v)
+{
+    int64_t unbuilt, broken;
+    lm_view_infeasible(v, &unbuilt, &broken);
+    lm_log(LM_INFO, "search: of %lld proposals %lld could not be built, %lld break a "
+           "constraint", (long long)v->n_trial - 1, (long long)unbuilt,
+           (long long)broken);
+}
+
 static void tell_savings(const struct loop *l)
 {
     struct lm_work w = lm_evaluation_work(l->s->bench.evaluation);
@@ -486,6 +495,8 @@ static void tell_savings(const struct loop *l)
         lm_log(LM_INFO, "search: %lld trials took %.1f s of processor time",
                (long long)(l->view->n_trial - l->stored),
                lm_process_seconds(true) - l->start);
+    if (l->view->n_trial > 1)
+        tell_infeasible(l->view);
     if (l->racing && l->view->n_trial > 1)
         lm_log(LM_INFO,
                "race: %lld of %lld trials stopped early; %.1f %% of all items were "

@@ -160,6 +160,27 @@ void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
     violation(s, t, &s->trial[0], out);
 }
 
+/* The excesses of a trial, added up. */
+static double all_excess(const struct lm_study *s, const struct lm_view_trial *t)
+{
+    double excess[LM_MAX_STAGES], sum = 0;
+    if (t->status != LM_OK)
+        return INFINITY;
+    lm_view_violation(s, t, excess);
+    for (size_t k = 0; k < s->n_bound; k++)
+        sum += fmax(excess[k], 0);
+    return sum;
+}
+
+void lm_view_infeasible(const struct lm_study *s, int64_t *unbuilt, int64_t *broken)
+{
+    *unbuilt = *broken = 0;
+    for (int64_t i = 1; i < s->n_trial; i++) {
+        *unbuilt += s->trial[i].status != LM_OK;
+        *broken += s->trial[i].status == LM_OK && all_excess(s, &s->trial[i]) > 0;
+    }
+}
+
 int lm_view_twin(const struct lm_study *s, int m)
 {
     const char *name = s->metric[m].name, *dot = strrchr(name, '.');
@@ -360,7 +381,8 @@ enum lm_status lm_view_trial(const struct lm_study *s, int64_t i, struct lm_tria
         .status = t->status,
         .feasible = t->feasible, .front = t->front, .fidelity = t->fidelity,
         .seconds = t->seconds, .reason = t->reason, .plan = t->plan_text,
-        .value = t->value, .error = t->error, .layer = t->layer, .estimate = t->told };
+        .value = t->value, .error = t->error, .layer = t->layer, .estimate = t->told,
+        .violation = all_excess(s, t) };
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
 }

@@ -64,6 +64,9 @@ int lm_view_twin(const struct lm_study *s, int m);
  * Where metrics have twins, and trials that these have measured: by the twins,
  * among those trials, and `share` bounds are shares of trial 0's twins.      */
 enum lm_status lm_view_rank(struct lm_study *s, struct lm_err *e);
+/* Of the proposals, which are all trials but the first: how many could not be built, and
+ * how many were built and break a constraint, as the search was told.            */
+void lm_view_infeasible(const struct lm_study *s, int64_t *unbuilt, int64_t *broken);
 /* violation [n_bound] of a trial: <= 0 satisfied. */
 void lm_view_violation(const struct lm_study *s, const struct lm_view_trial *t,
                        double *v);

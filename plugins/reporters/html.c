@@ -96,10 +96,11 @@ static const char *base_name(const char *path)
 
 static void head(struct text *p, const struct view *v)
 {
-    int64_t failed = 0, stopped = 0;
+    int64_t failed = 0, broken = 0, stopped = 0;
 
     for (int64_t i = 0; i < v->n_trial; i++) {
         failed += v->trial[i].status != LM_OK;
+        broken += is_broken(&v->trial[i]);
         stopped += v->trial[i].estimate != NULL;
     }
     text_raw(p, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
@@ -116,6 +117,8 @@ static void head(struct text *p, const struct view *v)
              (long long)v->n_front, (long long)v->n_trial);
     if (failed)
         text_add(p, ", %lld could not be built", (long long)failed);
+    if (broken)
+        text_add(p, ", %lld break a constraint", (long long)broken);
     if (stopped)
         text_add(p, ", %lld lost a race and are estimated", (long long)stopped);
     if (*fact(v, "started")) {

@@ -9,8 +9,9 @@
  *             kv_groups, ffn], ...] },
  *   "metrics": [{ "name", "unit", "objective", "protocol" }],
  *   "best": id or null, "front": [ids],
+ *   "proposals": { "not_built", "break_constraint" }: how many of them,
  *   "trials": [{ "id", "status": "ok" | "infeasible", "feasible", "front",
- *                "fidelity", "seconds", "reason", "plan", "shape",
+ *                "violation", "fidelity", "seconds", "reason", "plan", "shape",
  *                "metrics": { NAME: { "value", "error", "estimate" } } }] }
  *
  * "estimate" is there for the objectives of trials that lost a race: what they
@@ -121,6 +122,8 @@ static void write_trial(struct text *t, const struct lm_study *s,
     boolean(t, r->feasible);
     text_add(t, ", \"front\": ");
     boolean(t, r->front);
+    text_add(t, ", \"violation\": ");
+    text_json_real(t, r->violation);
     text_add(t, ", \"fidelity\": ");
     text_json_real(t, r->fidelity);
     text_add(t, ", \"seconds\": ");
@@ -154,6 +157,7 @@ static enum lm_status write_trials(struct text *t, const struct lm_study *s,
                                    struct lm_err *e)
 {
     int64_t n = t->host->study_n_trials(s), best = t->host->study_best(s), k = 0;
+    int64_t unbuilt = 0, broken = 0;
     struct lm_trial trial = { .struct_size = sizeof trial };
     enum lm_status st;
 
@@ -167,8 +171,11 @@ static enum lm_status write_trials(struct text *t, const struct lm_study *s,
             return st;
         if (trial.front)
             text_add(t, "%s%lld", k++ ? ", " : "", (long long)trial.id);
+        unbuilt += trial.status != LM_OK;
+        broken += is_broken(&trial);
     }
-    text_add(t, "],\n\"trials\": [\n");
+    text_add(t, "],\n\"proposals\": {\"not_built\": %lld, \"break_constraint\": %lld},"
+             "\n\"trials\": [\n", (long long)unbuilt, (long long)broken);
     for (int64_t i = 0; i < n; i++) {
         st = t->host->study_trial(s, i, &trial, e);
         if (st != LM_OK)

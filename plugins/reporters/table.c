@@ -47,7 +47,7 @@ struct table {
                                            and best */
     size_t  n_row;
     bool    has_dense;
-    int64_t n_front, n_failed, n_stopped;
+    int64_t n_front, n_failed, n_broken, n_stopped;
     double  seen;                       /* shares of items of the stopped, added up */
 };
 
@@ -98,6 +98,7 @@ static enum lm_status collect(struct table *t, struct lm_err *e)
         if (st != LM_OK)
             return st;
         t->n_failed += trial.status != LM_OK;
+        t->n_broken += is_broken(&trial);
         if (trial.estimate) {
             t->n_stopped++;
             t->seen += trial.fidelity;
@@ -222,8 +223,9 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
     if (st == LM_OK) {
         text_add(&out, "Front: %lld of %lld trials", (long long)t.n_front,
                  (long long)t.host->study_n_trials(s));
-        if (t.n_failed)
-            text_add(&out, " (%lld could not be built)", (long long)t.n_failed);
+        if (t.n_failed || t.n_broken)
+            text_add(&out, " (%lld could not be built, %lld break a constraint)",
+                     (long long)t.n_failed, (long long)t.n_broken);
         if (t.n_metric)
             text_add(&out, ", by %s", t.name[t.first]);
         text_add(&out, t.best >= 0 ? "; * is the best\n" : "\n");

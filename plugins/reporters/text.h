@@ -92,4 +92,9 @@ static inline void text_json_real(struct text *t, double v)
     }
     text_raw(t, out);
 }
+/* Was it proposed (trial 0 is the uncompressed model), built, and breaks a constraint? */
+static inline bool is_broken(const struct lm_trial *t)
+{
+    return t->id > 0 && t->status == LM_OK && t->violation > 0;
+}
 #endif

@@ -5,8 +5,8 @@
  *
  * - The first population is the problem's start, or the uncompressed genome, and random
  *   genomes.
- * - Predictors: predictor.h.  With fewer than 10 outcomes to learn from the next
- *   population is random.
+ * - Predictors: predictor.h, one for each objective.  With fewer than 10 outcomes to
+ *   learn from the next population is random.
  * - The inner search is NSGA-II from a new random population, with `inner` predictions;
  *   children as in breed.h, ranks as in fronts.h.  A genome is predicted once.
  * - What is measured next are its survivors by rank, then crowding, without those that
@@ -45,7 +45,8 @@ struct search {
     struct breed inner_breed;
     struct pool inner;                  /* with predicted numbers               */
     struct pool told;                   /* f: [n_target]                        */
-    struct predictor predictor;
+    struct lm_run *run;
+    struct predictor *predictor;        /* [n_target], of one number each       */
     double *number;                     /* [n_target] scratch                   */
 };
 
@@ -62,7 +63,8 @@ static const struct lm_opt options[] = {
            "cube."),
     LM_INT(struct config, knots, "8", 0, 64, NULL, 0,
            "Features of an ordered gene with more values than this, which are "
-           "interpolated; 0: one for each value seen, as in the paper."),
+           "interpolated; 2 and 3 are tried as well, for each objective; 0: one for each "
+           "value seen, as in the paper."),
     LM_PICK(struct config, crossover, "sbx", crossovers, 0,
             "How two parents of the inner search mix: sbx, uniform, or cut at a layer."),
     LM_REAL(struct config, pc, "0.9", 0, 1, NULL, LM_EXPERT,
@@ -78,6 +80,32 @@ static const struct lm_opt options[] = {
 };
 
 /* ---- learning -------------------------------------------------------------- */
+/* Fewer knots than asked for are tried, too: a curve of eight through each of thirty
+ * genes is 240 unknowns, and a population or two tell next to nothing about it.  What
+ * cross validation finds better is kept.                                          */
+static enum lm_status fit_best(struct search *s, const union lm_value *const *genome,
+                               const double *y, size_t n, struct predictor *best,
+                               struct lm_err *e)
+{
+    const size_t knots[] = { (size_t)s->cfg->knots, 3, 2 };
+    enum lm_status st = LM_OK;
+
+    for (size_t i = 0; i < sizeof knots / sizeof *knots && st == LM_OK; i++) {
+        struct predictor p = { .h = s->h, .run = s->run, .genes = &s->genes,
+                               .knots = knots[i], .n_target = 1 };
+        if (i > 0 && knots[i] >= knots[0])
+            continue;
+        st = predictor_fit(&p, genome, y, n, e);
+        if (st == LM_OK && (i == 0 || p.model->error < best->model->error)) {
+            predictor_close(best);
+            *best = p;
+        } else {
+            predictor_close(&p);
+        }
+    }
+    return st;
+}
+
 static enum lm_status learn(struct search *s, bool *learned, struct lm_err *e)
 {
     size_t n = s->told.n, first = n > (size_t)s->cfg->rows ? n - (size_t)s->cfg->rows : 0;
@@ -90,14 +118,16 @@ static enum lm_status learn(struct search *s, bool *learned, struct lm_err *e)
     if (!*learned)
         return LM_OK;
     genome = s->h->alloc(n * sizeof *genome, s->genes.tag);
-    y = s->h->alloc(n * s->n_target * sizeof *y, s->genes.tag);
-    for (size_t i = 0; genome && y && i < n; i++) {
-        genome[i] = s->told.member[first + i].value;
-        memcpy(y + i * s->n_target, s->told.member[first + i].f,
-               s->n_target * sizeof *y);
-    }
-    st = genome && y ? predictor_fit(&s->predictor, genome, y, n, e)
+    y = s->h->alloc(n * sizeof *y, s->genes.tag);
+    st = genome && y ? LM_OK
         : s->h->fail(e, LM_ENOMEM, "out of memory for %zu outcomes", n);
+    for (size_t k = 0; k < s->n_target && st == LM_OK; k++) {
+        for (size_t i = 0; i < n; i++) {
+            genome[i] = s->told.member[first + i].value;
+            y[i] = s->told.member[first + i].f[k];
+        }
+        st = fit_best(s, genome, y, n, &s->predictor[k], e);
+    }
     s->h->release(genome);
     s->h->release(y);
     return st;
@@ -125,7 +155,8 @@ static enum lm_status take_round(struct search *s, struct lm_err *e)
 
     for (size_t i = 0; i < s->inner_round.n && st == LM_OK; i++) {
         const union lm_value *v = s->inner_round.queue + i * s->p->n_slot;
-        predictor_eval(&s->predictor, v, s->number);
+        for (size_t k = 0; k < s->n_target; k++)
+            predictor_eval(&s->predictor[k], v, &s->number[k]);
         st = pool_add(&s->inner, v, s->number, predicted_violation(s), e);
     }
     return st;
@@ -163,7 +194,7 @@ static enum lm_status search_inside(struct search *s, struct lm_err *e)
         pool_rank(&s->inner);
         if (left == 0 || s->inner_round.n == 0)
             return LM_OK;
-        if (s->h->canceled(s->predictor.run))
+        if (s->h->canceled(s->run))
             return s->h->fail(e, LM_ECANCELED, "interrupted");
         if (s->inner.n > s->n_pop)
             s->inner.n = s->n_pop;
@@ -245,8 +276,6 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     s->n_target = p->n_objective + (bounds_say_all(p) ? 0 : p->n_constraint);
     s->inner = s->told = pool_of(s->h, s->genes.tag, p);
     s->told.n_obj = s->n_target;
-    s->predictor = (struct predictor){ .h = s->h, .run = s->predictor.run,
-        .genes = &s->genes, .knots = (size_t)s->cfg->knots, .n_target = s->n_target };
     if (st == LM_OK)
         st = vary_open(&s->vary, e);
     if (st == LM_OK)
@@ -258,7 +287,9 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     if (st != LM_OK)
         return st;
     s->number = s->h->alloc(s->n_target * sizeof *s->number, s->genes.tag);
-    return s->number ? LM_OK : s->h->fail(e, LM_ENOMEM, "out of memory for a genome");
+    s->predictor = s->h->alloc(s->n_target * sizeof *s->predictor, s->genes.tag);
+    return s->number && s->predictor ? LM_OK
+        : s->h->fail(e, LM_ENOMEM, "out of memory for %zu predictors", s->n_target);
 }
 
 static size_t budget(void *self)
@@ -276,7 +307,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     s->h = a->host;
     s->cfg = a->config;
     s->n_pop = (size_t)s->cfg->population;
-    s->predictor.run = a->run;
+    s->run = a->run;
     s->genes = s->inner_genes = genes_of(a, "linas");
     s->inner_genes.state = genes_mix(s->genes.state + 1);
     s->vary = (struct vary){ .g = &s->genes, .crossover = s->cfg->crossover,
@@ -294,7 +325,9 @@ static void destroy(void *self)
 {
     struct search *s = self;
 
-    predictor_close(&s->predictor);
+    for (size_t k = 0; s->predictor && k < s->n_target; k++)
+        predictor_close(&s->predictor[k]);
+    s->h->release(s->predictor);
     pool_close(&s->told);
     pool_close(&s->inner);
     breed_close(&s->inner_breed);

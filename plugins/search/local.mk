@@ -26,6 +26,10 @@ search_LTLIBRARIES += %D%/grid.la
 plugins_search_grid_la_SOURCES = $(search_round) %D%/grid.c
 plugins_search_grid_la_LDFLAGS = $(PLUGIN_LINK)
 
+search_LTLIBRARIES += %D%/greedy.la
+plugins_search_greedy_la_SOURCES = $(search_round) $(search_fronts) %D%/greedy.c
+plugins_search_greedy_la_LDFLAGS = $(PLUGIN_LINK)
+
 search_LTLIBRARIES += %D%/halving.la
 plugins_search_halving_la_SOURCES = $(search_fronts) $(search_inner) \
     %D%/halving.c
