@@ -39,7 +39,7 @@ for p in search/random scorer/random chain nsga2 nsga3 linas mask_mutation tpe b
     lagrangian \
     layers blocks depth \
     kv_groups heads ffn magnitude wanda activation flap cka block_influence none \
-    least_squares perplexity kl size macs memory latency command cpu reference hf gguf \
+    least_squares admm perplexity kl size macs memory latency command cpu reference hf gguf \
     table json csv html; do
     ok "help $p" prints "^${p#*/} " help $p
 done
