@@ -236,6 +236,9 @@ enum lm_stat {
     LM_STAT_ALIGN,      /* [3] HSIC of block input with output, of the input with
                            itself, of the output with itself: linear kernels,
                            unbiased, summed over pieces of sequences          */
+    /* since minor 3 */
+    LM_STAT_CROSS = 8,  /* [d][n] sum of t x^T over tokens, see lm_repair_site:
+                           of finalists only, never in a file of statistics   */
     LM_N_STATS
 };
 

@@ -17,3 +17,7 @@ plugins_repair_bias_la_LDFLAGS = $(PLUGIN_LINK)
 repair_LTLIBRARIES += %D%/admm.la
 plugins_repair_admm_la_SOURCES = %D%/admm.c %D%/ridge.h
 plugins_repair_admm_la_LDFLAGS = $(PLUGIN_LINK)
+
+repair_LTLIBRARIES += %D%/sequential.la
+plugins_repair_sequential_la_SOURCES = %D%/sequential.c %D%/ridge.h
+plugins_repair_sequential_la_LDFLAGS = $(PLUGIN_LINK)
