@@ -158,6 +158,13 @@ struct lm_repair_site {
     const double *gram;                 /* [k][k], same order; NULL unless needed */
     const double *sum;                  /* [k]; NULL unless needed              */
     int64_t  tokens;
+    /* Since minor 3, for repairs that need LM_STAT_CROSS.  They come last, for the
+     * finalists of a search, block by block: the columns are the kept ones alone, w
+     * is what the repair of the search made of them, x what they read in the
+     * candidate whose earlier blocks are as they will be exported, and gram is of
+     * these x.  t [n] is what w x would have to be for the candidate's residual stream
+     * to be the dense model's behind this block.                               */
+    const double *cross;                /* [n][k] sum of t x^T; NULL unless needed */
 };
 
 struct lm_repair {
@@ -170,7 +177,8 @@ struct lm_repair {
                               void **prepared, struct lm_err *e);
     /* out [n][m]: the weights of the m kept columns.  m == k gives w back (and a
      * bias of 0); over the calibration tokens no m is worse than leaving the
-     * columns as they are.                                               [any] */
+     * columns as they are.  With LM_STAT_CROSS m is k, and sum |t - out x|^2 is
+     * no worse than sum |t - w x|^2; such repairs make no biases.        [any] */
     enum lm_status (*apply)(void *self, const void *prepared, int64_t m,
                             float *out, struct lm_err *e);
     /* Frees what prepare() made, once, when nothing uses it.             [any] */

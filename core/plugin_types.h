@@ -242,6 +242,8 @@ enum lm_stat {
                            its root mean square (sqrt(mean + rms_eps)): what the
                            block's norm makes before its weight.  Of LM_SITE_HIDDEN,
                            layer -1: what enters the final norm               */
+    LM_STAT_CROSS,      /* [d][n] sum of t x^T over tokens, see lm_repair_site:
+                           of finalists only, never in a file of statistics   */
     LM_N_STATS
 };
 

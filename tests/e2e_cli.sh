@@ -40,7 +40,7 @@ for p in search/random scorer/random chain greedy nsga2 nsga3 linas mask_mutatio
     layers blocks depth \
     kv_groups heads ffn magnitude wanda activation flap inverse_hessian cka \
     block_influence none \
-    least_squares perplexity kl size macs memory latency command cpu reference hf gguf \
+    least_squares admm perplexity kl size macs memory latency command cpu reference hf gguf \
     table json csv html; do
     ok "help $p" prints "^${p#*/} " help $p
 done

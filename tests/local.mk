@@ -65,6 +65,9 @@ tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
 check_PROGRAMS += %D%/check_quant
 tests_check_quant_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h %D%/check_quant.h \
     %D%/check_quant.c %D%/check_candidate_quant.c
+check_PROGRAMS += %D%/check_refine
+tests_check_refine_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
+    %D%/check_refine.c
 
 check_PROGRAMS += %D%/check_formats
 tests_check_formats_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \

@@ -421,6 +421,18 @@ void lm_network_close(struct lm_network *net)
     *net = (struct lm_network){ 0 };
 }
 
+enum lm_status lm_segment_tapped(const struct lm_segment *s, struct lm_exe **x,
+                                 struct lm_err *e)
+{
+    struct lm_lowered l = { 0 };
+    enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
+    *x = NULL;
+    if (!st)
+        st = lm_lower_compile(s->g, &l, LM_AS_F32, x, e);
+    lm_lower_free(&l);
+    return st;
+}
+
 int32_t lm_network_kv_width(const struct lm_network *net, int32_t head_dim)
 {
     int32_t width = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* segment.h -- inside an engine; for engine.c, warm.c, program.c, runner.c,
- * breadth.c, decoder.c, teacher.c and the calibration pass (stats*.c) only.
+ * breadth.c, decoder.c, teacher.c, follow.c and the calibration pass (stats*.c) only.
  *
  * A program is lowered with one set of registers for all segments, so that
  * segments can be put one behind the other: a register is as wide as its widest
@@ -96,6 +96,16 @@ enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
 enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_kind head,
                               struct lm_exe **x, struct lm_err *e);
 void lm_lower_free(struct lm_lowered *p);
+/* The f32 program of a block with a tap; the caller frees it.                 [any] */
+enum lm_status lm_segment_tapped(const struct lm_segment *s, struct lm_exe **x,
+                                 struct lm_err *e);
+/* Of a calibration sample, how many sequences are done together: at most 4096 tokens
+ * where sequences allow, at least 16 groups where there are as many sequences.    */
+static inline int64_t lm_sample_group(int64_t n_seq, int64_t length)
+{
+    int64_t group = 4096 / length < n_seq / 16 ? 4096 / length : n_seq / 16;
+    return group < 1 ? 1 : group;
+}
 /* Inverse frequencies of the rotary embedding, [head_dim / 2]. */
 enum lm_status lm_rope_frequencies(const struct lm_arch *a, float *out, struct lm_err *e);
 

@@ -4,8 +4,8 @@
  * Layer by layer: the residual streams of all sequences lie in one mapped
  * scratch file [n_seq * length][hidden]; a layer reads and replaces them.
  *
- * Sequences are cut into groups by a rule that knows nothing of threads, at
- * most GROUP_TOKENS tokens each where sequences allow.  A bench does one group:
+ * Sequences are cut into groups by a rule that knows nothing of threads, see
+ * lm_sample_group().  A bench does one group:
  * its inputs X [tokens][k], tapped or read from the stream, are gathered, X^T X
  * is one f32 syrk, sums are double.  Groups run in waves of as many benches as
  * there are threads; behind a wave its results are added, in double, in the order
@@ -29,7 +29,6 @@
 #include "model/align.h"
 #include "model/stats_pass.h"
 
-enum { GROUP_TOKENS = 4096, LEAST_GROUPS = 16 };
 
 /* ---- one group ------------------------------------------------------------------- */
 static double cosine_sum(const float *a, const float *b, int64_t rows, int64_t n)
@@ -220,18 +219,6 @@ static enum lm_status run_wave(struct pass *p, struct lm_err *e)
 }
 
 /* ---- a layer ------------------------------------------------------------------ */
-static enum lm_status tapped(struct pass *p, const struct lm_segment *s,
-                             struct lm_exe **x, struct lm_err *e)
-{
-    struct lm_lowered l = { 0 };
-    enum lm_status st = lm_lower(&l, s, 0, true, HEAD_CE, e);
-    *x = NULL;
-    if (!st)
-        st = lm_lower_compile(p->g, &l, LM_AS_F32, x, e);
-    lm_lower_free(&l);
-    return st;
-}
-
 static enum lm_status hold(struct pass *p, struct lm_segment *s, struct lm_err *e)
 {
     enum lm_status st = lm_segment_hold(s, e);
@@ -257,7 +244,7 @@ static enum lm_status layer_open(struct pass *p, int32_t layer, struct lm_err *e
         if (p->block[b] && !(st = hold(p, p->block[b], e))) {
             p->exe[b] = p->block[b]->exe[0];
             if (taps(p, b))
-                st = tapped(p, p->block[b], &p->exe[b], e);
+                st = lm_segment_tapped(p->block[b], &p->exe[b], e);
         }
     return st;
 }
@@ -405,9 +392,7 @@ enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t
         st = lm_length_check(g->arch, length, e);
     if (st)
         return st;
-    int64_t most = n_seq / LEAST_GROUPS;
-    p.group = GROUP_TOKENS / length < most ? GROUP_TOKENS / length : most;
-    p.group = p.group < 1 ? 1 : p.group;
+    p.group = lm_sample_group(n_seq, length);
     p.n_group = (n_seq + p.group - 1) / p.group;
     struct lm_stats *s = lm_alloc(sizeof *s, "statistics");
     if (!s)

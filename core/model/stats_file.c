@@ -37,6 +37,8 @@ static uint64_t section_size(const struct lm_arch *a, uint32_t stat, uint32_t si
     *width = square && tokens < 2 * (int64_t)k ? (int32_t)k : 0;
     if (*width)
         return ((uint64_t)tokens * k + 1) / 2;
+    if (stat == LM_STAT_CROSS)
+        return 0;
     if (stat == LM_STAT_COSINE)
         return site == LM_SITE_LAYER || k > 0;
     if (stat == LM_STAT_ALIGN)

@@ -13,13 +13,18 @@
 #include "pipeline/host.h"
 #include "pipeline/negotiate.h"
 #include "pipeline/quantize.h"
+#include "pipeline/refine.h"
 
 enum { GROUP = LM_FINALISTS_AT_ONCE };
 
+/* AS_SEARCHED: as the search saw it.  AS_EXPORTED: refined, where the pipeline does
+ * so, in this process.                                                            */
+enum state { AS_SEARCHED, AS_EXPORTED };
+
 /* Opens the candidate that a trial's stored plan describes; its plan alone where a crew
- * builds it.                                                                */
+ * builds it, which there is not with a `refine`.                             */
 static enum lm_status reopen(struct lm_session *s, const struct lm_study *v,
-                             int64_t trial,
+                             int64_t trial, enum state state,
                              bool crew, struct lm_plan **plan, struct lm_candidate *c,
                              struct lm_err *e)
 {
@@ -34,6 +39,8 @@ static enum lm_status reopen(struct lm_session *s, const struct lm_study *v,
         *e = why;
         st = why.code;
     }
+    if (!st && state == AS_EXPORTED && (st = lm_refine(s, c, e)))
+        lm_candidate_close(s->bench.workshop, c);
     if (st)
         lm_plan_free(*plan);
     return st;
@@ -90,9 +97,21 @@ static bool confirms(const struct lm_study *v, size_t k)
     return false;
 }
 
+/* What confirms the search is of candidates as it saw them; all else that `final`
+ * measures is of what is exported.  Without a `refine` these are the same, and one round
+ * does it.                                                                    */
+static bool measures(const struct lm_session *s, const struct lm_study *v,
+                     const struct finalist *f, enum state state, size_t k)
+{
+    bool twin = confirms(v, k);
+    if (!s->pipeline->refine.plugin)
+        return state == AS_EXPORTED && (f->whole || twin);
+    return state == AS_SEARCHED ? twin : f->whole && !twin;
+}
+
 /* Up to GROUP finalists, which are open at the same time. */
 static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
-                                    const struct finalist *f, size_t n,
+                                    const struct finalist *f, size_t n, enum state state,
                                     struct lm_result *r, bool *skip, struct lm_err *e)
 {
     struct lm_plan *plan[GROUP] = { 0 };
@@ -104,9 +123,9 @@ static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
     for (; !st && opened < n; opened++) {
         share[opened] = 1;
         for (size_t k = 0; k < m; k++)
-            skip[opened * m + k] = !f[opened].whole && !confirms(v, k);
-        if ((st = reopen(s, v, f[opened].trial, s->bench.crew, &plan[opened], &c[opened],
-                         e)))
+            skip[opened * m + k] = !measures(s, v, &f[opened], state, k);
+        if ((st = reopen(s, v, f[opened].trial, state, s->bench.crew, &plan[opened],
+                         &c[opened], e)))
             break;
     }
     if (!st)
@@ -124,6 +143,28 @@ static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
     return st;
 }
 
+/* Those of f [n] of which something is measured in this state. */
+static enum lm_status measure_round(struct lm_session *s, struct lm_study *v,
+                                    const struct finalist *f, size_t n, enum state state,
+                                    struct lm_result *r, bool *skip, struct lm_err *e)
+{
+    struct finalist group[GROUP];
+    size_t m = lm_evaluation_metrics(s->bench.evaluation), in = 0;
+    enum lm_status st = LM_OK;
+    for (size_t i = 0; !st && i < n; i++) {
+        bool any = false;
+        for (size_t k = 0; k < m; k++)
+            any |= measures(s, v, &f[i], state, k);
+        if (any)
+            group[in++] = f[i];
+        if (in == GROUP || (in && i + 1 == n)) {
+            st = measure_group(s, v, group, in, state, r, skip, e);
+            in = 0;
+        }
+    }
+    return st;
+}
+
 static enum lm_status measure(struct lm_session *s, struct lm_study *v, struct lm_err *e)
 {
     size_t all = (size_t)v->n_trial + LM_MAX_STAGES, n = 0;
@@ -137,13 +178,38 @@ static enum lm_status measure(struct lm_session *s, struct lm_study *v, struct l
         n = finalists(s->pipeline, v, f, front);
     else
         st = lm_fail_memory(e, all * sizeof *f, "finalists");
-    for (size_t i = 0; !st && i < n; i += GROUP)
-        st = measure_group(s, v, f + i, n - i < GROUP ? n - i : GROUP, r, skip, e);
+    if (!st)
+        st = measure_round(s, v, f, n, AS_SEARCHED, r, skip, e);
+    if (!st)
+        st = measure_round(s, v, f, n, AS_EXPORTED, r, skip, e);
     lm_release(f);
     lm_release(front);
     lm_release(r);
     lm_release(skip);
     return st ? st : lm_view_rank(v, e);
+}
+
+/* Of judge i, saying what candidates are when it measures them. */
+static enum lm_status put_protocol(struct lm_session *s, struct lm_study *v, size_t i,
+                                   struct lm_err *e)
+{
+    const struct lm_stage *refine = &s->pipeline->refine;
+    const struct lm_judge *j = &s->bench.judge[i];
+    struct lm_str text = { 0 };
+    char key[128];
+    size_t n = strlen(j->id);
+    bool twin = false;
+    for (int m = v->n_search; m < v->n_metric; m++)
+        twin |= !strncmp(v->metric[m].name, j->id, n) && v->metric[m].name[n] == '.' &&
+                confirms(v, (size_t)(m - v->n_search));
+    lm_str_add(&text, "%s", j->protocol);
+    if (refine->plugin && !twin)
+        lm_str_add(&text, "; of candidates refined by '%s'", refine->plugin->module.name);
+    snprintf(key, sizeof key, "protocol:%s", j->id);
+    enum lm_status st = text.failed ? lm_fail_memory(e, text.n, "a protocol")
+                                    : lm_store_put(v->store, key, text.s, e);
+    lm_str_free(&text);
+    return st;
 }
 
 enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v,
@@ -153,15 +219,14 @@ enum lm_status lm_finish_measure(struct lm_session *s, struct lm_study *v,
     if (!p->n_final)
         return LM_OK;
     lm_progress_begin("measuring finalists");
+    if (p->refine.plugin)               /* workers would build them as they were */
+        lm_bench_dismiss(&s->bench);
     enum lm_status st = lm_judges_open(&s->bench, p->final, p->n_final,
                                        lm_pipeline_dtype(p),
                                        lm_bench_judging(&s->bench, p->options->memory),
                                        e);
-    for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
-        char key[128];
-        snprintf(key, sizeof key, "protocol:%s", s->bench.judge[i].id);
-        st = lm_store_put(v->store, key, s->bench.judge[i].protocol, e);
-    }
+    for (size_t i = 0; !st && i < s->bench.n_judge; i++)
+        st = put_protocol(s, v, i, e);
     if (!st)
         st = measure(s, v, e);
     lm_progress_end();
@@ -180,7 +245,7 @@ static enum lm_status sample_one(struct lm_session *s, struct lm_study *v, int64
     struct lm_rest rest = { .n = 0 };
     const struct lm_tokenizer *t = lm_run_tokenizer(s->pipeline->run);
     struct lm_generate o = { .tokens = s->pipeline->sample->tokens, .threads = 1 };
-    enum lm_status st = reopen(s, v, trial, false, &plan, &c, e);
+    enum lm_status st = reopen(s, v, trial, AS_EXPORTED, false, &plan, &c, e);
     if (st)
         return st;
     st = lm_generate(s->bench.engine, &c.net, &o, ids, n, &out, &n_out, e);
@@ -234,6 +299,9 @@ static void card(const struct lm_session *s, const struct lm_study *v, int64_t t
                lm_model_source(s->bench.model),
                (unsigned long long)lm_model_hash(s->bench.model), lm_host()->version,
                (long long)t->id);
+    if (s->pipeline->refine.plugin)
+        lm_str_add(out, "| refined | by '%s', behind the search |\n",
+                   s->pipeline->refine.plugin->module.name);
     for (int i = 0; i < v->n_metric; i++) {
         char value[32];
         if (!isnan(t->value[i]))
@@ -256,7 +324,7 @@ enum lm_status lm_export_trial(struct lm_session *s, struct lm_study *v, int64_t
         return lm_fail(e, LM_ECONFIG,
                        "%s: the model would overwrite itself; choose another "
                        "path", path);
-    enum lm_status st = reopen(s, v, trial, false, &plan, &c, e);
+    enum lm_status st = reopen(s, v, trial, AS_EXPORTED, false, &plan, &c, e);
     if (st)
         return st;
     struct lm_limits limits = { .struct_size = sizeof limits };

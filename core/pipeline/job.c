@@ -88,7 +88,8 @@ static enum lm_status put_plugins(struct lm_store *store, const struct lm_pipeli
     struct lm_str t = { 0 };
     const struct { const struct lm_stage *v; size_t n; } list[] = {
         { &p->backend, 1 }, { p->score, p->n_score }, { p->prune, p->n_prune },
-        { &p->repair, 1 }, { p->evaluate, p->n_evaluate }, { p->final, p->n_final },
+        { &p->repair, 1 }, { &p->refine, p->refine.plugin != NULL },
+        { p->evaluate, p->n_evaluate }, { p->final, p->n_final },
         { &p->search, 1 }, { p->report, p->n_report } };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++)
         for (size_t k = 0; k < list[i].n; k++)

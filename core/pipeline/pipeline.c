@@ -156,7 +156,7 @@ const struct lm_module *lm_pipeline_group(size_t i)
 }
 
 static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
-    "repair", "quantize", "backend", "evaluate", "final", "objectives", "constraints",
+    "repair", "refine", "quantize", "backend", "evaluate", "final", "objectives", "constraints",
     "search", "race", "export", "report", "sample" };
 
 static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
@@ -452,6 +452,36 @@ static enum lm_status open_single(struct lm_pipeline *p, enum lm_kind kind,
                          e);
 }
 
+/* What repairs a finalist's blocks in sequence is another kind of repair than what works
+ * from the dense model's statistics; each has its own group.                       */
+static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
+{
+    const struct lm_conf *at = lm_conf_get(p->conf, "refine");
+    enum lm_status s = open_single(p, LM_REPAIR, "repair", "none", &p->repair, e);
+    if (s)
+        return s;
+    if (((const struct lm_repair *)p->repair.plugin->ops)->needs & LM_BIT(LM_STAT_CROSS))
+        return lm_conf_fail(e, p->repair.at, "repair: '%s' is for finalists; write refine: "
+                            "{ use = \"%s\"; }", p->repair.plugin->module.name,
+                            p->repair.plugin->module.name);
+    if (!at)
+        return LM_OK;
+    if ((s = open_single(p, LM_REPAIR, "refine", NULL, &p->refine, e)))
+        return s;
+    if (!(((const struct lm_repair *)p->refine.plugin->ops)->needs
+          & LM_BIT(LM_STAT_CROSS)))
+        return lm_conf_fail(e, at, "refine: '%s' repairs single blocks of the dense model; "
+                            "write repair: { use = \"%s\"; }, or use \"sequential\" here",
+                            p->refine.plugin->module.name, p->refine.plugin->module.name);
+    if (p->refine.opt.n_tuned)
+        return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be searched: "
+                            "finalists are refined when the search is over",
+                            p->refine.opt.tuned[0].opt->name);
+    return p->has_calibration ? LM_OK
+        : lm_conf_fail(e, at, "refine: finalists are repaired on the calibration text; "
+                       "write data: { calibration: { path = \"FILE\"; }; };");
+}
+
 static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
 {
     enum lm_status s = check_keys(p->conf, e);
@@ -461,7 +491,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
     if (s || (s = open_run(p, e)) || (s = open_data(p, e)) ||
         (s = open_list(p, "score", LM_SCORER, p->score, &p->n_score, e)) ||
         (s = open_list(p, "prune", LM_PRUNER, p->prune, &p->n_prune, e)) ||
-        (s = open_single(p, LM_REPAIR, "repair", "none", &p->repair, e)) ||
+        (s = open_repairs(p, e)) ||
         (s = open_quantize(p, e)) ||
         (s = open_single(p, LM_BACKEND, "backend", "cpu", &p->backend, e)) ||
         (s = open_list(p, "evaluate", LM_EVALUATOR, p->evaluate, &p->n_evaluate, e)) ||
@@ -501,7 +531,8 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e)
 {
     const struct { const struct lm_stage *v; size_t n; const char *key; } list[] = {
         { p->score, p->n_score, NULL }, { p->prune, p->n_prune, NULL },
-        { &p->repair, 1, "repair" }, { p->quantize, p->n_quantize, NULL },
+        { &p->repair, 1, "repair" }, { &p->refine, p->refine.plugin != NULL, NULL },
+        { p->quantize, p->n_quantize, NULL },
         { &p->backend, 1, "backend" },
         { p->evaluate, p->n_evaluate, NULL }, { p->final, p->n_final, NULL },
         { &p->search, 1, NULL }, { p->report, p->n_report, NULL } };
@@ -594,6 +625,7 @@ void lm_pipeline_close(struct lm_pipeline *p)
     close_list(p->prune, p->n_prune);
     close_list(p->score, p->n_score);
     lm_stage_close(&p->search);
+    lm_stage_close(&p->refine);
     lm_stage_close(&p->repair);
     lm_stage_close(&p->backend);
     lm_run_close(p->run);

@@ -8,7 +8,10 @@
  * than leaving the kept columns as they are: with D = W - [W' 0] and a bias b,
  * over T tokens x of the sum s,
  *
- *   sum_t |D x_t - b|^2 = trace(D H D^T) - 2 b.(D s) + T |b|^2.              */
+ *   sum_t |D x_t - b|^2 = trace(D H D^T) - 2 b.(D s) + T |b|^2.
+ *
+ * One that needs LM_STAT_CROSS is asked for the full width alone and held to what it
+ * regresses on: sum_t |t - V x|^2 = trace(V H V^T) - 2 trace(V C^T) + sum_t |t|^2. */
 #include <math.h>
 #include <string.h>
 
@@ -27,8 +30,38 @@ struct bench {
     struct lm_repair_site site;
     float w[ROWS * COLUMNS];
     double gram[COLUMNS * COLUMNS], sum[COLUMNS], x[4 * COLUMNS * COLUMNS];
+    double cross[ROWS * COLUMNS], target;   /* target: sum of |t|^2 */
     bool biased;                        /* bias() is asked for this site */
 };
+
+static bool crosses(const struct lm_kit *k)
+{
+    const struct lm_repair *ops = k->plugin->ops;
+    return ops->needs & LM_BIT(LM_STAT_CROSS);
+}
+
+/* Columns that are asked for where one width will do. */
+static int64_t some(const struct lm_kit *k)
+{
+    return crosses(k) ? COLUMNS : COLUMNS / 2;
+}
+
+/* t: most of W x, and something that x says nothing of. */
+static void lay_targets(struct bench *b, struct lm_rng *r)
+{
+    memset(b->cross, 0, sizeof b->cross);
+    b->target = 0;
+    for (int64_t i = 0; i < b->site.tokens * ROWS; i++) {
+        const double *x = b->x + i / ROWS * COLUMNS;
+        const float *w = b->w + i % ROWS * COLUMNS;
+        double t = 2 * lm_rng_unit(r) - 1;
+        for (int j = 0; j < COLUMNS; j++)
+            t += 0.7 * (double)w[j] * x[j];
+        for (int j = 0; j < COLUMNS; j++)
+            b->cross[i % ROWS * COLUMNS + j] += t * x[j];
+        b->target += t * t;
+    }
+}
 
 static void lay(struct lm_kit *k, struct bench *b, int which)
 {
@@ -46,6 +79,10 @@ static void lay(struct lm_kit *k, struct bench *b, int which)
         .gram = ops->needs & LM_BIT(LM_STAT_GRAM) ? b->gram : NULL,
         .sum = ops->needs & LM_BIT(LM_STAT_SUM) ? b->sum : NULL,
         .tokens = sample[which].tokens };
+    lay_targets(b, &r);
+    if (sample[which].silent)
+        memset(b->cross, 0, sizeof b->cross);
+    b->site.cross = crosses(k) ? b->cross : NULL;
     b->biased = ops->shapes && ops->shapes(k->stage.opt.config) &
                                (which ? LM_SHAPE_ATTN_BIAS : LM_SHAPE_MLP_BIAS);
 }
@@ -65,6 +102,19 @@ static double loss(const struct bench *b, const float *w, int64_t m, const float
         }
         all += (double)b->site.tokens * add * add;
     }
+    return all;
+}
+
+/* Of weights [ROWS][COLUMNS] for the targets. */
+static double miss(const struct bench *b, const float *w)
+{
+    double all = b->target;
+    for (int i = 0; i < ROWS; i++, w += COLUMNS)
+        for (int j = 0; j < COLUMNS; j++) {
+            all -= 2 * (double)w[j] * b->cross[i * COLUMNS + j];
+            for (int l = 0; l < COLUMNS; l++)
+                all += (double)w[j] * b->gram[j * COLUMNS + l] * (double)w[l];
+        }
     return all;
 }
 
@@ -89,6 +139,15 @@ static enum lm_status whole(struct lm_kit *k, const char *call, const float *out
 static double larger(double x, double y)
 {
     return x > y ? x : y;
+}
+
+static enum lm_status judge_cross(struct lm_kit *k, const struct bench *b, int which,
+                                  const float *out)
+{
+    double repaired = miss(b, out), plain = miss(b, b->w);
+    return repaired <= plain + 1e-6 * b->target ? LM_OK
+        : lm_broken(k, "apply() is worse than the weights it was given: the error is %g, "
+                    "not %g (%s)", repaired, plain, sample[which].what);
 }
 
 static enum lm_status judge(struct lm_kit *k, const struct bench *b, int which, int64_t m,
@@ -135,7 +194,7 @@ static enum lm_status widths(struct lm_kit *k, void *self, const struct bench *b
     const struct lm_repair *ops = k->plugin->ops;
     float bias[ROWS + GUARD];
     enum lm_status s = LM_OK;
-    for (int64_t m = COLUMNS; !s && m >= 1; m--) {
+    for (int64_t m = COLUMNS; !s && m >= (crosses(k) ? COLUMNS : 1); m--) {
         for (int64_t i = 0; i < ROWS * m + GUARD; i++)
             out[i] = poison;
         for (int i = 0; i < ROWS + GUARD; i++)
@@ -150,7 +209,8 @@ static enum lm_status widths(struct lm_kit *k, void *self, const struct bench *b
             if ((s = whole(k, "bias()", bias, ROWS, m, which)))
                 return s;
         }
-        s = judge(k, b, which, m, out, bias);
+        s = crosses(k) ? judge_cross(k, b, which, out)
+                       : judge(k, b, which, m, out, bias);
     }
     return s;
 }
@@ -163,6 +223,8 @@ static enum lm_status check_widths(struct lm_kit *k)
     void *self;
     if (!ops->shapes != !ops->bias)
         return lm_broken(k, "has shapes() without bias(), or bias() without shapes()");
+    if (crosses(k) && ops->shapes)
+        return lm_broken(k, "needs LM_STAT_CROSS and has shapes(), which nobody asks");
     enum lm_status s = lm_kit_create(k, &self);
     for (int which = 0; !s && which < N_SAMPLES; which++) {
         void *prepared = NULL;
@@ -184,6 +246,7 @@ struct crowd {
     const struct lm_repair *ops;
     void *self;
     const void *prepared;
+    int64_t m;
     float out[COPIES][ROWS * COLUMNS];
     struct lm_err err[COPIES];
 };
@@ -193,7 +256,7 @@ static void one_of_many(void *ctx, int64_t i, uint32_t worker)
     struct crowd *c = ctx;
     (void)worker;
     c->err[i].code =
-        c->ops->apply(c->self, c->prepared, COLUMNS / 2, c->out[i], &c->err[i]);
+        c->ops->apply(c->self, c->prepared, c->m, c->out[i], &c->err[i]);
 }
 
 /* The same site prepared twice, applied by several threads at once. */
@@ -207,7 +270,7 @@ static enum lm_status check_threads(struct lm_kit *k)
     lay(k, &b, 0);
     for (int i = 0; !s && i < 2; i++) {
         void *prepared = NULL;
-        c[i] = (struct crowd){ .ops = ops, .self = self };
+        c[i] = (struct crowd){ .ops = ops, .self = self, .m = some(k) };
         if ((s = ops->prepare(self, &b.site, &prepared, k->e))) {
             s = lm_kit_failed(k, "prepare()", s);
             break;
@@ -222,7 +285,7 @@ static enum lm_status check_threads(struct lm_kit *k)
         if (k->e->code)
             s = lm_kit_failed(k, "apply() from several threads", k->e->code);
         else if (memcmp(c[0].out[0], at->out[i % COPIES],
-                        ROWS * (COLUMNS / 2) * sizeof(float)))
+                        (size_t)(ROWS * at->m) * sizeof(float)))
             s = lm_broken(k, "apply() gives other weights for the same site");
     }
     lm_kit_destroy(k, self);
@@ -243,9 +306,9 @@ static enum lm_status live_poorly(void *ctx)
         return s;
     lay(k, &b, 0);
     if (!(s = ops->prepare(self, &b.site, &prepared, k->e))) {
-        s = ops->apply(self, prepared, COLUMNS / 2, out, k->e);
+        s = ops->apply(self, prepared, some(k), out, k->e);
         if (!s && b.biased)
-            s = ops->bias(self, prepared, COLUMNS / 2, out, bias, k->e);
+            s = ops->bias(self, prepared, some(k), out, bias, k->e);
         ops->release(self, prepared);
     }
     lm_kit_destroy(k, self);

@@ -496,6 +496,7 @@ void lm_session_close(struct lm_session *s)
     lm_judges_close(&s->bench);
     lm_workshop_close(s->bench.workshop);       /* holds what repairs prepared */
     s->bench.workshop = NULL;
+    lm_stage_destroy(&s->pipeline->refine);
     for (size_t i = 0; s->repairs && i < s->repairs->n; i++)
         close_repair(s->repairs->at[i]);
     if (s->repairs)

@@ -93,9 +93,9 @@ static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, in
 }
 
 /* A quantized part has all but its own matrices from its base. */
-static enum lm_status copy_block(struct copier *c, const struct lm_part *p, int32_t to)
+static enum lm_status copy_block(struct copier *c, struct lm_part *p, int32_t to)
 {
-    const struct lm_part *from = p->base ? p->base : p;
+    const struct lm_part *from = lm_part_floats(p);
     struct lm_segment_spec s = *lm_segment_spec(from->seg);
     bool mlp = s.kind == LM_SEG_MLP;
     const uint32_t *whole = mlp ? mlp_whole : attn_whole;
@@ -108,7 +108,7 @@ static enum lm_status copy_block(struct copier *c, const struct lm_part *p, int3
     for (int i = 0; !st && i < n; i++) {
         const struct lm_mat *m = lm_segment_mat(&s, i);
 
-        if (p->base && p->quant[i].ops)
+        if (from != p && p->quant[i].ops)
             st = copy_encoded(c, p, i, piece[i].weight, to);
         else if (from->rack)
             st = lend_floats(c, piece[i].weight, to, m->w, m->rows, m->cols);

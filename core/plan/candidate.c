@@ -93,34 +93,6 @@ static struct lm_rack *find_rack(struct lm_workshop *w, enum lm_segment_kind kin
     return k;
 }
 
-static struct lm_part *find_part(struct lm_workshop *w, uint64_t key)
-{
-    struct lm_part *p = w->bucket[key % LM_PART_BUCKETS];
-
-    while (p && p->key != key)
-        p = p->next;
-    return p;
-}
-
-static struct lm_part *add_part(struct lm_workshop *w, uint64_t key,
-                                enum lm_segment_kind kind, int32_t layer,
-                                int32_t kept, struct lm_rack *rack)
-{
-    struct lm_part *p = lm_alloc(sizeof *p, "part");
-
-    if (!p)
-        return NULL;
-    struct lm_part **bucket = &w->bucket[key % LM_PART_BUCKETS];
-
-    *p = (struct lm_part){ .next = *bucket, .key = key, .kind = kind, .layer = layer,
-                           .kept = kept, .rack = rack };
-    *bucket = p;
-    w->parts++;
-    if (rack)
-        rack->refs++;
-    return p;
-}
-
 /* ---- a batch ------------------------------------------------------------------- */
 
 struct batch {
@@ -206,14 +178,14 @@ static enum lm_status want_cut(struct batch *b, const struct lm_plan *plan,
     if (each)
         key = lm_hash(member + keep->n, (size_t)rows * (size_t)each * sizeof *member,
                       key);
-    if ((*out = find_part(w, key))) {
+    if ((*out = lm_part_find(w, key))) {
         lm_release(member);
         (*out)->rack->used = ++w->clock;
         w->reused++;
         return LM_OK;
     }
     rack = find_rack(w, kind, layer, keep->n, rows, each, member);
-    if (!rack || !(*out = add_part(w, key, kind, layer, keep->kept, rack)))
+    if (!rack || !(*out = lm_part_add(w, key, kind, layer, keep->kept, rack)))
         return lm_fail_memory(e, sizeof **out, "a candidate");
     return add_job(b, out, r, e);
 }
@@ -224,11 +196,11 @@ static enum lm_status want_dense(struct batch *b, enum lm_segment_kind kind,
     static const struct lm_repair_choice none;
     uint64_t key = block_key(b->w, kind, layer, 0x64656e7365);          /* "dense" */
 
-    if ((*out = find_part(b->w, key))) {
+    if ((*out = lm_part_find(b->w, key))) {
         b->w->reused++;
         return LM_OK;
     }
-    if (!(*out = add_part(b->w, key, kind, layer, 0, NULL)))
+    if (!(*out = lm_part_add(b->w, key, kind, layer, 0, NULL)))
         return lm_fail_memory(e, sizeof **out, "a candidate");
     return add_job(b, out, &none, e);
 }
@@ -248,11 +220,11 @@ static enum lm_status want_formats(struct batch *b, const struct lm_plan *plan,
     if (st || !any)
         return st;
     base->used = ++b->w->clock;
-    if ((*p = find_part(b->w, key))) {
+    if ((*p = lm_part_find(b->w, key))) {
         b->w->reused++;
         return LM_OK;
     }
-    if (!(part = add_part(b->w, key, base->kind, base->layer, base->kept, NULL)))
+    if (!(part = lm_part_add(b->w, key, base->kind, base->layer, base->kept, NULL)))
         return lm_fail_memory(e, sizeof *part, "a candidate");
     part->base = base;
     base->refs++;
@@ -337,7 +309,7 @@ static void build_one(void *ctx, int64_t i, uint32_t worker)
     struct lm_part_job *j = b->work[b->first + (size_t)i];
 
     (void)worker;
-    if (j->part->base)
+    if (j->part->base)                  /* no batch has refined ones */
         lm_part_quantize(&b->w->args, j);
     else
         lm_parts_build(&b->w->args, j->part->rack, j);

@@ -83,6 +83,17 @@ struct lm_candidate {
 enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
                                   size_t n, struct lm_candidate *out,
                                   struct lm_err *err, struct lm_err *e);
+/* Repairs the cut blocks of an open candidate once more, in their order, the later ones
+ * on what the earlier ones, repaired, make of the sample (refine.c).  A failure leaves a
+ * candidate to be closed.  Not where the engine streams.             [main] */
+struct lm_refine {
+    struct lm_repair_choice repair;     /* one that needs LM_STAT_CROSS */
+    const int32_t *ids;                 /* [n_seq][length] */
+    int64_t n_seq, length;
+    const char *folder;                 /* for two residual streams of the sample */
+};
+enum lm_status lm_candidate_refine(struct lm_workshop *w, struct lm_candidate *c,
+                                   const struct lm_refine *r, struct lm_err *e);
 void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c);
 /* LM_SHAPE_* features: those of the plan, and biases that repair made. */
 uint64_t lm_candidate_features(const struct lm_candidate *c);

@@ -5,7 +5,8 @@
  * by group) in one order of its members, so that a kept set which comes first
  * in that order is a view.  Where groups lose query heads the rack is of the kept
  * groups and heads alone.  A part is a segment with what it alone owns: the
- * consumer (down or o) for its kept set.  A quantized part has a base part, from
+ * consumer (down or o) for its kept set.  A refined part has a base part, whose
+ * consumer it replaces, and its rack; a quantized part has a base part alone, from
  * which it is made.  Parts hold racks and bases, candidates parts.
  *
  * Both are made empty on the main thread, filled by one worker (a rack and its
@@ -65,7 +66,7 @@ struct lm_part {
     enum lm_segment_kind kind;
     int32_t  layer, kept;
     struct lm_rack *rack;               /* NULL: a dense or a quantized segment */
-    struct lm_part *base;               /* of a quantized one, else NULL */
+    struct lm_part *base;               /* of a quantized or a refined one, else NULL */
     struct lm_quant_choice quant[4];    /* by matrix: q k v o, or gate up down; ops
                                            NULL: that of base */
     struct lm_store_block consumer;     /* [hidden][columns kept]; of a quantized part
@@ -75,6 +76,12 @@ struct lm_part {
                                            dense one */
     struct lm_segment *seg;             /* NULL until built */
 };
+
+/* The part that has the block's matrices as floats. */
+static inline struct lm_part *lm_part_floats(struct lm_part *p)
+{
+    return p->base && !p->rack ? p->base : p;
+}
 
 /* One missing part. */
 struct lm_part_job {
@@ -108,6 +115,11 @@ struct lm_workshop {
     int64_t  parts, built, reused;
 };
 
+struct lm_part *lm_part_find(struct lm_workshop *w, uint64_t key);
+/* Without a segment; NULL: there is no memory.                             [main] */
+struct lm_part *lm_part_add(struct lm_workshop *w, uint64_t key,
+                            enum lm_segment_kind kind, int32_t layer, int32_t kept,
+                            struct lm_rack *rack);
 void lm_part_free(struct lm_workshop *w, struct lm_part *p);
 /* Lets go of what nobody holds, least recently used first, until the rest is within
  * its limit.                                                               [main] */

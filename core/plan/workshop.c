@@ -39,6 +39,34 @@ static void free_rack(struct lm_workshop *w, struct lm_rack *k)
     lm_release(k);
 }
 
+struct lm_part *lm_part_find(struct lm_workshop *w, uint64_t key)
+{
+    struct lm_part *p = w->bucket[key % LM_PART_BUCKETS];
+
+    while (p && p->key != key)
+        p = p->next;
+    return p;
+}
+
+struct lm_part *lm_part_add(struct lm_workshop *w, uint64_t key,
+                            enum lm_segment_kind kind, int32_t layer, int32_t kept,
+                            struct lm_rack *rack)
+{
+    struct lm_part *p = lm_alloc(sizeof *p, "part");
+
+    if (!p)
+        return NULL;
+    struct lm_part **bucket = &w->bucket[key % LM_PART_BUCKETS];
+
+    *p = (struct lm_part){ .next = *bucket, .key = key, .kind = kind, .layer = layer,
+                           .kept = kept, .rack = rack };
+    *bucket = p;
+    w->parts++;
+    if (rack)
+        rack->refs++;
+    return p;
+}
+
 void lm_part_free(struct lm_workshop *w, struct lm_part *p)
 {
     struct lm_part **at = &w->bucket[p->key % LM_PART_BUCKETS];
@@ -58,19 +86,23 @@ void lm_part_free(struct lm_workshop *w, struct lm_part *p)
     lm_release(p);
 }
 
+/* What it is made from, one behind the other; two at most. */
+static int bases_of(const struct lm_part *p)
+{
+    return p->base ? 1 + bases_of(p->base) : 0;
+}
+
 void lm_workshop_close(struct lm_workshop *w)
 {
     if (!w)
         return;
-    for (size_t i = 0; i < LM_PART_BUCKETS; i++)        /* they hold others */
-        for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
-            next = p->next;
-            if (p->base)
-                lm_part_free(w, p);
-        }
-    for (size_t i = 0; i < LM_PART_BUCKETS; i++)
-        while (w->bucket[i])
-            lm_part_free(w, w->bucket[i]);
+    for (int bases = 2; bases >= 0; bases--)    /* parts hold others */
+        for (size_t i = 0; i < LM_PART_BUCKETS; i++)
+            for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
+                next = p->next;
+                if (bases_of(p) == bases)
+                    lm_part_free(w, p);
+            }
     while (w->racks)
         free_rack(w, w->racks);
     lm_stock_close(&w->stock);

@@ -29,7 +29,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "plugin.h"
+#include "ridge.h"
 
 struct config { double lambda; bool bias; };
 
@@ -51,7 +51,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     struct repair *p = a->host->alloc(sizeof *p, "least_squares");
 
     if (!p)
-        return a->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
+        return ridge_no_memory(a->host, "least_squares", e);
     p->host = a->host;
     p->cfg = *(const struct config *)a->config;
     *self = p;
@@ -78,61 +78,25 @@ static void release(void *self, void *prepared)
     r->host->release(p);
 }
 
-static enum lm_status no_memory(const struct repair *r, struct lm_err *e)
-{
-    return r->host->fail(e, LM_ENOMEM, "out of memory for repair 'least_squares'");
-}
-
-/* A number that is not finite anywhere shows in the sum. */
-static bool sound(const double *v, int64_t n)
-{
-    double s = 0;
-
-    for (int64_t i = 0; i < n; i++)
-        s += 0 * v[i];
-    return s == 0;
-}
-
-/* An element of H, centred where there is a mean. */
-static double element(const struct lm_repair_site *s, const struct prepared *p, int64_t i,
-                      int64_t j)
-{
-    double g = s->gram[i * s->k + j];
-
-    return p->mean ? g - (double)s->tokens * p->mean[i] * p->mean[j] : g;
-}
-
-static void damp(const struct lm_repair_site *s, const struct prepared *p, double d)
-{
-    for (int64_t i = 0; i < s->k; i++)
-        for (int64_t j = 0; j <= i; j++)
-            p->l[i * s->k + j] = element(s, p, i, j) + (i == j ? d : 0);
-}
-
 /* L of H + d I, with the least d >= lambda * mean that is enough; *used: d. */
 static enum lm_status factor(const struct repair *r, const struct lm_repair_site *s,
                              const struct prepared *p, double *used, struct lm_err *e)
 {
+    struct ridge ridge = { .host = r->host, .k = s->k, .gram = s->gram, .mean = p->mean,
+                           .tokens = (double)s->tokens };
     double mean = 0, raw = 0, lambda = r->cfg.lambda;
     enum lm_status st;
 
     for (int64_t i = 0; i < s->k; i++) {
-        mean += element(s, p, i, i) / (double)s->k;
+        mean += ridge_element(&ridge, i, i) / (double)s->k;
         raw += s->gram[i * s->k + i] / (double)s->k;
     }
     if (mean < 1e-5 * raw)              /* products are sums of floats: noise */
         mean = 1e-5 * raw;
     if (mean <= 0)                      /* never active: W' = W_S for any d */
         mean = lambda = 1;
-    for (;;) {
-        *used = lambda * mean;
-        damp(s, p, *used);
-        st = r->host->cholesky(p->l, s->k, s->k, e);
-        if (st != LM_EFAILED || lambda >= 0.1)
-            break;
-        lambda = lambda > 0 ? 10 * lambda : 1e-8;
-        lambda = lambda > 0.1 ? 0.1 : lambda;
-    }
+    st = ridge_factor(&ridge, mean, &lambda, p->l, e);
+    *used = lambda * mean;
     return st;
 }
 
@@ -161,7 +125,7 @@ static enum lm_status project(const struct repair *r, const struct lm_repair_sit
     double *w = r->host->alloc(ROWS * (size_t)k * sizeof *w, "least_squares");
 
     if (!w)
-        return no_memory(r, e);
+        return ridge_no_memory(r->host, "least_squares", e);
     for (int64_t first = 0; first < s->n; first += ROWS) {
         int64_t rows = s->n - first < ROWS ? s->n - first : ROWS;
         double *b = p->b + first * k;
@@ -184,10 +148,8 @@ static enum lm_status check_site(const struct repair *r, const struct lm_repair_
     if (!s->gram || (bias && (!s->sum || s->tokens < 1)))
         return r->host->fail(e, LM_EBUG, "repair 'least_squares' got no %s",
                              s->gram ? "sums" : "Gram matrix");
-    if (!sound(s->gram, s->k * s->k) || (bias && !sound(s->sum, s->k)))
-        return r->host->fail(e, LM_EFAILED, "the calibration statistics hold a value "
-                             "that is not finite; is the model damaged?");
-    return LM_OK;
+    return ridge_check_statistics(r->host, ridge_sound(s->gram, s->k * s->k)
+                                  && (!bias || ridge_sound(s->sum, s->k)), e);
 }
 
 /* On failure release() frees what is there. */
@@ -205,7 +167,7 @@ static enum lm_status fill(const struct repair *r, const struct lm_repair_site *
         p->mean = r->host->alloc((size_t)(s->k + s->n) * sizeof *p->mean,
                                  "least_squares");
     if (!p->l || !p->b || (r->cfg.bias && !p->mean))
-        return no_memory(r, e);
+        return ridge_no_memory(r->host, "least_squares", e);
     for (int64_t i = 0; p->mean && i < s->k; i++)
         p->mean[i] = s->sum[i] / (double)s->tokens;
     p->out = p->mean ? p->mean + s->k : NULL;
@@ -224,7 +186,7 @@ static enum lm_status prepare(void *self, const struct lm_repair_site *s, void *
     if (st)
         return st;
     if (!(p = r->host->alloc(sizeof *p, "least_squares")))
-        return no_memory(r, e);
+        return ridge_no_memory(r->host, "least_squares", e);
     if ((st = fill(r, s, p, e)))
         release(self, p);
     else
@@ -238,19 +200,19 @@ static enum lm_status apply(void *self, const void *prepared, int64_t m, float *
     const struct repair *r = self;
     const struct prepared *p = prepared;
     double *x;
+    enum lm_status st = ridge_check_width(r->host, m, p->k, e);
     bool ok;
 
-    if (m < 1 || m > p->k)
-        return r->host->fail(e, LM_EBUG, "repair to %lld of %lld columns", (long long)m,
-                             (long long)p->k);
+    if (st)
+        return st;
     if (!(x = r->host->alloc((size_t)(p->n * m) * sizeof *x, "least_squares")))
-        return no_memory(r, e);
+        return ridge_no_memory(r->host, "least_squares", e);
     for (int64_t i = 0; i < p->n; i++)
         memcpy(x + i * m, p->b + i * p->k, (size_t)m * sizeof *x);
     r->host->cholesky_solve(p->l, m, p->k, x, p->n, m);
     for (int64_t i = 0; i < p->n * m; i++)
         out[i] = (float)x[i];
-    ok = sound(x, p->n * m);
+    ok = ridge_sound(x, p->n * m);
     r->host->release(x);
     return ok ? LM_OK
         : r->host->fail(e, LM_EFAILED, "least squares gave weights that are not finite; "

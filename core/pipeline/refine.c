@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* refine.c -- see refine.h.  The work is done in plan/refine.c; what was refined once is
+ * found again as long as the workshop has it, and else made again, to the same bits. */
+#include "pipeline/refine.h"
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/mem.h"
+
+enum lm_status lm_refine(struct lm_session *s, struct lm_candidate *c, struct lm_err *e)
+{
+    struct lm_stage *r = &s->pipeline->refine;
+    struct lm_refine job;
+    char folder[4096];
+    int32_t *ids;
+    if (!r->plugin)
+        return LM_OK;
+    enum lm_status st = r->self ? LM_OK
+                                : lm_stage_create(r, s->bench.model, s->bench.stats, e);
+    if (st || (st = lm_cache_folder(folder, sizeof folder, e)) ||
+        (st = lm_make_folder(folder, e)) ||
+        (st = lm_run_sample(s->pipeline->run, "calibration", &ids, &job.n_seq,
+                            &job.length, e)))
+        return st;
+    job.repair = (struct lm_repair_choice){ .ops = r->plugin->ops, .self = r->self,
+        .key = lm_hash_str(r->plugin->module.name, r->opt.hash) };
+    job.ids = ids;
+    job.folder = folder;
+    st = lm_candidate_refine(s->bench.workshop, c, &job, e);
+    lm_release(ids);
+    return st;
+}

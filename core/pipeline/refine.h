@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* refine.h -- the pipeline's `refine`: finalists repaired once more, block by block. */
+#ifndef LM_PIPELINE_REFINE_H
+#define LM_PIPELINE_REFINE_H
+#include "pipeline/session.h"
+
+/* What a candidate becomes before it is measured as a finalist, shown or exported: in
+ * this process, from calibration text.  Nothing without a `refine`, and for a candidate
+ * without cut blocks.  After a failure c is closed by the caller as ever.          */
+enum lm_status lm_refine(struct lm_session *s, struct lm_candidate *c, struct lm_err *e);
+#endif
