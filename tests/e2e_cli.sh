@@ -38,7 +38,7 @@ done
 for p in search/random scorer/random chain greedy nsga2 nsga3 linas mask_mutation tpe bayes \
     lagrangian \
     layers blocks depth \
-    kv_groups heads ffn magnitude wanda activation flap inverse_hessian cka \
+    kv_groups heads ffn mask ranked magnitude wanda activation flap inverse_hessian cka \
     block_influence none \
     least_squares admm perplexity kl size macs memory latency command cpu reference hf gguf \
     table json csv html; do

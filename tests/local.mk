@@ -59,7 +59,8 @@ tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
     %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_spill.c
 tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
-check_PROGRAMS += %D%/check_inverse_hessian
+check_PROGRAMS += %D%/check_inverse_hessian %D%/check_masks
+tests_check_masks_SOURCES = %D%/inst.h %D%/toy.h %D%/check_masks.c
 tests_check_inverse_hessian_SOURCES = %D%/inst.h %D%/toy.h %D%/check_inverse_hessian.c
 tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
 check_PROGRAMS += %D%/check_quant
