@@ -125,7 +125,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
             s->y = y;
             s->room_y = room;
         }
-        enum lm_status st = pool_tell(&s->pool, s->p, o[i], e);
+        enum lm_status st = pool_tell(&s->pool, s->p, &o[i], 1, e);
         if (st != LM_OK)
             return st;
         note_y(s, o[i]);
@@ -480,8 +480,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = vary_open(&s->vary, e);
     if (st == LM_OK)
         st = round_open(&s->round, &s->genes, (size_t)size, c->budget, e);
-    for (size_t i = 0; i < p->n_objective; i++)
-        s->bounded |= p->objective[i]->bound < INFINITY;
+    s->bounded = bounds_of(p) > 0;
     return st == LM_OK ? open_models(s, e) : st;
 }
 
@@ -495,7 +494,7 @@ static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -536,8 +535,7 @@ static void destroy(void *self)
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops, .max_objectives = 2,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -2,7 +2,6 @@
 /* breed.c -- see breed.h. */
 #include "breed.h"
 
-#include <math.h>
 #include <string.h>
 
 enum { RETRIES = 100 };
@@ -19,14 +18,6 @@ void breed_close(struct breed *b)
 {
     if (b->vary && b->vary->g)
         b->vary->g->h->release(b->child);
-}
-
-bool breed_bounded(const struct lm_problem *p)
-{
-    for (size_t i = 0; i < p->n_objective; i++)
-        if (p->objective[i]->bound < INFINITY)
-            return true;
-    return false;
 }
 
 static bool trades(struct breed *b)

@@ -19,8 +19,6 @@ struct breed {
 };
 enum lm_status breed_open(struct breed *b, struct lm_err *e);   /* behind genes_open */
 void breed_close(struct breed *b);
-/* Is some objective bounded?  Then level switches keep the size that others leave. */
-bool breed_bounded(const struct lm_problem *p);
 
 /* Mutants of the round's first n_start genomes, until it has that many. */
 void breed_mutants(struct breed *b, size_t n_start, size_t until);

@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "fronts.h"
+#include "genes.h"
 #include "inner.h"
 
 struct config { struct lm_instances stages; int64_t pass; };
@@ -164,20 +165,12 @@ static int by_key(const void *a, const void *b)
     return x->f[0] < y->f[0] ? -1 : x->f[0] > y->f[0];
 }
 
-static bool has_bound(const struct lm_problem *p)
-{
-    for (size_t i = 0; i < p->n_objective; i++)
-        if (p->objective[i]->bound < INFINITY)
-            return true;
-    return false;
-}
-
 /* Fills start[0 .. pass-1] with genomes of the archive that outlive it. */
 static enum lm_status choose(struct chain *c, union lm_value **start, size_t *n,
                              struct lm_err *e)
 {
     size_t pass = (size_t)c->cfg->pass, size = c->p->n_slot * sizeof **start;
-    bool spread = c->n_archive > pass && pass > 1 && !has_bound(c->p);
+    bool spread = c->n_archive > pass && pass > 1 && bounds_of(c->p) == 0;
     const struct entry *from = c->archive;
 
     for (size_t i = 0; i < c->n_archive; i++)
@@ -337,8 +330,7 @@ static void destroy(void *self)
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -63,11 +63,15 @@ enum lm_status pool_add(struct pool *p, const union lm_value *value, const doubl
 }
 
 enum lm_status pool_tell(struct pool *p, const struct lm_problem *problem,
-                         const struct lm_outcome *o, struct lm_err *e)
+                         const struct lm_outcome *const *o, size_t n, struct lm_err *e)
 {
-    if (!outcome_counts(o))
-        return LM_OK;
-    return pool_add(p, o->value, o->objective, outcome_violation(problem, o), e);
+    enum lm_status st = LM_OK;
+
+    for (size_t i = 0; i < n && st == LM_OK; i++)
+        if (outcome_counts(o[i]))
+            st = pool_add(p, o[i]->value, o[i]->objective,
+                          outcome_violation(problem, o[i]), e);
+    return st;
 }
 
 bool member_dominates(const struct member *a, const struct member *b, size_t n_obj)
@@ -229,13 +233,18 @@ double outcome_violation(const struct lm_problem *p, const struct lm_outcome *o)
     return sum;
 }
 
-bool bounds_say_all(const struct lm_problem *p)
+size_t bounds_of(const struct lm_problem *p)
 {
     size_t bounds = 0;
 
     for (size_t i = 0; i < p->n_objective; i++)
         bounds += p->objective[i]->bound < INFINITY;
-    return bounds >= p->n_constraint;
+    return bounds;
+}
+
+bool bounds_say_all(const struct lm_problem *p)
+{
+    return bounds_of(p) >= p->n_constraint;
 }
 
 bool outcome_counts(const struct lm_outcome *o)

@@ -31,9 +31,9 @@ void pool_close(struct pool *p);
 /* A genome with its numbers, at the end. */
 enum lm_status pool_add(struct pool *p, const union lm_value *value, const double *f,
                         double violation, struct lm_err *e);
-/* The same of an outcome, unless it is of some items only, see outcome_counts(). */
+/* The same of n outcomes, but for those of some items only, see outcome_counts(). */
 enum lm_status pool_tell(struct pool *p, const struct lm_problem *problem,
-                         const struct lm_outcome *o, struct lm_err *e);
+                         const struct lm_outcome *const *o, size_t n, struct lm_err *e);
 /* Sorts by rank, then crowding, then birth: members 0 .. are the best ones. */
 void pool_rank(struct pool *p);
 /* Behind pool_rank(): each front in farthest-first order instead (an epsilon net): the
@@ -44,6 +44,8 @@ void pool_spread(struct pool *p);
 bool member_dominates(const struct member *a, const struct member *b, size_t n_obj);
 /* 0: all constraints are kept; INFINITY: not built, or not a number. */
 double outcome_violation(const struct lm_problem *p, const struct lm_outcome *o);
+/* How many objectives have a bound. */
+size_t bounds_of(const struct lm_problem *p);
 /* Is every constraint the bound of an objective?  Then objectives say how far from their
  * bounds feasible genomes are, which violations do not.                          */
 bool bounds_say_all(const struct lm_problem *p);

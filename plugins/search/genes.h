@@ -10,6 +10,10 @@
 #define GENES_H
 #include "plugin.h"
 
+/* lm_search.genes of what handles every kind. */
+#define GENES_ALL (LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL) \
+                   | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET))
+
 struct axis {
     const struct lm_gene *gene;
     double   top;                       /* steps, or width of a continuous range;

@@ -39,7 +39,7 @@ struct search {
     const struct lm_problem *p;
     struct genes genes;
     struct round round;
-    union lm_value *current;            /* [2][n_slot] it, and one in the making */
+    union lm_value *current;            /* [n_slot]                             */
     double  f[2];                       /* objectives of current                */
     bool    begun, feasible, met;       /* a first genome was told; it keeps the
                                            constraints; current does            */
@@ -82,7 +82,7 @@ static bool step_down(const struct search *s, size_t gene, union lm_value *to)
 /* Goes where the best step leads. */
 static void take_best(struct search *s)
 {
-    union lm_value *next = s->current + s->p->n_slot;
+    union lm_value *next = round_spare(&s->round);
 
     step_down(s, s->best, next);
     memcpy(s->current, next, s->p->n_slot * sizeof *next);
@@ -106,7 +106,7 @@ static size_t cheapest(const struct search *s)
 
 static void try_gene(struct search *s, size_t gene)
 {
-    union lm_value *next = s->current + s->p->n_slot;
+    union lm_value *next = round_spare(&s->round);
 
     s->step[gene].tried = true;
     if (step_down(s, gene, next)) {
@@ -217,7 +217,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = round_open(&s->round, &s->genes, n, s->cfg->budget, e);
     if (st != LM_OK)
         return st;
-    s->current = s->h->alloc(2 * p->n_slot * sizeof *s->current, s->genes.tag);
+    s->current = s->h->alloc(p->n_slot * sizeof *s->current, s->genes.tag);
     s->gene = s->h->alloc(n * sizeof *s->gene, s->genes.tag);
     s->step = s->h->alloc(n * sizeof *s->step, s->genes.tag);
     if (!s->current || !s->gene || !s->step)
@@ -237,7 +237,7 @@ static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)

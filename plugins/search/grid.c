@@ -34,7 +34,6 @@ struct search {
     size_t  n_wheel;
     double  points;
     uint64_t next, stride, at;          /* points tried; between them; now      */
-    union lm_value *draft;              /* [n_slot]                             */
 };
 
 static const struct lm_opt options[] = {
@@ -145,8 +144,8 @@ static enum lm_status fill(void *ctx, struct lm_err *e)
     (void)e;
     round_add_starts(&s->round);
     for (; s->round.n < ROUND && s->next < all; s->next++) {
-        make_point(s, s->at, s->draft);
-        round_add(&s->round, s->draft);
+        make_point(s, s->at, round_spare(&s->round));
+        round_add(&s->round, round_spare(&s->round));
         s->at = (s->at + s->stride) % all;
     }
     return LM_OK;
@@ -165,8 +164,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         return st;
     s->wheel = s->h->alloc((p->n_gene + 1) * sizeof *s->wheel, s->genes.tag);
     s->turns = s->h->alloc((p->n_gene + 1) * sizeof *s->turns, s->genes.tag);
-    s->draft = s->h->alloc((p->n_slot + 1) * sizeof *s->draft, s->genes.tag);
-    if (!s->wheel || !s->turns || !s->draft)
+    if (!s->wheel || !s->turns)
         return s->h->fail(e, LM_ENOMEM, "out of memory for %zu genes", p->n_gene);
     return count_points(s, e);
 }
@@ -188,12 +186,13 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
+    size_t most = round_left(&s->round, (size_t)s->cfg->budget);
     double left;
 
-    if (!s->round.g)
-        return (size_t)s->cfg->budget;
+    if (!s->p)
+        return most;
     left = s->points + (double)s->p->n_start + 1 - (double)s->round.asked;
-    return left < (double)round_left(&s->round) ? (size_t)left : round_left(&s->round);
+    return left < (double)most ? (size_t)left : most;
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -217,14 +216,12 @@ static void destroy(void *self)
     genes_close(&s->genes);
     s->h->release(s->wheel);
     s->h->release(s->turns);
-    s->h->release(s->draft);
     s->h->release(s);
 }
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

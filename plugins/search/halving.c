@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "fronts.h"
+#include "genes.h"
 #include "inner.h"
 
 struct config { struct lm_instances inner; int64_t bracket, eta, rungs; };
@@ -287,8 +288,7 @@ static void destroy(void *self)
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

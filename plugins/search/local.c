@@ -30,7 +30,6 @@ struct search {
     struct pool  archive;
     struct round round;
     bool   begun;                       /* corners had their turn               */
-    union lm_value *draft;              /* [n_slot]                             */
 };
 
 static const struct lm_opt options[] = {
@@ -58,9 +57,11 @@ static void at_share(struct search *s, double share, union lm_value *v)
 
 static void add_corners(struct search *s)
 {
+    union lm_value *spare = round_spare(&s->round);
+
     for (int i = 0; i < 2; i++) {
-        at_share(s, 0.5 * i, s->draft);
-        round_add(&s->round, s->draft);
+        at_share(s, 0.5 * i, spare);
+        round_add(&s->round, spare);
     }
     round_add_random(&s->round, s->round.n + 1);
 }
@@ -68,12 +69,13 @@ static void add_corners(struct search *s)
 static void add_neighbours(struct search *s)
 {
     size_t until = (size_t)s->cfg->batch;
+    union lm_value *spare = round_spare(&s->round);
 
     for (int i = 0; i < RETRIES && s->round.n < until; i++) {
         size_t k = (size_t)genes_below(&s->genes, (double)s->archive.n);
         size_t gene = (size_t)genes_below(&s->genes, (double)s->p->n_gene);
-        memcpy(s->draft, s->archive.member[k].value, s->p->n_slot * sizeof *s->draft);
-        if (vary_gene(&s->vary, gene, s->draft) && round_add(&s->round, s->draft))
+        memcpy(spare, s->archive.member[k].value, s->p->n_slot * sizeof *spare);
+        if (vary_gene(&s->vary, gene, spare) && round_add(&s->round, spare))
             i = -1;
     }
     round_add_random(&s->round, until);
@@ -117,12 +119,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = genes_needed(&s->genes, e);
     if (st == LM_OK)
         st = vary_open(&s->vary, e);
-    if (st == LM_OK)
-        st = round_open(&s->round, &s->genes, size, s->cfg->budget, e);
-    if (st != LM_OK)
-        return st;
-    s->draft = s->h->alloc(p->n_slot * sizeof *s->draft, s->genes.tag);
-    return s->draft ? LM_OK : s->h->fail(e, LM_ENOMEM, "out of memory for a genome");
+    return st == LM_OK ? round_open(&s->round, &s->genes, size, s->cfg->budget, e) : st;
 }
 
 static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_t *n,
@@ -136,17 +133,13 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
                            struct lm_err *e)
 {
     struct search *s = self;
-    enum lm_status st = LM_OK;
-
-    for (size_t i = 0; i < n && st == LM_OK; i++)
-        st = pool_tell(&s->archive, s->p, o[i], e);
-    return st;
+    return pool_tell(&s->archive, s->p, o, n, e);
 }
 
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -171,14 +164,12 @@ static void destroy(void *self)
     round_close(&s->round);
     vary_close(&s->vary);
     genes_close(&s->genes);
-    s->h->release(s->draft);
     s->h->release(s);
 }
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -15,7 +15,8 @@ plugins_search_random_la_SOURCES = $(search_round) %D%/random.c
 plugins_search_random_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/chain.la
-plugins_search_chain_la_SOURCES = $(search_fronts) $(search_inner) %D%/chain.c
+plugins_search_chain_la_SOURCES = $(search_fronts) $(search_inner) %D%/genes.h \
+    %D%/chain.c
 plugins_search_chain_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/nsga2.la
@@ -32,7 +33,7 @@ plugins_search_greedy_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/halving.la
 plugins_search_halving_la_SOURCES = $(search_fronts) $(search_inner) \
-    %D%/halving.c
+    %D%/genes.h %D%/halving.c
 plugins_search_halving_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/local.la

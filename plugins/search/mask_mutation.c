@@ -539,16 +539,13 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
 {
     struct search *s = self;
     enum lm_status st = genes_open(&s->genes, p, e);
-    size_t n = 0;
 
     s->p = p;
     s->by_bound = bounds_say_all(p);
-    for (size_t i = 0; s->by_bound && i < p->n_objective; i++)
-        n += p->objective[i]->bound < INFINITY;
     if (st == LM_OK)
         st = genes_needed(&s->genes, e);
     if (st == LM_OK)
-        st = prices_open(&s->prices, &s->genes, s->by_bound ? n : p->n_constraint, e);
+        st = prices_open(&s->prices, &s->genes, s->by_bound ? bounds_of(p) : p->n_constraint, e);
     s->pool = pool_of(s->h, s->genes.tag, p);
     s->pool.n_obj = 1 + s->prices.n;
     if (st == LM_OK)
@@ -564,7 +561,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)all_trials(s->cfg);
+    return round_left(&s->round, (size_t)all_trials(s->cfg));
 }
 
 static enum lm_status check(const struct lm_host *h, const void *config,
@@ -610,8 +607,7 @@ static void destroy(void *self)
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -236,7 +236,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = vary_open(&s->vary, e);
     if (st == LM_OK)
         st = round_open(&s->round, &s->genes, s->n_pop, all_trials(s->cfg), e);
-    if (breed_bounded(p))
+    if (bounds_of(p) > 0)
         s->breed.exchange = s->cfg->exchange;
     return st == LM_OK ? breed_open(&s->breed, e) : st;
 }
@@ -268,7 +268,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)all_trials(s->cfg);
+    return round_left(&s->round, (size_t)all_trials(s->cfg));
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -306,8 +306,7 @@ static void destroy(void *self)
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -32,7 +32,6 @@ struct search {
     struct vary  vary;
     struct pool  parent;                /* member 0, and who challenges it      */
     struct round round;
-    union lm_value *child;              /* [n_slot] */
 };
 
 static const struct lm_opt options[] = {
@@ -69,23 +68,25 @@ static void at_share(struct search *s, double share, union lm_value *v)
 static void first_round(struct search *s)
 {
     double n = (double)s->cfg->initial;
+    union lm_value *child = round_spare(&s->round);
 
     for (double i = 0; s->p->n_start == 0 && i < n; i++) {
-        at_share(s, n > 1 ? 1 - i / (n - 1) : 1, s->child);
-        round_add(&s->round, s->child);
+        at_share(s, n > 1 ? 1 - i / (n - 1) : 1, child);
+        round_add(&s->round, child);
     }
 }
 
 static void breed(struct search *s, const struct member *parent)
 {
     size_t until = (size_t)s->cfg->offspring;
+    union lm_value *child = round_spare(&s->round);
 
     for (int i = 0; i < RETRIES && s->round.n < until; i++) {
         bool resize = parent->violation > 0 || genes_unit(&s->genes) < s->cfg->resize;
-        memcpy(s->child, parent->value, s->p->n_slot * sizeof *s->child);
-        if (resize || !vary_exchange(&s->vary, s->child))
-            vary_mutate(&s->vary, s->child);
-        if (round_add(&s->round, s->child))
+        memcpy(child, parent->value, s->p->n_slot * sizeof *child);
+        if (resize || !vary_exchange(&s->vary, child))
+            vary_mutate(&s->vary, child);
+        if (round_add(&s->round, child))
             i = -1;
     }
     round_add_random(&s->round, until);
@@ -122,12 +123,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = genes_needed(&s->genes, e);
     if (st == LM_OK)
         st = vary_open(&s->vary, e);
-    if (st == LM_OK)
-        st = round_open(&s->round, &s->genes, (size_t)size, s->cfg->budget, e);
-    if (st != LM_OK)
-        return st;
-    s->child = s->h->alloc(p->n_slot * sizeof *s->child, s->genes.tag);
-    return s->child ? LM_OK : s->h->fail(e, LM_ENOMEM, "out of memory for a genome");
+    return st == LM_OK ? round_open(&s->round, &s->genes, (size_t)size, s->cfg->budget, e) : st;
 }
 
 static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_t *n,
@@ -154,7 +150,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
     for (size_t i = 0; i < n && st == LM_OK; i++) {
         if (o[i]->fidelity < 1)         /* an estimate must not become the parent */
             continue;
-        st = pool_tell(&s->parent, s->p, o[i], e);
+        st = pool_tell(&s->parent, s->p, &o[i], 1, e);
         if (s->parent.n == 2) {
             struct member *m = s->parent.member;
             if (is_better(&m[1], &m[0])) {
@@ -171,7 +167,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -196,14 +192,12 @@ static void destroy(void *self)
     round_close(&s->round);
     vary_close(&s->vary);
     genes_close(&s->genes);
-    s->h->release(s->child);
     s->h->release(s);
 }
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -26,7 +26,6 @@ struct search {
     const struct config  *cfg;
     struct genes genes;
     struct round round;
-    union lm_value *draft;              /* [n_slot] */
 };
 
 static const struct lm_opt options[] = {
@@ -43,12 +42,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     struct search *s = self;
     enum lm_status st = genes_open(&s->genes, p, e);
 
-    if (st == LM_OK)
-        st = round_open(&s->round, &s->genes, ROUND, s->cfg->budget, e);
-    if (st != LM_OK)
-        return st;
-    s->draft = s->h->alloc((p->n_slot + 1) * sizeof *s->draft, s->genes.tag);
-    return s->draft ? LM_OK : s->h->fail(e, LM_ENOMEM, "out of memory for a genome");
+    return st == LM_OK ? round_open(&s->round, &s->genes, ROUND, s->cfg->budget, e) : st;
 }
 
 static void sample(struct search *s, union lm_value *v)
@@ -67,12 +61,13 @@ static void sample(struct search *s, union lm_value *v)
 static enum lm_status fill(void *ctx, struct lm_err *e)
 {
     struct search *s = ctx;
+    union lm_value *spare = round_spare(&s->round);
 
     (void)e;
     round_add_starts(&s->round);
     for (int i = 0; i < RETRIES && s->round.n < ROUND; i++) {
-        sample(s, s->draft);
-        if (round_add(&s->round, s->draft))
+        sample(s, spare);
+        if (round_add(&s->round, spare))
             i = -1;
     }
     return LM_OK;
@@ -95,7 +90,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -117,14 +112,12 @@ static void destroy(void *self)
 
     round_close(&s->round);
     genes_close(&s->genes);
-    s->h->release(s->draft);
     s->h->release(s);
 }
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

@@ -30,7 +30,6 @@ struct search {
     struct vary  vary;
     struct pool  pool;
     struct round round;
-    union lm_value *child;              /* [n_slot] */
 };
 
 static const struct lm_opt options[] = {
@@ -72,13 +71,14 @@ static const struct member *parent(struct search *s)
 static void breed(struct search *s)
 {
     size_t until = (size_t)s->cfg->batch;
+    union lm_value *child = round_spare(&s->round);
 
     pool_rank(&s->pool);
     pool_spread(&s->pool);
     for (int i = 0; i < RETRIES && s->round.n < until; i++) {
         size_t gene = (size_t)genes_below(&s->genes, (double)s->p->n_gene);
-        memcpy(s->child, parent(s)->value, s->p->n_slot * sizeof *s->child);
-        if (vary_gene(&s->vary, gene, s->child) && round_add(&s->round, s->child))
+        memcpy(child, parent(s)->value, s->p->n_slot * sizeof *child);
+        if (vary_gene(&s->vary, gene, child) && round_add(&s->round, child))
             i = -1;
     }
     round_add_random(&s->round, until);
@@ -111,12 +111,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = genes_needed(&s->genes, e);
     if (st == LM_OK)
         st = vary_open(&s->vary, e);
-    if (st == LM_OK)
-        st = round_open(&s->round, &s->genes, (size_t)size, s->cfg->budget, e);
-    if (st != LM_OK)
-        return st;
-    s->child = s->h->alloc(p->n_slot * sizeof *s->child, s->genes.tag);
-    return s->child ? LM_OK : s->h->fail(e, LM_ENOMEM, "out of memory for a genome");
+    return st == LM_OK ? round_open(&s->round, &s->genes, (size_t)size, s->cfg->budget, e) : st;
 }
 
 static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_t *n,
@@ -133,7 +128,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
     enum lm_status st = LM_OK;
 
     for (size_t i = 0; i < n && st == LM_OK; i++) {
-        st = pool_tell(&s->pool, s->p, o[i], e);
+        st = pool_tell(&s->pool, s->p, &o[i], 1, e);
         if (s->pool.n > (size_t)s->cfg->population)
             drop_oldest(&s->pool);
     }
@@ -143,7 +138,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -168,14 +163,12 @@ static void destroy(void *self)
     round_close(&s->round);
     vary_close(&s->vary);
     genes_close(&s->genes);
-    s->h->release(s->child);
     s->h->release(s);
 }
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 

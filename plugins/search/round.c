@@ -36,10 +36,15 @@ bool round_add(struct round *r, const union lm_value *genome)
     return true;
 }
 
+union lm_value *round_spare(struct round *r)
+{
+    return r->queue + r->size * r->g->p->n_slot;
+}
+
 bool round_add_starts(struct round *r)
 {
     const struct lm_problem *p = r->g->p;
-    union lm_value *spare = r->queue + r->size * p->n_slot;
+    union lm_value *spare = round_spare(r);
     size_t all = p->n_start ? p->n_start : 1, before = r->started;
 
     for (; r->started < all && r->n < r->size; r->started++)
@@ -54,7 +59,7 @@ bool round_add_starts(struct round *r)
 
 void round_add_random(struct round *r, size_t until)
 {
-    union lm_value *spare = r->queue + r->size * r->g->p->n_slot;
+    union lm_value *spare = round_spare(r);
 
     for (int i = 0; i < RETRIES && r->n < until; i++) {
         genes_draw_all(r->g, spare);
@@ -86,7 +91,9 @@ enum lm_status round_ask(struct round *r, round_fill *fill, void *ctx,
     return LM_OK;
 }
 
-size_t round_left(const struct round *r)
+size_t round_left(const struct round *r, size_t all)
 {
+    if (!r->g)
+        return all;
     return r->exhausted ? 0 : (size_t)(r->budget - r->asked);
 }

@@ -20,6 +20,8 @@ enum lm_status round_open(struct round *r, struct genes *g, size_t size, int64_t
 void round_close(struct round *r);
 /* false: the round is full, or the genome was proposed before. */
 bool round_add(struct round *r, const union lm_value *genome);
+/* Room for a genome in the making; what is below uses it, too. */
+union lm_value *round_spare(struct round *r);
 /* As many of the problem's start genomes as have not had their turn and fit, or the
  * uncompressed genome where there are none; false: all have had it.             */
 bool round_add_starts(struct round *r);
@@ -28,9 +30,9 @@ void round_add_random(struct round *r, size_t until);
 
 /* Makes a round by round_add(), once all of the last one were told. */
 typedef enum lm_status round_fill(void *ctx, struct lm_err *e);
-/* lm_search.ask and .budget. */
+/* lm_search.ask and .budget; all: what is left before round_open(). */
 enum lm_status round_ask(struct round *r, round_fill *fill, void *ctx,
                          struct lm_proposal *out, size_t max, size_t *n,
                          struct lm_err *e);
-size_t round_left(const struct round *r);
+size_t round_left(const struct round *r, size_t all);
 #endif

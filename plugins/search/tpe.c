@@ -469,17 +469,13 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
                            struct lm_err *e)
 {
     struct search *s = self;
-    enum lm_status st = LM_OK;
-
-    for (size_t i = 0; i < n && st == LM_OK; i++)
-        st = pool_tell(&s->pool, s->p, o[i], e);
-    return st;
+    return pool_tell(&s->pool, s->p, o, n, e);
 }
 
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    return s->round.g ? round_left(&s->round) : (size_t)s->cfg->budget;
+    return round_left(&s->round, (size_t)s->cfg->budget);
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -511,8 +507,7 @@ static void destroy(void *self)
 
 static const struct lm_search ops = {
     .struct_size = sizeof ops,
-    .genes = LM_BIT(LM_GENE_BOOL) | LM_BIT(LM_GENE_INT) | LM_BIT(LM_GENE_REAL)
-           | LM_BIT(LM_GENE_CHOICE) | LM_BIT(LM_GENE_SUBSET),
+    .genes = GENES_ALL,
     .begin = begin, .ask = ask, .tell = tell, .budget = budget,
 };
 
