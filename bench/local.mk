@@ -14,4 +14,5 @@ EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D
     %D%/search.cfg %D%/larger %D%/larger.cfg %D%/memory.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
     %D%/hypervolume.py %D%/race %D%/race.py %D%/race_replay.py %D%/candidates \
     %D%/candidates_whittle.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \
+    %D%/training-free %D%/training_free.py \
     %D%/speed_llama.py %D%/fidelity %D%/fidelity.py %D%/load %D%/load_llama.py

@@ -34,7 +34,8 @@ static enum lm_status reopen(struct lm_session *s, const struct lm_study *v,
     if (st)
         return st;
     st = crew ? lm_bench_candidates(&s->bench, plan, 1, c, &why, e)
-              : lm_candidates_open(s->bench.workshop, plan, 1, c, &why, e);
+       : state == AS_EXPORTED ? lm_refine_open(s, plan, c, &why, e)
+       : lm_candidates_open(s->bench.workshop, plan, 1, c, &why, e);
     if (!st && why.code) {
         *e = why;
         st = why.code;

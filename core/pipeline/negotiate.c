@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 #include "pipeline/quantize.h"
+#include "pipeline/refine.h"
 #include "plan/plan.h"
 #include "space/space.h"
 
@@ -99,6 +100,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
     uint64_t edits = 0;
     uint64_t weighed = lm_quantize_needs(p);
     *stats = repair->needs | weighed;
+    if (lm_refine_replaces(p))
+        *stats |= ((const struct lm_repair *)p->refine.plugin->ops)->needs;
     for (size_t i = 0; i < p->n_score; i++)
         *stats |= ((const struct lm_scorer *)p->score[i].plugin->ops)->needs;
     for (size_t i = 0; i < p->n_prune; i++)
@@ -200,10 +203,11 @@ uint64_t lm_repair_biases(const struct lm_stage *repair)
     return ops->shapes(repair->opt.config) & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
 }
 
-/* What the pruners can make, and then the repair of what they cut. */
+/* What the pruners can make, and then the repair of what they cut that is exported. */
 static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
 {
-    uint64_t edits = 0, biases = lm_repair_biases(&p->repair);
+    const struct lm_stage *repair = lm_refine_replaces(p) ? &p->refine : &p->repair;
+    uint64_t edits = 0, biases = lm_repair_biases(repair);
     char what[96];
     for (size_t i = 0; i < p->n_prune; i++) {
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
@@ -220,7 +224,8 @@ static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
         biases &= ~(uint64_t)LM_SHAPE_ATTN_BIAS;
     if (!(edits & LM_BIT(LM_SITE_FFN_CHANNEL)))
         biases &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
-    snprintf(what, sizeof what, "repair (%s)", p->repair.plugin->module.name);
+    snprintf(what, sizeof what, "%s (%s)", repair == &p->repair ? "repair" : "refine",
+             repair->plugin->module.name);
     return lm_negotiate_features(p, biases, what, e);
 }
 

@@ -452,8 +452,8 @@ static enum lm_status open_single(struct lm_pipeline *p, enum lm_kind kind,
                          e);
 }
 
-/* What repairs a finalist's blocks in sequence is another kind of repair than what works
- * from the dense model's statistics; each has its own group.                       */
+/* `repair` works from the dense model's statistics alone; `refine` may, too, or repair a
+ * finalist's blocks in sequence.                                                    */
 static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
 {
     const struct lm_conf *at = lm_conf_get(p->conf, "refine");
@@ -468,11 +468,6 @@ static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
         return LM_OK;
     if ((s = open_single(p, LM_REPAIR, "refine", NULL, &p->refine, e)))
         return s;
-    if (!(((const struct lm_repair *)p->refine.plugin->ops)->needs
-          & LM_BIT(LM_STAT_CROSS)))
-        return lm_conf_fail(e, at, "refine: '%s' repairs single blocks of the dense model; "
-                            "write repair: { use = \"%s\"; }, or use \"sequential\" here",
-                            p->refine.plugin->module.name, p->refine.plugin->module.name);
     if (p->refine.opt.n_tuned)
         return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be searched: "
                             "finalists are refined when the search is over",

@@ -281,6 +281,11 @@ static enum lm_status repair_for(void *ctx, const struct lm_plan *plan,
     struct lm_stage *base = &s->pipeline->repair;
     struct lm_repairs *all = s->repairs;
     uint64_t key = base->opt.hash;
+    if (s->refines) {
+        base = &s->pipeline->refine;
+        *out = chosen(base, lm_hash_str(base->plugin->module.name, base->opt.hash));
+        return LM_OK;
+    }
     for (size_t i = 0; i < plan->n_setting; i++)
         key = lm_hash_u64(plan->setting[i].value.bits,
                           lm_hash_str(plan->setting[i].name, key));

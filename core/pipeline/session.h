@@ -69,6 +69,7 @@ struct lm_session {
     size_t format_slot;                 /* first slot of number formats */
     struct lm_repairs *repairs;         /* instances by setting */
     bool sketch;                        /* scores are all the same */
+    bool refines;                       /* candidates are repaired by `refine` */
 };
 /* Everything up to the space and the evaluators of `evaluate`. */
 enum lm_status lm_session_open(struct lm_pipeline *p, struct lm_session **s,
