@@ -380,6 +380,61 @@ START_TEST(masks_find_the_best_half)
 }
 END_TEST
 
+/* Whether no member that went has more importance than one that stayed, in its mask
+ * or, with `all`, in any, and masks then differ in size.                        */
+static bool keeps_the_best(const union lm_value *v, bool all)
+{
+    for (int i = 0; i < MASKS * MASK; i++)
+        for (int k = 0; k < MASKS * MASK; k++) {
+            int a = i / MASK, b = k / MASK;
+            bool stays = v[a].bits >> i % MASK & 1, goes = !(v[b].bits >> k % MASK & 1);
+            bool rivals = a == b || (all && size_of(&v[a]) > 10);   /* 10: the least */
+            if (stays && goes && rivals
+                && opinion[a][i % MASK] < opinion[b][k % MASK])
+                return false;
+            if (!all && size_of(&v[a]) != size_of(&v[b]))
+                return false;
+        }
+    return !all || size_of(&v[0]) < size_of(&v[3]);
+}
+
+/* Behind the whole model and a few steps: the most important members, near the bound.
+ * Mutants of that come next.                                                   */
+START_TEST(masks_begin_with_what_is_important)
+{
+    static const struct { const char *options; bool hidden, all; } c[] = {
+        { "population=30 budget=60 first_ratio=0", false, false },
+        { "population=30 budget=60 first_ratio=0 start=global", false, true },
+        { "population=30 budget=60 first_ratio=0", true, false },
+        { "population=30 budget=60 start=whole", false, false },
+    };
+    struct rig s = { .name = "mask_mutation", .options = c[_i].options,
+                     .eval = separable };
+    size_t at = 0, near = 0;
+
+    mask_genes(130, c[_i].hidden);
+    run(&s);
+    for (size_t i = 1; i < 7 && !at; i++) {
+        double size = 0;
+        for (int g = 0; g < MASKS; g++)
+            size += size_of(&logged.trial[i].value[g]);
+        if (keeps_the_best(logged.trial[i].value, c[_i].all) && size <= 130
+            && size >= (c[_i].hidden ? 100 : 128))
+            at = i;
+    }
+    ck_assert(_i == 3 ? at == 0 : at > 0);
+    for (size_t i = at + 1; at && i <= at + 30; i++) {
+        size_t same = 0;
+        for (int g = 0; g < MASKS; g++) {
+            uint64_t a = logged.trial[i].value[g].bits, b = logged.trial[at].value[g].bits;
+            same += (size_t)__builtin_popcountll(a & b);
+        }
+        near += same >= 100;            /* 87 if half of them were drawn anew */
+    }
+    ck_assert(_i == 3 || near == 30);
+}
+END_TEST
+
 /* Ratios shrink to the bound and grow back to it. */
 START_TEST(children_stay_by_the_bound)
 {
@@ -487,6 +542,7 @@ Suite *search_evolve(void)
     tcase_add_test(t, masks_fill_by_importance);
     tcase_add_test(t, literal_masks_hardly_change);
     tcase_add_loop_test(t, masks_find_the_best_half, 0, 2);
+    tcase_add_loop_test(t, masks_begin_with_what_is_important, 0, 4);
     tcase_add_loop_test(t, children_stay_by_the_bound, 0, 2);
     tcase_add_test(t, layers_cross_whole);
     tcase_add_test(t, proposals_are_quick);

@@ -68,7 +68,8 @@ plugins_search_linas_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/mask_mutation.la
 plugins_search_mask_mutation_la_SOURCES = $(search_round) $(search_vary) \
-    $(search_fronts) %D%/prices.h %D%/prices.c %D%/mask_mutation.c
+    $(search_fronts) %D%/prices.h %D%/prices.c %D%/importance.h \
+    %D%/importance.c %D%/mask_mutation.c
 plugins_search_mask_mutation_la_LDFLAGS = $(PLUGIN_LINK)
 
 search_LTLIBRARIES += %D%/tpe.la

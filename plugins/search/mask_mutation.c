@@ -7,8 +7,10 @@
  * ratios too, but those of whole layers (LM_SITE_LAYER), which are depth.
  *
  * - First the problem's start (or the uncompressed genome) alone: bounds are priced
- *   from it.  Then a generation of mutants of it, with the probabilities `first_`, depth
- *   left.  Then generations of `mutants` of parents, `crossovers` of two of them, and
+ *   from it.  From the uncompressed genome, where masks have scores and there are bounds,
+ *   the search descends to the genome that keeps what is most important and fits: one at
+ *   a time, as the price of it becomes known.  Then a generation of mutants of the
+ *   start, with the probabilities `first_`, depth left.  Then generations of `mutants` of parents, `crossovers` of two of them, and
  *   the rest mutants with the probabilities `first_`.
  * - Parents: the best `parents` genomes ever told, by constrained domination and the
  *   first objective.  Others are not looked at.
@@ -33,17 +35,19 @@
 #include <string.h>
 
 #include "fronts.h"
+#include "importance.h"
 #include "prices.h"
 #include "round.h"
 #include "vary.h"
 
-enum { RETRIES = 100, MOVES = 20 };
+enum { RETRIES = 100, MOVES = 20, DESCENTS = 6, HALVINGS = 40 };
 #define BOLD 0.1                        /* children aimed beyond partial prices */
 enum fill { BY_LOT, BY_SCORE };
 enum crossing { BY_LAYER, BY_GENE };
+enum begin { ALL_ALIKE, ALL_COMPETE, WHOLE };
 
 struct config {
-    int64_t population, generations, budget, parents, tries, fill, crossover;
+    int64_t population, generations, budget, parents, tries, start, fill, crossover;
     double  mutants, crossovers, depth, ratio, mask, first_ratio, first_mask, reach;
     double  alpha, band;
     bool    literal;
@@ -61,6 +65,8 @@ struct search {
     struct pool pool;
     struct round round;
     struct prices prices;
+    struct importance importance;
+    int     descents;                   /* that are left                        */
     bool    by_bound;                   /* excess of objectives, not of constraints */
     size_t  n_pop, generation;
     union lm_value *child, *other;      /* [n_slot] scratch                     */
@@ -70,6 +76,7 @@ struct search {
 
 static const char *const fills[] = { "lot", "score", NULL };
 static const char *const crossings[] = { "layer", "gene", NULL };
+static const char *const begins[] = { "layer", "global", "whole", NULL };
 static const struct lm_opt options[] = {
     LM_INT(struct config, population, "100", 4, 10000, "genomes", 0,
            "How many genomes are made in each generation."),
@@ -100,6 +107,10 @@ static const struct lm_opt options[] = {
     LM_REAL(struct config, alpha, "0.8", 0, 1, NULL, 0,
             "Share of its members that a mask keeps when it changes; literal: share of "
             "all members, in it or not, that it must have in common with the old one."),
+    LM_PICK(struct config, start, "layer", begins, 0,
+            "What the first mutants are made of, where masks have scores and there are "
+            "bounds: masks of the best members, the same share of each or by one ranking "
+            "of all, or the whole model."),
     LM_PICK(struct config, fill, "lot", fills, 0,
             "What a mask is filled with: all others alike, or by their importance."),
     LM_PICK(struct config, crossover, "layer", crossings, 0,
@@ -436,6 +447,43 @@ static void add_children(struct search *s, size_t until, const struct rates *r)
     }
 }
 
+/* The largest share whose genome is priced within the bounds, a little below them. */
+static double fitting_share(struct search *s)
+{
+    double low = 0, high = 1;
+
+    for (int i = 0; i < HALVINGS; i++) {
+        double share = (low + high) / 2, most = -INFINITY;
+
+        importance_genome(&s->importance, share, s->child);
+        for (size_t k = 0; k < s->prices.n; k++)
+            most = fmax(most, prices_excess(&s->prices, k, s->child));
+        if (most > -s->cfg->band / 4)
+            high = share;
+        else
+            low = share;
+    }
+    return low;
+}
+
+/* A round of the genome that keeps what is most important, while the best so far breaks
+ * a bound or is far below all of them; false: that is over.                     */
+static bool descend(struct search *s)
+{
+    const struct member *best = s->pool.n > 0 ? &s->pool.member[0] : NULL;
+    double most = -INFINITY;
+
+    for (size_t i = 0; best && i < s->prices.n; i++)
+        if (!isnan(best->f[1 + i]))
+            most = fmax(most, best->f[1 + i]);
+    bool first = s->descents == DESCENTS, fits = most <= 0;
+    if (s->descents-- <= 0 || !best || !isfinite(most)
+        || (fits && (first || most >= -s->cfg->band)))
+        return false;
+    importance_genome(&s->importance, fitting_share(s), s->child);
+    return round_add(&s->round, s->child);
+}
+
 /* round_fill */
 static enum lm_status next_generation(void *ctx, struct lm_err *e)
 {
@@ -453,6 +501,12 @@ static enum lm_status next_generation(void *ctx, struct lm_err *e)
     if ((st = prices_learn(&s->prices, e)) != LM_OK)
         return st;
     sort_parents(s);
+    if (s->descents > 0) {
+        if (descend(s))
+            return LM_OK;
+        s->descents = 0;
+        s->pool.n = s->pool.n > 0;      /* the start alone */
+    }
     if (s->pool.n > 0) {
         if (s->generation++ > 0) {
             add_children(s, mutants < s->n_pop ? mutants : s->n_pop, &later);
@@ -552,6 +606,10 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = vary_open(&s->vary, e);
     if (st == LM_OK)
         st = round_open(&s->round, &s->genes, s->n_pop, all_trials(s->cfg), e);
+    if (st == LM_OK)
+        st = importance_open(&s->importance, &s->genes, s->cfg->start == ALL_COMPETE, e);
+    s->descents = s->importance.n > 0 && s->prices.n > 0 && p->n_start == 0
+        && s->cfg->start != WHOLE ? DESCENTS : 0;
     if (st == LM_OK && p->n_constraint == 0)
         s->h->log(s->run, LM_WARN, "search 'mask_mutation' looks at the first objective "
                   "only; without a constraint on size little will be cut");
@@ -595,6 +653,7 @@ static void destroy(void *self)
     struct search *s = self;
 
     prices_close(&s->prices);
+    importance_close(&s->importance);
     pool_close(&s->pool);
     round_close(&s->round);
     vary_close(&s->vary);
