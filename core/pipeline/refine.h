@@ -4,6 +4,10 @@
 #define LM_PIPELINE_REFINE_H
 #include "pipeline/session.h"
 
+/* Can finalists of this model be refined?  Asked before the search; nothing without a
+ * `refine`, and in a worker, which refines nothing.                               */
+enum lm_status lm_refine_check(const struct lm_pipeline *p, const struct lm_bench *b,
+                               struct lm_err *e);
 /* What a candidate becomes before it is measured as a finalist, shown or exported: in
  * this process, from calibration text.  Nothing without a `refine`, and for a candidate
  * without cut blocks.  After a failure c is closed by the caller as ever.          */
