@@ -3,6 +3,10 @@
 EXTRA_PROGRAMS += %D%/engine %D%/peak %D%/big_model
 bench_engine_SOURCES = %D%/engine.c %D%/rates.c %D%/rates.h
 bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
+EXTRA_PROGRAMS += %D%/repairs
+bench_repairs_SOURCES = %D%/repairs.c
+bench_repairs_LDADD = liblamina-core.la $(LAMINA_LIBS)
+CLEANFILES += %D%/repairs
 bench_peak_SOURCES = %D%/peak.c
 bench_peak_LDADD =
 CLEANFILES += %D%/engine %D%/peak %D%/big_model
@@ -10,7 +14,7 @@ bench_big_model_SOURCES = %D%/big_model.c
 bench_big_model_LDADD =
 EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/rows.py \
     %D%/rows.sh %D%/methods %D%/methods.cfg %D%/methods_texts.cfg \
-    %D%/methods_reference.txt %D%/search \
+    %D%/methods_reference.txt %D%/repair %D%/search \
     %D%/search.cfg %D%/larger %D%/larger.cfg %D%/memory.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
     %D%/hypervolume.py %D%/race %D%/race.py %D%/race_replay.py %D%/candidates \
     %D%/candidates_whittle.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \

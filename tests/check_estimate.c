@@ -279,6 +279,24 @@ START_TEST(what_it_says_of_finalists)
 }
 END_TEST
 
+#define REFINE "refine: { use = \"sequential\"; };\n"
+
+/* What is measured whole but the dense model; or what is exported. */
+START_TEST(what_it_says_of_refining)
+{
+    struct lm_str t = { 0 };
+    estimate("", EVALUATE HALVES FINAL, &t);
+    ck_assert_str_eq(line_of(t.s, "refine"), "");
+    estimate("", EVALUATE HALVES FINAL REFINE, &t);
+    ck_assert_ptr_nonnull(strstr(line_of(t.s, "refine"), " of 5 trials"));
+    ck_assert_ptr_null(strstr(line_of(t.s, "refine"), " 0 ms"));
+    ck_assert_ptr_nonnull(strstr(line_of(t.s, "final"), " of 6 trials"));
+    estimate("", EVALUATE HALVES REFINE, &t);
+    ck_assert_ptr_nonnull(strstr(line_of(t.s, "refine"), " of 1 trials"));
+    lm_str_free(&t);
+}
+END_TEST
+
 /* Of 5.68 MB memory holds as much as its half, or, beside packed weights, a quarter. */
 START_TEST(what_goes_to_disk)
 {
@@ -311,6 +329,7 @@ static Suite *estimate_suite(void)
     tcase_add_test(t, one_answer_to_what_streams);
     tcase_add_test(u, what_it_says);
     tcase_add_test(u, what_it_says_of_finalists);
+    tcase_add_test(t, what_it_says_of_refining);
     tcase_add_test(u, what_goes_to_disk);
     suite_add_tcase(s, t);
     suite_add_tcase(s, u);

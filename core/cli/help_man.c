@@ -108,8 +108,8 @@ void lm_help_man_pipeline(struct lm_str *out)
     lm_str_add(out, ".PP\n");
     text(out, "Stages name plugins: { use = \"NAME\"; id = \"ANOTHER\"; OPTION = VALUE; "
          "}.  score, prune, quantize, evaluate, final and report are lists of them; "
-         "repair, search and backend are single ones.  Where a plugin is used twice in a list, `id` "
-         "gives one another name; metrics are called ID.METRIC.");
+         "repair, refine, search and backend are single ones.  Where a plugin is used twice in "
+         "a list, `id` gives one another name; metrics are called ID.METRIC.");
     for (size_t i = 0; (g = lm_pipeline_group(i)); i++) {
         char title[64];
         size_t k = 0;

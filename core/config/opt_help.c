@@ -81,9 +81,17 @@ const char *lm_options_kind(const struct lm_module *m)
                                                                     : "options";
 }
 
+/* Repairs of finalists have a place of their own. */
+static bool refines(const struct lm_module *m)
+{
+    const struct lm_repair *ops = m->kind == LM_REPAIR ? m->ops : NULL;
+    return ops && (ops->needs & LM_BIT(LM_STAT_CROSS));
+}
+
 const char *lm_options_usage(const struct lm_module *m, char *out, size_t n)
 {
     const char *usage = m->kind > 0 && m->kind < LM_N_KINDS ? kind[m->kind].usage : NULL;
+    usage = refines(m) ? "refine = { use = \"%s\"; };" : usage;
     const char *gap = usage ? strstr(usage, "%s") : NULL;
     snprintf(out, n, "%.*s%s%s", gap ? (int)(gap - usage) : 0, gap ? usage : "",
              gap ? m->name : "", gap ? gap + 2 : "");

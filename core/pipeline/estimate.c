@@ -35,11 +35,12 @@ struct account {
     struct asking search_asks, final_asks;
     size_t trials, finalists, confirmed;    /* confirmed: finalists, and the front that
                                                twins measure */
+    size_t refined;
     int64_t sample;                     /* tokens of calibration */
     uint64_t needs, sites;
     double floats;                      /* bytes of the model's weights as floats */
     bool streams;
-    double opening, calibration, repair, formats, search, final, write;
+    double opening, calibration, repair, formats, search, refine, final, write;
                                         /* processor seconds */
     double memory, stays, passes, exports;                  /* bytes */
 };
@@ -96,12 +97,16 @@ static enum lm_status ask_judges(struct account *a, struct lm_stage *stage, size
 static void count_finalists(struct account *a)
 {
     uint64_t picks = LM_BIT(LM_PICK_BEST);
-    size_t n = (size_t)a->p->options->finalists, front = (a->trials + 1) / 3;
+    size_t n = 0, front = (a->trials + 1) / 3;
 
     for (size_t i = 0; i < a->p->n_export; i++)
         picks |= LM_BIT(a->p->export[i].o->pick);
     for (uint32_t i = 0; i < LM_N_PICKS; i++)
         n += (picks & LM_BIT(i)) != 0;
+    if (a->p->n_final)
+        n += (size_t)a->p->options->finalists;
+    if (a->p->refine.plugin)
+        a->refined = n < front ? n : front;
     if (!a->p->n_final)
         return;
     a->finalists = 1 + (n < front ? n : front);
@@ -190,6 +195,25 @@ static void count_final(struct account *a)
                                                  LM_FINALISTS_AT_ONCE);
 }
 
+/* The sample goes through the dense model, and twice through the candidate: to be
+ * measured, and on.                                                             */
+static void count_refine(struct account *a)
+{
+    const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
+    double macs = (1 + 2 * a->sketch.last) * body_macs(&a->dense), flops = 0;
+
+    for (int32_t i = 0; i < arch->n_layer; i++)
+        for (int kind = 0; kind < 2; kind++) {
+            double k = kind ? arch->layer[i].n_ff
+                            : (double)arch->layer[i].n_head * arch->head_dim;
+
+            macs += a->sketch.last * k * (k / 2 + arch->hidden);
+            flops += a->sketch.last * (k * k * k / 3 + 4.0 * arch->hidden * k * k);
+        }
+    a->refine = (double)a->refined
+        * ((double)a->sample * macs * a->speed.mac + flops * a->speed.flop);
+}
+
 static void count_formats(struct account *a, double decode)
 {
     double one = 0;
@@ -222,6 +246,7 @@ static void count_time(struct account *a)
                                           (double)a->p->options->batch));
     else
         a->search += decode * (workers + (a->needs ? 0 : 1));
+    count_refine(a);
     count_final(a);
 }
 
@@ -307,7 +332,7 @@ static void count_bytes(struct account *a)
     a->memory = memory_of(a, a->streams, limit);
     if (workers > 0)
         a->memory += workers * memory_of(a, a->floats > part, part);
-    a->passes = 4.0 * (double)a->sample * arch->hidden;
+    a->passes = 4.0 * (double)a->sample * arch->hidden * (a->refined ? 2 : 1);
     a->passes = fmax(a->passes, derived - (a->streams ? 0 : heap_of(a, limit)));
     a->stays = a->needs ? (double)lm_stats_bytes(arch, a->needs, a->sites, a->sample) : 0;
 }
@@ -324,7 +349,7 @@ static void add_time(struct lm_str *text, const char *what, double seconds,
 
 static void tell_times(const struct account *a, struct lm_str *text)
 {
-    char note[96] = "";
+    char note[96] = "", refined[64];
 
     add_time(text, "opening", a->opening, "");
     add_time(text, "calibration", a->calibration, "");
@@ -339,6 +364,10 @@ static void tell_times(const struct account *a, struct lm_str *text)
     else
         snprintf(note, sizeof note, " of %zu trials, if a third is on the front",
                  a->finalists);
+    if (a->refined) {
+        snprintf(refined, sizeof refined, " of %zu trials", a->refined);
+        add_time(text, "refine", a->refine, refined);
+    }
     if (a->finalists)
         add_time(text, "final", a->final, note);
     add_time(text, "export", a->write, "");
@@ -347,8 +376,8 @@ static void tell_times(const struct account *a, struct lm_str *text)
 /* Of one processor. */
 static double all_seconds(const struct account *a)
 {
-    return a->opening + a->calibration + a->repair + a->formats + a->search + a->final
-        + a->write;
+    return a->opening + a->calibration + a->repair + a->formats + a->search + a->refine
+        + a->final + a->write;
 }
 
 static size_t count_programs(const struct account *a)

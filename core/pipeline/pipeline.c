@@ -156,8 +156,8 @@ const struct lm_module *lm_pipeline_group(size_t i)
 }
 
 static const char *const keys[] = { "lamina", "run", "model", "data", "score", "prune",
-    "repair", "refine", "quantize", "backend", "evaluate", "final", "objectives", "constraints",
-    "search", "race", "export", "report", "sample" };
+    "repair", "refine", "quantize", "backend", "evaluate", "final", "objectives",
+    "constraints", "search", "race", "export", "report", "sample" };
 
 static enum lm_status check_keys(const struct lm_conf *root, struct lm_err *e)
 {
@@ -472,6 +472,13 @@ static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
         return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be searched: "
                             "finalists are refined when the search is over",
                             p->refine.opt.tuned[0].opt->name);
+    for (size_t i = 0; i < p->n_prune; i++)
+        if (((const struct lm_pruner *)p->prune[i].plugin->ops)->edits
+            & LM_BIT(LM_SITE_HIDDEN))
+            return lm_conf_fail(e, at, "refine: candidates of prune[%zu] (%s) have a "
+                                "narrower residual stream, which cannot be compared with "
+                                "the dense model's; leave one of them out", i,
+                                p->prune[i].plugin->module.name);
     return p->has_calibration ? LM_OK
         : lm_conf_fail(e, at, "refine: finalists are repaired on the calibration text; "
                        "write data: { calibration: { path = \"FILE\"; }; };");

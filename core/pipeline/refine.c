@@ -33,6 +33,17 @@ enum lm_status lm_refine_open(struct lm_session *s, struct lm_plan **plan,
     return st;
 }
 
+enum lm_status lm_refine_check(const struct lm_pipeline *p, const struct lm_bench *b,
+                               struct lm_err *e)
+{
+    if (!p->refine.plugin || p->beside || lm_refine_replaces(p)
+        || !lm_engine_streams(b->engine))
+        return LM_OK;
+    return lm_conf_fail(e, p->refine.at, "refine: the model's weights take more as floats "
+                        "than run.memory, and refining needs all of them; raise "
+                        "run.memory or leave `refine` out");
+}
+
 enum lm_status lm_refine(struct lm_session *s, struct lm_candidate *c, struct lm_err *e)
 {
     struct lm_stage *r = &s->pipeline->refine;

@@ -14,6 +14,7 @@
 #include "pipeline/crew.h"
 #include "pipeline/negotiate.h"
 #include "pipeline/quantize.h"
+#include "pipeline/refine.h"
 
 
 /* Importance of the sites of one kind in one layer, as a scorer gave it. */
@@ -431,7 +432,8 @@ static enum lm_status open_all(struct lm_session *s, struct lm_err *e)
                                       (size_t)p->options->memory, p->run, e);
     if (st)
         return st;
-    if ((st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
+    if ((st = lm_refine_check(p, b, e)) ||
+        (st = lm_negotiate_model(p, b->model, e)) || (st = make_stats(s, e)))
         return st;
     for (size_t i = 0; p->n_prune > 0 && i < p->n_score; i++)   /* else nothing is ranked */
         if ((st = lm_stage_create(&p->score[i], b->model, b->stats, e)))
@@ -458,7 +460,8 @@ static enum lm_status open_sketch(struct lm_session *s, struct lm_err *e)
     if (st)
         return st;
     s->sketch = true;
-    st = lm_quantize_create(s, e);
+    if (!(st = lm_refine_check(p, &s->bench, e)))
+        st = lm_quantize_create(s, e);
     return st ? st : make_space(s, e);
 }
 
