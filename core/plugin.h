@@ -52,7 +52,7 @@ extern "C" {
 #endif
 
 #define LM_ABI_MAJOR 0u
-#define LM_ABI_MINOR 2u
+#define LM_ABI_MINOR 3u
 #define LM_MAGIC     0x4c414d31u        /* "LAM1" */
 
 enum lm_status {
@@ -160,6 +160,16 @@ struct lm_repair_site {
     int64_t  tokens;
 };
 
+/* Where the residual stream is read: inputs of blocks, and of the final norm.  Since
+ * minor 3.                                                                     */
+struct lm_stream_site {
+    uint32_t struct_size;
+    int32_t  n;                         /* places that one basis is for         */
+    int64_t  d;                         /* channels                             */
+    const double *const *gram;          /* [n] of [d][d]: LM_STAT_STREAM        */
+    int64_t  tokens;
+};
+
 struct lm_repair {
     uint32_t struct_size, reserved;
     uint64_t needs;                     /* LM_BIT(enum lm_stat), whatever the
@@ -186,6 +196,16 @@ struct lm_repair {
      *                                                                    [any] */
     enum lm_status (*bias)(void *self, const void *prepared, int64_t m,
                            const float *w, float *out, struct lm_err *e);
+    /* Optional, since minor 3.  out [d][d], its columns orthonormal: directions of
+     * the residual stream, those to be kept longest first.  A stream of width m is
+     * the first m of them in place of the m channels that the plan names.  One basis
+     * serves the whole model; with LM_SHAPE_TURNED in shapes() each place has its
+     * own, and the model can be run but not written.                     [any] */
+    enum lm_status (*basis)(void *self, const struct lm_stream_site *s, float *out,
+                            struct lm_err *e);
+    /* Optional, since minor 3: LM_BIT(enum lm_stat) under these options, in place of
+     * `needs`.                                                           [any] */
+    uint64_t (*needs_of)(const void *config);
 };
 
 /* A matrix of a candidate, cut and repaired, on its way to a number format.
@@ -324,8 +344,11 @@ enum {
     /* since minor 2 */
     LM_SHAPE_ATTN_BIAS = 16,            /* of o_proj                            */
     LM_SHAPE_MLP_BIAS = 32,             /* of down_proj                         */
-    LM_SHAPE_FORMATS = 64               /* matrices in number formats of their own,
+    LM_SHAPE_FORMATS = 64,              /* matrices in number formats of their own,
                                            see lm_export.own                    */
+    /* since minor 3 */
+    LM_SHAPE_TURNED = 128               /* blocks turn the residual stream: no
+                                           format can hold that                 */
 };
 struct lm_limits {                      /* what a format can write              */
     uint32_t struct_size;

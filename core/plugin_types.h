@@ -236,6 +236,12 @@ enum lm_stat {
     LM_STAT_ALIGN,      /* [3] HSIC of block input with output, of the input with
                            itself, of the output with itself: linear kernels,
                            unbiased, summed over pieces of sequences          */
+    /* since minor 3 */
+    LM_STAT_STREAM,     /* [d][d] sum over tokens of x x^T, x = the residual stream
+                           where it enters the block, divided by its root mean
+                           square (before the norm's weight).  LM_SITE_ATTN,
+                           LM_SITE_MLP; LM_SITE_HIDDEN with layer -1: where it
+                           enters the final norm                              */
     LM_N_STATS
 };
 

@@ -58,19 +58,25 @@ void lm_part_free(struct lm_workshop *w, struct lm_part *p)
     lm_release(p);
 }
 
+/* Parts that are made from a part so many times over. */
+static void free_deep(struct lm_workshop *w, int depth)
+{
+    for (size_t i = 0; i < LM_PART_BUCKETS; i++)
+        for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
+            next = p->next;
+            if (lm_part_depth(p) == depth)
+                lm_part_free(w, p);
+        }
+}
+
 void lm_workshop_close(struct lm_workshop *w)
 {
     if (!w)
         return;
-    for (size_t i = 0; i < LM_PART_BUCKETS; i++)        /* they hold others */
-        for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
-            next = p->next;
-            if (p->base)
-                lm_part_free(w, p);
-        }
-    for (size_t i = 0; i < LM_PART_BUCKETS; i++)
-        while (w->bucket[i])
-            lm_part_free(w, w->bucket[i]);
+    free_deep(w, 2);                    /* they hold others */
+    free_deep(w, 1);
+    free_deep(w, 0);
+    lm_bases_free(w);
     while (w->racks)
         free_rack(w, w->racks);
     lm_stock_close(&w->stock);
