@@ -55,7 +55,8 @@ check_PROGRAMS += %D%/check_pruners %D%/check_scorers %D%/check_repair
 tests_check_space_SOURCES = %D%/check_space.c
 tests_check_plan_SOURCES = %D%/check_plan.c
 tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
-    %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_spill.c
+    %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_hidden.c \
+    %D%/check_candidate_spill.c
 tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
 tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
