@@ -237,11 +237,11 @@ enum lm_stat {
                            itself, of the output with itself: linear kernels,
                            unbiased, summed over pieces of sequences          */
     /* since minor 3 */
-    LM_STAT_STREAM,     /* [d][d] sum over tokens of x x^T, x = the residual stream
-                           where it enters the block, divided by its root mean
-                           square (before the norm's weight).  LM_SITE_ATTN,
-                           LM_SITE_MLP; LM_SITE_HIDDEN with layer -1: where it
-                           enters the final norm                              */
+    LM_STAT_STREAM,     /* [d][d] sum of y y^T over tokens, symmetric; y [d] = the
+                           residual stream where it enters the block, divided by
+                           its root mean square (sqrt(mean + rms_eps)): what the
+                           block's norm makes before its weight.  Of LM_SITE_HIDDEN,
+                           layer -1: what enters the final norm               */
     LM_N_STATS
 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* segment.h -- inside an engine; for engine.c, warm.c, program.c, runner.c,
- * breadth.c, decoder.c, teacher.c and stats.c only.
+ * breadth.c, decoder.c, teacher.c and the calibration pass (stats*.c) only.
  *
  * A program is lowered with one set of registers for all segments, so that
  * segments can be put one behind the other: a register is as wide as its widest

@@ -106,6 +106,8 @@ void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *s
     if (*stats & LM_BIT(LM_STAT_GRAM))      /* nothing beside it: one file serves more */
         *stats |= LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ);
     *sites = 0;
+    if (edits & LM_BIT(LM_SITE_HIDDEN))     /* all blocks read and write the stream */
+        *sites |= LM_BIT(LM_SITE_HIDDEN) | LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP);
     if (edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD) | LM_BIT(LM_SITE_ATTN)))
         *sites |= LM_BIT(LM_SITE_ATTN);
     if (edits & (LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_MLP)))
