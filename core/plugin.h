@@ -145,6 +145,9 @@ struct lm_scorer {
      * kinds of the whole model: LM_SITE_MODEL, LM_SITE_HIDDEN.           [any] */
     enum lm_status (*score)(void *self, uint32_t site, int32_t layer,
                             double *out, int64_t n, struct lm_err *e);
+    /* Those of `needs` that scores of these sites (LM_BIT(site kinds)) take under
+     * these options.  Optional, since minor 3: all.                      [any] */
+    uint64_t (*needs_for)(const void *config, uint64_t sites);
 };
 
 /* The consumer matrix of a pruned site.  Columns are ordered so that the kept

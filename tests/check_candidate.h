@@ -50,6 +50,11 @@ static inline enum lm_status give(void *ctx, uint32_t site, int32_t layer,
     return LM_OK;
 }
 
+static inline uint64_t needs_of(const struct inst *r)
+{
+    return ((const struct lm_repair *)r->ops)->needs;
+}
+
 static inline enum lm_status choose(void *ctx, const struct lm_plan *p,
                              struct lm_repair_choice *out, struct lm_err *err)
 {
@@ -61,7 +66,7 @@ static inline enum lm_status choose(void *ctx, const struct lm_plan *p,
     if (repairing)
         *out = (struct lm_repair_choice){ .ops = with->ops, .self = with->self,
                                           .key = with == &repair ? 17 : 18,
-                                          .biases = biases };
+                                          .biases = biases, .needs = needs_of(with) };
     return LM_OK;
 }
 

@@ -25,11 +25,11 @@
 /* The repair to use under a plan's settings ("repair.lambda"): instances are
  * made by the pipeline; ops NULL: none.  biases: LM_SHAPE_ATTN_BIAS and
  * LM_SHAPE_MLP_BIAS, for the matrices that get one from it.  turns: it makes a basis of
- * the residual stream for each place.                                       */
+ * the residual stream for each place.  needs: LM_BIT(enum lm_stat).         */
 struct lm_repair_choice {
     const struct lm_repair *ops;
     void    *self;
-    uint64_t key, biases;
+    uint64_t key, biases, needs;
     bool     turns;
 };
 typedef enum lm_status lm_repair_source(void *ctx, const struct lm_plan *p,
