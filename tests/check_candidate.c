@@ -588,13 +588,13 @@ START_TEST(memory_may_run_out)
     struct lm_plan *p = mixed();
 
     repairing = true;
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     with = &flap;
     biases = LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS;
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     lm_plan_free(p);
     p = beheaded();
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     lm_plan_free(p);
 }
 END_TEST

@@ -212,7 +212,7 @@ static inline void expand(const int32_t *group, int n, int32_t each, int32_t *ro
 }
 
 /* Build and apply a plan in a workshop of its own, for tests of what fails. */
-static inline enum lm_status whole_life(void *ctx)
+static inline enum lm_status candidate_life(void *ctx)
 {
     struct lm_plan *p = ctx;
     struct lm_model *cut;

@@ -322,7 +322,7 @@ START_TEST(memory_may_run_out)
 
     ck_assert_ok(lm_plan_canonical(p, &e), e);
     repairing = true;
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     lm_plan_free(p);
 }
 END_TEST

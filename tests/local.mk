@@ -109,7 +109,7 @@ endif
 shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
-shell_tests += %D%/e2e_bias.sh
+shell_tests += %D%/e2e_bias.sh %D%/e2e_hidden.sh
 shell_tests += %D%/e2e_members.sh
 %D%/e2e_members.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_quant.sh
@@ -143,7 +143,7 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la
 tests_plugins_plain_la_SOURCES = %D%/plugins/plain.c
 tests_plugins_plain_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-%D%/e2e_bias.log %D%/e2e_quant.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
+%D%/e2e_bias.log %D%/e2e_hidden.log %D%/e2e_quant.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 # A strategy that asks for prices.
 EXTRA_LTLIBRARIES += %D%/plugins/thrifty.la
 tests_plugins_thrifty_la_SOURCES = %D%/plugins/thrifty.c
