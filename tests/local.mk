@@ -112,6 +112,8 @@ shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh
+shell_tests += %D%/e2e_systems.sh
+%D%/e2e_systems.log: %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_members.sh
 %D%/e2e_members.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_quant.sh
