@@ -119,6 +119,8 @@ shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh %D%/e2e_hidden.sh
 shell_tests += %D%/e2e_refine.sh
 %D%/e2e_refine.log: %D%/json_get$(EXEEXT)
+shell_tests += %D%/e2e_systems.sh
+%D%/e2e_systems.log: %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_members.sh
 %D%/e2e_members.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_quant.sh
