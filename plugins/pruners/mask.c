@@ -71,7 +71,7 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
                   "set one of them");
 }
 
-/* ---- which masks there are --------------------------------------------------------- */
+/* ---- which masks there are ------------------------------------------------------ */
 static void add_part(struct mask *p, uint32_t site, int32_t layer, int32_t n,
                      int64_t least)
 {
@@ -122,7 +122,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     return LM_OK;
 }
 
-/* ---- genes ---------------------------------------------------------------------------- */
+/* ---- genes ---------------------------------------------------------------------- */
 static int best_first(const void *a, const void *b)
 {
     const struct place *x = a, *y = b;
@@ -186,7 +186,7 @@ static enum lm_status genes(void *self, struct lm_space *s, struct lm_err *e)
     return st;
 }
 
-/* ---- and back ------------------------------------------------------------------------- */
+/* ---- and back ------------------------------------------------------------------- */
 static bool has(const union lm_value *v, int32_t i)
 {
     return v[i / 64].bits >> (i % 64) & 1;
@@ -263,7 +263,7 @@ static enum lm_status decode(void *self, const union lm_value *value,
     return st;
 }
 
-/* ---- the module ----------------------------------------------------------------------- */
+/* ---- the module ----------------------------------------------------------------- */
 static const char *const attns[] = { "none", "kv_groups", "heads", NULL };
 
 static const struct lm_opt options[] = {

@@ -82,7 +82,7 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
                   "set one of them");
 }
 
-/* ---- what may go ---------------------------------------------------------------------- */
+/* ---- what may go ---------------------------------------------------------------- */
 static void add_part(struct ranked *p, struct part t)
 {
     if (t.least < t.n)
@@ -135,7 +135,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     return LM_OK;
 }
 
-/* ---- units ---------------------------------------------------------------------------- */
+/* ---- units ---------------------------------------------------------------------- */
 static int falling(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -245,7 +245,7 @@ static enum lm_status rank_all(struct ranked *p, struct lm_space *s, struct lm_e
     return st;
 }
 
-/* ---- budgets ---------------------------------------------------------------------------- */
+/* ---- budgets -------------------------------------------------------------------- */
 /* Widths [n_part] that leave about `share` of the body. */
 static void find_widths(const struct ranked *p, double share, int32_t *width)
 {
@@ -346,7 +346,7 @@ static enum lm_status decode(void *self, const union lm_value *value,
     return st;
 }
 
-/* ---- the module ----------------------------------------------------------------------- */
+/* ---- the module ----------------------------------------------------------------- */
 static const char *const scopes[] = { "global", "layer", NULL };
 static const char *const attns[] = { "none", "kv_groups", "heads", NULL };
 
