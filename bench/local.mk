@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Measurements: scripts to be run from a built tree, see doc/benchmarks.md.
-EXTRA_PROGRAMS += %D%/engine %D%/peak %D%/big_model
+EXTRA_PROGRAMS += %D%/engine %D%/peak %D%/big_model %D%/propose
 bench_engine_SOURCES = %D%/engine.c %D%/rates.c %D%/rates.h
 bench_engine_LDADD = liblamina-core.la $(LAMINA_LIBS)
 EXTRA_PROGRAMS += %D%/repairs
@@ -9,7 +9,9 @@ bench_repairs_LDADD = liblamina-core.la $(LAMINA_LIBS)
 CLEANFILES += %D%/repairs
 bench_peak_SOURCES = %D%/peak.c
 bench_peak_LDADD =
-CLEANFILES += %D%/engine %D%/peak %D%/big_model
+bench_propose_SOURCES = %D%/propose.c
+bench_propose_LDADD = liblamina-core.la $(LAMINA_LIBS)
+CLEANFILES += %D%/engine %D%/peak %D%/big_model %D%/propose
 bench_big_model_SOURCES = %D%/big_model.c
 bench_big_model_LDADD =
 EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D%/rows.py \
@@ -19,4 +21,6 @@ EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D
     %D%/hypervolume.py %D%/race %D%/race.py %D%/race_replay.py %D%/candidates \
     %D%/candidates_whittle.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \
     %D%/training-free %D%/training_free.py \
-    %D%/speed_llama.py %D%/fidelity %D%/fidelity.py %D%/load %D%/load_llama.py
+    %D%/speed_llama.py %D%/fidelity %D%/fidelity.py %D%/load %D%/load_llama.py \
+    %D%/strategies %D%/strategies.py %D%/strategies_peers.py %D%/space.cfg %D%/space.py \
+    %D%/space.csv

@@ -160,7 +160,7 @@ EXTRA_LTLIBRARIES += %D%/plugins/thrifty.la
 tests_plugins_thrifty_la_SOURCES = %D%/plugins/thrifty.c
 tests_plugins_thrifty_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 CLEANFILES += %D%/plugins/thrifty.la
-%D%/e2e_race.log: %D%/plugins/thrifty.la %D%/json_get$(EXEEXT)
+%D%/e2e_race.log: %D%/plugins/thrifty.la %D%/plugins/shaky.la %D%/json_get$(EXEEXT)
 # An evaluator that breaks its process, and one that wants quiet.
 EXTRA_LTLIBRARIES += %D%/plugins/shaky.la %D%/plugins/still.la
 tests_plugins_shaky_la_SOURCES = %D%/plugins/shaky.c

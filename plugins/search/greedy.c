@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* greedy.c -- from the first start genome (the uncompressed one without any) one gene at
  * a time goes one step down, always the one that costs least: SLEB (Song et al., ICML
- * 2024) over whole layers, BlockPruner (Zhong et al., 2024) over attention and MLP blocks.
+ * 2024) over whole layers, BlockPruner (Zhong et al., 2024) over attention and MLP
+ * blocks.
  *
  * - The cost of a step is by how much it raises the first objective; with `per_gain` for
  *   each unit by which it lowers the second.
@@ -14,8 +15,8 @@
  * - A step of a continuous gene is a sixteenth of its range.  Choices without order stay
  *   as they are.  What can't be built is never taken.
  *
- * Invariants: a round is the trials of one step, or of K genes of it; gene[i] is the gene
- * that the round's genome i has changed; `current` is the genome that all differ from.  */
+ * Invariants: a round is the trials of one step, or of K genes of it; gene[i] is the
+ * gene that the round's genome i has changed; `current` is what all differ from.  */
 #include <math.h>
 #include <string.h>
 
@@ -54,8 +55,8 @@ struct search {
 
 static const struct lm_opt options[] = {
     LM_INT(struct config, budget, "1000", 1, 1e9, "genomes", 0,
-           "How many genomes to propose at most; it ends earlier where the constraints are "
-           "met or no gene can go down."),
+           "How many genomes to propose at most; it ends earlier where the constraints "
+           "are met or no gene can go down."),
     LM_INT(struct config, lazy, "0", 0, 1e6, "genes", 0,
            "How many genes are tried again before each step, those that cost least when "
            "they were last tried; 0: all."),

@@ -599,7 +599,8 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     if (st == LM_OK)
         st = genes_needed(&s->genes, e);
     if (st == LM_OK)
-        st = prices_open(&s->prices, &s->genes, s->by_bound ? bounds_of(p) : p->n_constraint, e);
+        st = prices_open(&s->prices, &s->genes,
+                         s->by_bound ? bounds_of(p) : p->n_constraint, e);
     s->pool = pool_of(s->h, s->genes.tag, p);
     s->pool.n_obj = 1 + s->prices.n;
     if (st == LM_OK)

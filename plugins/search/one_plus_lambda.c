@@ -123,7 +123,9 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = genes_needed(&s->genes, e);
     if (st == LM_OK)
         st = vary_open(&s->vary, e);
-    return st == LM_OK ? round_open(&s->round, &s->genes, (size_t)size, s->cfg->budget, e) : st;
+    if (st == LM_OK)
+        st = round_open(&s->round, &s->genes, (size_t)size, s->cfg->budget, e);
+    return st;
 }
 
 static enum lm_status ask(void *self, struct lm_proposal *out, size_t max, size_t *n,
