@@ -145,6 +145,9 @@ struct lm_scorer {
      * kinds of the whole model: LM_SITE_MODEL, LM_SITE_HIDDEN.           [any] */
     enum lm_status (*score)(void *self, uint32_t site, int32_t layer,
                             double *out, int64_t n, struct lm_err *e);
+    /* Those of `needs` that scores of these sites (LM_BIT(site kinds)) take under
+     * these options.  Optional, since minor 3: all.                      [any] */
+    uint64_t (*needs_for)(const void *config, uint64_t sites);
 };
 
 /* The consumer matrix of a pruned site.  Columns are ordered so that the kept
@@ -165,6 +168,16 @@ struct lm_repair_site {
      * these x.  t [n] is what w x would have to be for the candidate's residual stream
      * to be the dense model's behind this block.                               */
     const double *cross;                /* [n][k] sum of t x^T; NULL unless needed */
+};
+
+/* Where the residual stream is read: inputs of blocks, and of the final norm.  Since
+ * minor 3.                                                                     */
+struct lm_stream_site {
+    uint32_t struct_size;
+    int32_t  n;                         /* places that one basis is for         */
+    int64_t  d;                         /* channels                             */
+    const double *const *gram;          /* [n] of [d][d]: LM_STAT_STREAM        */
+    int64_t  tokens;
 };
 
 struct lm_repair {
@@ -194,6 +207,16 @@ struct lm_repair {
      *                                                                    [any] */
     enum lm_status (*bias)(void *self, const void *prepared, int64_t m,
                            const float *w, float *out, struct lm_err *e);
+    /* Optional, since minor 3.  out [d][d], its columns orthonormal: directions of
+     * the residual stream, those to be kept longest first.  A stream of width m is
+     * the first m of them in place of the m channels that the plan names.  One basis
+     * serves the whole model; with LM_SHAPE_TURNED in shapes() each place has its
+     * own, and the model can be run but not written.                     [any] */
+    enum lm_status (*basis)(void *self, const struct lm_stream_site *s, float *out,
+                            struct lm_err *e);
+    /* Optional, since minor 3: LM_BIT(enum lm_stat) under these options, in place of
+     * `needs`.                                                           [any] */
+    uint64_t (*needs_of)(const void *config);
 };
 
 /* A matrix of a candidate, cut and repaired, on its way to a number format.
@@ -332,8 +355,11 @@ enum {
     /* since minor 2 */
     LM_SHAPE_ATTN_BIAS = 16,            /* of o_proj                            */
     LM_SHAPE_MLP_BIAS = 32,             /* of down_proj                         */
-    LM_SHAPE_FORMATS = 64               /* matrices in number formats of their own,
+    LM_SHAPE_FORMATS = 64,              /* matrices in number formats of their own,
                                            see lm_export.own                    */
+    /* since minor 3 */
+    LM_SHAPE_TURNED = 128               /* blocks turn the residual stream: no
+                                           format can hold that                 */
 };
 struct lm_limits {                      /* what a format can write              */
     uint32_t struct_size;

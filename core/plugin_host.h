@@ -186,7 +186,8 @@ struct lm_host {
     void (*out_abandon)(struct lm_out *o);
 
     /* statistics and scores.  `site` is LM_SITE_ATTN (x: input of o_proj),
-     * LM_SITE_MLP (x: input of down_proj) or LM_SITE_LAYER (cosine).     [any] */
+     * LM_SITE_MLP (x: input of down_proj), LM_SITE_LAYER (cosine, alignment) or
+     * LM_SITE_HIDDEN (layer -1: the stream).                             [any] */
     enum lm_status (*stat)(const struct lm_stats *s, uint32_t stat, uint32_t site,
                            int32_t layer, const double **out, int64_t *n,
                            struct lm_err *e);

@@ -583,49 +583,26 @@ START_TEST(untouched_matrices_keep_their_bytes)
 }
 END_TEST
 
-static enum lm_status whole_life(void *ctx)
-{
-    struct lm_plan *p = ctx;
-    struct lm_model *cut;
-    struct lm_candidate c;
-    struct lm_workshop *w;
-    struct lm_err err;
-    struct lm_workshop_args a = { .engine = engine, .model = model, .stats = stats,
-                                  .space = space, .repair = choose, .memory = 5000 };
-    enum lm_status st = lm_workshop_open(&a, &w, &e);
-
-    if (st)
-        return st;
-    if (!(st = lm_candidates_open(w, &p, 1, &c, &err, &e))) {
-        if (err.code == LM_OK && !(st = lm_apply(w, &c, &cut, &e)))
-            lm_model_free(cut);
-        st = st ? st : err.code;
-        lm_candidate_close(w, &c);
-    }
-    lm_workshop_close(w);
-    return st;
-}
-
 START_TEST(memory_may_run_out)
 {
     struct lm_plan *p = mixed();
 
     repairing = true;
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     with = &flap;
     biases = LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS;
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     lm_plan_free(p);
     p = beheaded();
-    ck_assert_int_gt(fail_every_allocation(whole_life, p), 60);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
     lm_plan_free(p);
 }
 END_TEST
 
 int main(void)
 {
-    Suite *s[3] = { suite_create("candidate"), candidate_bias_suite(),
-                    candidate_spill_suite() };
+    Suite *s[4] = { suite_create("candidate"), candidate_bias_suite(),
+                    candidate_hidden_suite(), candidate_spill_suite() };
     TCase *t = tcase_create("candidate");
 
     tcase_add_checked_fixture(t, setup, teardown);
@@ -647,5 +624,5 @@ int main(void)
     tcase_add_test(t, untouched_matrices_keep_their_bytes);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s[0], t);
-    return run_suites(s, 3);
+    return run_suites(s, 4);
 }

@@ -50,6 +50,11 @@ static inline enum lm_status give(void *ctx, uint32_t site, int32_t layer,
     return LM_OK;
 }
 
+static inline uint64_t needs_of(const struct inst *r)
+{
+    return ((const struct lm_repair *)r->ops)->needs;
+}
+
 static inline enum lm_status choose(void *ctx, const struct lm_plan *p,
                              struct lm_repair_choice *out, struct lm_err *err)
 {
@@ -59,8 +64,9 @@ static inline enum lm_status choose(void *ctx, const struct lm_plan *p,
     if (s)
         return lm_fail(err, LM_EINFEASIBLE, "the test refuses this setting");
     if (repairing)
-        *out = (struct lm_repair_choice){ with->ops, with->self,
-                                          with == &repair ? 17 : 18, biases };
+        *out = (struct lm_repair_choice){ .ops = with->ops, .self = with->self,
+                                          .key = with == &repair ? 17 : 18,
+                                          .biases = biases, .needs = needs_of(with) };
     return LM_OK;
 }
 
@@ -205,6 +211,31 @@ static inline void expand(const int32_t *group, int n, int32_t each, int32_t *ro
             row[i * each + j] = group[i] * each + j;
 }
 
+/* Build and apply a plan in a workshop of its own, for tests of what fails. */
+static inline enum lm_status candidate_life(void *ctx)
+{
+    struct lm_plan *p = ctx;
+    struct lm_model *cut;
+    struct lm_candidate c;
+    struct lm_workshop *w;
+    struct lm_err err;
+    struct lm_workshop_args a = { .engine = engine, .model = model, .stats = stats,
+                                  .space = space, .repair = choose, .memory = 5000 };
+    enum lm_status st = lm_workshop_open(&a, &w, &e);
+
+    if (st)
+        return st;
+    if (!(st = lm_candidates_open(w, &p, 1, &c, &err, &e))) {
+        if (err.code == LM_OK && !(st = lm_apply(w, &c, &cut, &e)))
+            lm_model_free(cut);
+        st = st ? st : err.code;
+        lm_candidate_close(w, &c);
+    }
+    lm_workshop_close(w);
+    return st;
+}
+
 Suite *candidate_bias_suite(void);
+Suite *candidate_hidden_suite(void);
 Suite *candidate_spill_suite(void);
 #endif

@@ -21,14 +21,21 @@ static struct lm_err e;
 static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double **score,
                            int64_t *n, struct lm_err *err)
 {
-    static double ffn[LAYERS][FF], kv[KV], head[9];
+    static double ffn[LAYERS][FF], kv[KV], head[9], hidden[64];
 
     (void)ctx;
+    for (int i = 0; i < 64; i++)
+        hidden[i] = (i + 60) % 64;      /* 3, 2, 1, 0 are the best */
     for (int i = 0; i < 9; i++)
         head[i] = 5 * i % 9;
     if (site == LM_SITE_HEAD) {
         *score = head;
         *n = 9;
+        return LM_OK;
+    }
+    if (site == LM_SITE_HIDDEN && layer == -1) {
+        *score = hidden;
+        *n = arch.hidden;
         return LM_OK;
     }
     if (site != LM_SITE_FFN_CHANNEL && site != LM_SITE_KV_GROUP)
@@ -63,7 +70,8 @@ static bool same_keep(const struct lm_keep *a, const struct lm_keep *b)
 
 static bool same_plan(const struct lm_plan *a, const struct lm_plan *b)
 {
-    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting)
+    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting
+        || !same_keep(&a->hidden, &b->hidden))
         return false;
     for (int32_t i = 0; i < a->arch->n_layer; i++) {
         const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];
@@ -115,6 +123,8 @@ static enum lm_status edit(struct lm_plan *p, int i)
     case 7:
         return lm_plan_drop(p, (struct lm_site){ LM_SITE_MLP, 2, 2 }, &e);
     case 8:
+        return lm_plan_keep_top(p, LM_SITE_HIDDEN, -1, 48, &e);
+    case 9:
         return lm_plan_set(p, "repair.lambda", LM_GENE_REAL,
                            (union lm_value){ .real = 0.1 }, &e);
     default:
@@ -122,7 +132,7 @@ static enum lm_status edit(struct lm_plan *p, int i)
                            &e);
     }
 }
-enum { EDITS = 10 };
+enum { EDITS = 11 };
 
 static struct lm_plan *edited(const int *order, int n)
 {
@@ -327,6 +337,42 @@ START_TEST(groups_keep_equally_many_heads)
 }
 END_TEST
 
+START_TEST(the_stream_is_the_models)
+{
+    const int32_t some[] = { 0, 1, 2, 3, 9 }, all = 64;
+    int32_t every[64];
+    struct lm_plan *p = open_plan(), *q = open_plan(), *none = open_plan(), *back;
+
+    for (int32_t i = 0; i < 64; i++)
+        every[i] = i;
+    ck_assert_ok(lm_plan_keep_top(p, LM_SITE_HIDDEN, -1, 4, &e), e);
+    ck_assert_str_eq(settled(p), "model: hidden=4/64:0-3\n");
+    ck_assert_uint_eq(lm_plan_features(p), lm_plan_features(none));
+    ck_assert_uint_ne(lm_plan_hash(p), lm_plan_hash(none));
+    ck_assert(!lm_plan_equal(p, none));
+    ck_assert_ok(lm_plan_keep(q, LM_SITE_HIDDEN, -1, some, 5, &e), e);
+    ck_assert_ok(lm_plan_drop(q, (struct lm_site){ LM_SITE_HIDDEN, -1, 9 }, &e), e);
+    ck_assert_str_eq(settled(q), "model: hidden=4/64:0-3\n");
+    ck_assert(lm_plan_equal(p, q));
+    ck_assert_uint_eq(lm_plan_hash(p), lm_plan_hash(q));
+    ck_assert_ok(lm_plan_parse(&arch, "plan 1 layers=4\nmodel: hidden=4/64:0-3\n", &back,
+                               &e), e);
+    ck_assert(same_plan(p, back));
+    lm_plan_free(back);
+    ck_assert_ok(lm_plan_keep(none, LM_SITE_HIDDEN, -1, every, all, &e), e);
+    ck_assert_str_eq(settled(none), "");                /* all is no edit */
+    ck_assert_int_eq(lm_plan_keep(p, LM_SITE_HIDDEN, -1, &all, 1, &e), LM_EBUG);
+    ck_assert_int_eq(lm_plan_drop(p, (struct lm_site){ LM_SITE_HIDDEN, 0, 1 }, &e),
+                     LM_EUNSUPPORTED);
+    ck_assert_ok(lm_plan_keep_top(p, LM_SITE_HIDDEN, -1, 0, &e), e);
+    ck_assert_int_eq(lm_plan_canonical(p, &e), LM_EINFEASIBLE);
+    settled(NULL);
+    lm_plan_free(p);
+    lm_plan_free(q);
+    lm_plan_free(none);
+}
+END_TEST
+
 START_TEST(bad_edits_are_refused)
 {
     struct lm_plan *p = open_plan(), *q;
@@ -353,11 +399,12 @@ END_TEST
 
 START_TEST(text_is_short_and_exact)
 {
-    const int some[] = { 0, 2, 4, 7, 8, 9 };
-    struct lm_plan *p = edited(some, 6);
+    const int some[] = { 0, 2, 4, 7, 8, 9, 10 };
+    struct lm_plan *p = edited(some, 7);
     char *t = text_of(p);
 
     ck_assert_str_eq(t, "plan 1 layers=4\n"
+                     "model: hidden=48/64:0-3,20-63\n"
                      "layer 0: ffn=6/200:0,5,63-64,100,199\n"
                      "layer 1: kv=2/3:0,2\n"
                      "layer 2: none\n"
@@ -439,6 +486,11 @@ START_TEST(bad_text_is_refused)
         "plan 1 layers=4\nlayer 1: kv=2/3:1-0\n", "plan 1 layers=4\nlayer 1: kv=1/3:1 \n",
         "plan 1 layers=4\nlayer 1: kv=99999999999999999999/3:1\n",
         "plan 1 layers=4\nlayer 1: ffn=1/200:1 ffn=1/200:1\n",
+        "plan 1 layers=4\nmodel: hidden=64/64:0-63\n",
+        "plan 1 layers=4\nmodel: hidden=1/65:0\n", "plan 1 layers=4\nmodel:\n",
+        "plan 1 layers=4\nlayer 1: none\nmodel: hidden=1/64:0\n",
+        "plan 1 layers=4\nmodel: hidden=1/64:0\nmodel: hidden=1/64:0\n",
+        "plan 1 layers=4\nlayer 1: hidden=1/64:0\n",
         "plan 1 layers=4\nlayer 1: heads=0/9:\n",
         "plan 1 layers=4\nlayer 1: heads=9/9:0-8\n",
         "plan 1 layers=4\nlayer 1: heads=3/6:0,2,4\n",
@@ -556,6 +608,15 @@ START_TEST(costs_are_counted)
                      30 * (2 * 192 * 576 + 3 * 1336 * 576));
     ck_assert_int_eq(c.kv_bytes, d.kv_bytes);           /* keys and values stay */
     ck_assert_int_eq(d.row_bytes, 4 * (576 + 576 + 384 + 200 + 192 + 384));
+    ck_assert_ok(lm_plan_keep(p, LM_SITE_HIDDEN, -1, channels, 512, &e), e);
+    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    lm_plan_cost(p, LM_F16, &c);
+    ck_assert_int_eq(c.body_params, d.body_params / 576 * 512);
+    ck_assert_int_eq(c.params, d.params / 576 * 512);
+    ck_assert_int_eq(c.macs, d.macs / 576 * 512);
+    ck_assert_int_eq(c.row_bytes, 4 * (512 + 512 + 384 + 200 + 192 + 384));
+    ck_assert_int_eq(lm_plan_columns(p, 0, lm_matrix_index(LM_W_GATE)), 512);
+    ck_assert_int_eq(lm_plan_columns(p, 0, lm_matrix_index(LM_W_DOWN)), 200);
     lm_plan_free(p);
 }
 END_TEST
@@ -606,6 +667,7 @@ int main(void)
     tcase_add_test(t, hashes_tell_plans_apart);
     tcase_add_test(t, heads_go_from_every_group);
     tcase_add_test(t, groups_keep_equally_many_heads);
+    tcase_add_test(t, the_stream_is_the_models);
     tcase_add_test(t, bad_edits_are_refused);
     tcase_add_test(t, text_is_short_and_exact);
     tcase_add_test(t, text_comes_back);

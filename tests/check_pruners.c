@@ -23,14 +23,14 @@ static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double
     for (int i = 0; i < 200; i++)
         rising[i] = i;
     *score = rising;
-    const struct lm_layer_shape *s = &lm_model_arch(model)->layer[layer];
+    const struct lm_layer_shape *s = &lm_model_arch(model)->layer[layer < 0 ? 0 : layer];
     static double block[LAYERS] = { 4, 1, 3, 1, 2 };
     if (site == LM_SITE_LAYER || site == LM_SITE_ATTN || site == LM_SITE_MLP) {
         *score = &block[layer];
         *n = 1;
         return LM_OK;
     }
-    *n = site == LM_SITE_KV_GROUP ? s->n_kv : site == LM_SITE_HEAD ? s->n_head : s->n_ff;
+    *n = site == LM_SITE_HIDDEN ? TOY_HIDDEN : site == LM_SITE_KV_GROUP ? s->n_kv : site == LM_SITE_HEAD ? s->n_head : s->n_ff;
     return LM_OK;
 }
 
@@ -328,6 +328,48 @@ START_TEST(neighbours_share_a_gene)
 }
 END_TEST
 
+START_TEST(the_stream_gets_narrower)
+{
+    const struct lm_pruner *ops;
+
+    begin("hidden", "multiple=8,min=0.3", 2, 64);       /* of 32: 16, 24, 32 */
+    ops = pruner.ops;
+    ck_assert_uint_eq(ops->ranks(pruner.opt.config), LM_BIT(LM_SITE_HIDDEN));
+    ck_assert(genes() == 1 && gene(0)->min == 16 && gene(0)->step == 8);
+    ck_assert_str_eq(gene(0)->name, "hidden");
+    expect("");
+    genome[0].integer = 24;
+    expect("model: hidden=24/32:8-31\n");
+    end();
+    begin("hidden", "multiple=8,levels=[0.5,0.1,1],rank=false", 2, 64);
+    ops = pruner.ops;
+    ck_assert_uint_eq(ops->ranks(pruner.opt.config), 0);
+    ck_assert(gene(0)->min == 0 && gene(0)->max == 2);
+    expect("");
+    genome[0].integer = 0;                              /* at least one unit */
+    expect("model: hidden=8/32:0-7\n");
+    end();
+    begin("hidden", "multiple=5,min=20", 2, 64);        /* 20, 25, 30, 32 */
+    ck_assert(gene(0)->max == 3);
+    genome[0].integer = 1;
+    expect("model: hidden=25/32:7-31\n");
+    end();
+}
+END_TEST
+
+START_TEST(no_narrower_stream_is_an_error)
+{
+    const struct toy t = { .n_layer = 1, .n_head = 2, .n_kv = 2, .n_ff = 8 };
+
+    model = toy_model(&t);
+    inst_load(&pruner, "pruners", "hidden");
+    ck_assert_int_eq(inst_create(&pruner, "multiple=64", model, NULL, &e), LM_ECONFIG);
+    ck_assert_int_eq(inst_create(&pruner, "levels=[0]", model, NULL, &e), LM_ECONFIG);
+    dlclose(pruner.dl);
+    lm_model_free(model);
+}
+END_TEST
+
 START_TEST(senseless_options_are_refused)
 {
     static const char *const bad[] = { "step=48", "levels=[0.5,0]", "levels=[1.5]",
@@ -399,6 +441,8 @@ int main(void)
     tcase_add_test(t, widths_from_a_list);
     tcase_add_test(t, one_gene_for_all);
     tcase_add_test(t, neighbours_share_a_gene);
+    tcase_add_test(t, the_stream_gets_narrower);
+    tcase_add_test(t, no_narrower_stream_is_an_error);
     tcase_add_test(t, senseless_options_are_refused);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s, t);

@@ -12,6 +12,7 @@ static struct lm_err e;
 static struct lm_model *model;
 static double squares[2][COLUMNS], grams[2][COLUMNS * COLUMNS], cosine, align[3];
 static double inputs[2][TOKENS][COLUMNS], sums[2][COLUMNS], magnitudes[2][COLUMNS];
+static double streams[2 * LAYERS + 1][TOY_HIDDEN * TOY_HIDDEN];
 static const struct toy shape = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
                                   .n_ff = FF };
 static const struct lm_stats *const some = (const struct lm_stats *)squares;
@@ -26,6 +27,12 @@ static enum lm_status give(const struct lm_stats *s, uint32_t stat, uint32_t sit
         *out = (stat == LM_STAT_SUM ? sums : stat == LM_STAT_SUMSQ ? squares
                 : magnitudes)[site == LM_SITE_MLP];
         *n = site == LM_SITE_MLP ? FF : COLUMNS;
+        return LM_OK;
+    }
+    if (stat == LM_STAT_STREAM) {
+        *out = streams[site == LM_SITE_HIDDEN ? 2 * LAYERS
+                       : 2 * layer + (site == LM_SITE_MLP)];
+        *n = TOY_HIDDEN * TOY_HIDDEN;
         return LM_OK;
     }
     if (stat == LM_STAT_GRAM) {
@@ -113,6 +120,70 @@ START_TEST(weights_and_activations)
             compare(&g, LM_SITE_KV_GROUP, layer, GROUPS, i);
         }
         inst_close(&g);
+    }
+}
+END_TEST
+
+static double square_at(uint32_t role, int32_t layer, int64_t row, int64_t j)
+{
+    const float *w;
+
+    ck_assert_ok(lm_model_floats(model, role, layer, &w, &e), e);
+    return (double)w[row * TOY_HIDDEN + j] * w[row * TOY_HIDDEN + j];
+}
+
+/* Of channel j: all that reads it, by the definition. */
+static void stream_scores(int64_t j, double *magnitude, double *activation)
+{
+    static const struct { uint32_t norm, w[3]; int64_t rows[3]; } kind[3] = {
+        { LM_W_ATTN_NORM, { LM_W_Q, LM_W_K, LM_W_V },
+          { COLUMNS, GROUPS * TOY_HEAD, GROUPS * TOY_HEAD } },
+        { LM_W_MLP_NORM, { LM_W_GATE, LM_W_UP }, { FF, FF } },
+        { LM_W_FINAL_NORM, { LM_W_HEAD }, { TOY_VOCAB } }
+    };
+
+    *magnitude = *activation = 0;
+    for (int i = 0; i <= 2 * LAYERS; i++) {
+        int32_t layer = i < 2 * LAYERS ? i / 2 : -1, k = layer < 0 ? 2 : i % 2;
+        double g = square_at(kind[k].norm, layer, 0, j);
+
+        *activation += streams[i][j * TOY_HIDDEN + j] / TOKENS * g;
+        for (int w = 0; w < 3 && kind[k].w[w]; w++)
+            for (int64_t r = 0; r < kind[k].rows[w]; r++)
+                *magnitude += g * square_at(kind[k].w[w], layer, r, j);
+    }
+    *magnitude = sqrt(*magnitude);
+}
+
+START_TEST(channels_of_the_stream)
+{
+    double got[2][TOY_HIDDEN], want[2];
+    static const char *const names[] = { "magnitude", "activation" };
+
+    for (int i = 0; i <= 2 * LAYERS; i++)
+        for (int j = 0; j < TOY_HIDDEN * TOY_HIDDEN; j++)
+            streams[i][j] = 1 + (7 * i + 3 * j) % 11;
+    for (int i = 0; i < 2; i++) {
+        const struct lm_scorer *ops;
+        struct inst g;
+
+        inst_open(&g, "scorers", names[i], "", model, some);
+        ops = g.ops;
+        ck_assert_ok(ops->score(g.self, LM_SITE_HIDDEN, -1, got[i], TOY_HIDDEN, &e), e);
+        ck_assert_int_eq(ops->score(g.self, LM_SITE_HIDDEN, -1, got[i], 3, &e), LM_EBUG);
+        if (i) {
+            ck_assert_uint_eq(ops->needs_for(g.opt.config, LM_BIT(LM_SITE_HIDDEN)),
+                              LM_BIT(LM_STAT_STREAM));
+            ck_assert_uint_eq(ops->needs_for(g.opt.config, LM_BIT(LM_SITE_HEAD)),
+                              LM_BIT(LM_STAT_SUMSQ));
+        }
+        inst_close(&g);
+    }
+    for (int64_t j = 0; j < TOY_HIDDEN; j++) {
+        stream_scores(j, &want[0], &want[1]);
+        for (int i = 0; i < 2; i++)
+            ck_assert_msg(fabs(got[i][j] - want[i]) <= 1e-9 * want[i], "%s, channel %d: "
+                          "%.12g, not %.12g", names[i], (int)j, got[i][j], want[i]);
     }
 }
 END_TEST
@@ -456,6 +527,7 @@ int main(void)
 
     tcase_add_checked_fixture(t, setup, teardown);
     tcase_add_test(t, weights_and_activations);
+    tcase_add_test(t, channels_of_the_stream);
     tcase_add_test(t, surgeon_removes_the_cheapest_first);
     tcase_add_test(t, activations_and_their_fluctuation);
     tcase_add_test(t, standardized_scores_of_equals_are_0);

@@ -9,8 +9,10 @@
 
 enum { N_SEQ = 14, LENGTH = 13, TOKENS = N_SEQ * LENGTH };
 #define ALL (LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ) | LM_BIT(LM_STAT_GRAM) \
-             | LM_BIT(LM_STAT_COSINE) | LM_BIT(LM_STAT_SUMABS) | LM_BIT(LM_STAT_ALIGN))
-#define SITES (LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP) | LM_BIT(LM_SITE_LAYER))
+             | LM_BIT(LM_STAT_COSINE) | LM_BIT(LM_STAT_SUMABS) | LM_BIT(LM_STAT_ALIGN) \
+             | LM_BIT(LM_STAT_STREAM))
+#define SITES (LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP) | LM_BIT(LM_SITE_LAYER) \
+               | LM_BIT(LM_SITE_HIDDEN))
 
 static struct lm_err err;
 static struct kit kit;
@@ -48,7 +50,11 @@ static enum lm_status collect(uint64_t needs, uint64_t sites, struct lm_stats **
 }
 
 /* ---- an independent pass, sequence by sequence ------------------------------- */
-struct site { int64_t k; double *x; double cosine, align[3]; };     /* x [TOKENS][k] */
+struct site {
+    int64_t k;
+    double *x, *stream;                 /* [TOKENS][k]; sums [hidden][hidden] */
+    double cosine, align[3];
+};
 
 /* HSIC by its definition: the mean over four different rows i, j, q, r of
  * k_ij (l_ij + l_qr - 2 l_iq), with k_ij = a_i . a_j, l_ij = b_i . b_j.        */
@@ -90,6 +96,20 @@ static double cosine(const float *a, const float *b, int64_t n)
     return ab / sqrt(aa * bb);
 }
 
+/* Of one sequence, by the definition. */
+static void add_stream(const float *h, double *out)
+{
+    const struct lm_arch *a = lm_model_arch(model);
+    for (int t = 0; t < LENGTH; t++, h += a->hidden) {
+        double mean = a->rms_eps;
+        for (int i = 0; i < a->hidden; i++)
+            mean += (double)h[i] * (double)h[i] / a->hidden;
+        for (int i = 0; i < a->hidden; i++)
+            for (int j = 0; j < a->hidden; j++)
+                out[i * a->hidden + j] += (double)h[i] * (double)h[j] / mean;
+    }
+}
+
 /* Runs segment s over h in place; the tapped input goes to out->x. */
 static void tap_segment(struct lm_segment *s, int seq, float *h, struct site *out)
 {
@@ -111,6 +131,7 @@ static void tap_segment(struct lm_segment *s, int seq, float *h, struct site *ou
     ck_assert_ok(kit.ops->buffer(kit.self, LENGTH * out->k, &tap, &err), err);
     ck_assert_ok(kit.ops->write(kit.self, b, 0, h, floats, &err), err);
     memcpy(before, h, (size_t)floats * 4);
+    add_stream(h, out->stream);
     struct lm_exec arg = { .struct_size = sizeof arg, .rows = LENGTH, .hidden = b,
                            .kv = kv, .tap = { tap } };
     ck_assert_ok(kit.ops->run(kit.self, stream, x, &arg, NULL, &err), err);
@@ -132,7 +153,7 @@ static void tap_segment(struct lm_segment *s, int seq, float *h, struct site *ou
 
 /* sites [layer][ATTN, MLP], and the cosine of whole layers. */
 static void slow_pass(struct site (*site)[2], double *layer_cosine,
-                      double (*layer_align)[3])
+                      double (*layer_align)[3], double *last)
 {
     const struct lm_arch *a = lm_model_arch(model);
     const float *table;
@@ -154,6 +175,7 @@ static void slow_pass(struct site (*site)[2], double *layer_cosine,
                                           a->hidden) / TOKENS;
             add_align(before, h, a->hidden, layer_align[l]);
         }
+        add_stream(h, last);
     }
     lm_network_close(&net);
     lm_release(h);
@@ -193,9 +215,23 @@ static void compare_order(const struct lm_stats *s, uint32_t kind, int layer, in
     lm_release(out);
 }
 
+static void compare_stream(const struct lm_stats *s, uint32_t kind, int layer,
+                           const double *want)
+{
+    int64_t d = lm_model_arch(model)->hidden;
+    const double *got = get(s, LM_STAT_STREAM, kind, layer, d * d);
+    for (int64_t i = 0; i < d; i++)
+        for (int64_t j = 0; j < d; j++) {
+            near(got[i * d + j], want[i * d + j],
+                 sqrt(want[i * d + i] * want[j * d + j]), "stream");
+            ck_assert(got[i * d + j] == got[j * d + i]);
+        }
+}
+
 static void compare_site(const struct lm_stats *s, uint32_t kind, int layer,
                          const struct site *w)
 {
+    compare_stream(s, kind, layer, w->stream);
     int64_t k = w->k;
     const double *sum = get(s, LM_STAT_SUM, kind, layer, k);
     const double *sumsq = get(s, LM_STAT_SUMSQ, kind, layer, k);
@@ -234,15 +270,20 @@ START_TEST(statistics_are_right)
     struct site site[3][2] = { { { 0 } } };
     double layer_cosine[3] = { 0 }, layer_align[3][3] = { { 0 } };
     struct lm_stats *s = NULL;
+    size_t square = (size_t)a->hidden * (size_t)a->hidden * 8;
+    double *last = lm_alloc(square, "test");
     for (int l = 0; l < a->n_layer; l++)
         for (int b = 0; b < 2; b++) {
+            site[l][b].stream = lm_alloc(square, "test");
             site[l][b].k = b ? a->layer[l].n_ff : a->layer[l].n_head * a->head_dim;
             site[l][b].x = lm_alloc((size_t)(TOKENS * site[l][b].k) * 8, "test");
         }
     ck_assert_int_ge(TOKENS, 2 * site[0][0].k);
     ck_assert_int_lt(TOKENS, 2 * site[0][1].k);
-    slow_pass(site, layer_cosine, layer_align);
+    slow_pass(site, layer_cosine, layer_align, last);
     ck_assert_ok(collect(ALL, SITES, &s), err);
+    compare_stream(s, LM_SITE_HIDDEN, -1, last);
+    lm_release(last);
     ck_assert_int_eq(lm_stats_tokens(s), TOKENS);
     for (int l = 0; l < a->n_layer; l++) {
         compare_site(s, LM_SITE_ATTN, l, &site[l][0]);
@@ -252,14 +293,20 @@ START_TEST(statistics_are_right)
         for (int i = 0; i < 3; i++)
             near(get(s, LM_STAT_ALIGN, LM_SITE_LAYER, l, 3)[i], layer_align[l][i],
                  sqrt(layer_align[l][1] * layer_align[l][2]), "alignment");
-        lm_release(site[l][0].x);
-        lm_release(site[l][1].x);
+        for (int b = 0; b < 2; b++) {
+            lm_release(site[l][b].x);
+            lm_release(site[l][b].stream);
+        }
     }
     const double *x;
     int64_t n;
     ck_assert_int_eq(lm_stats_get(s, LM_STAT_GRAM, LM_SITE_LAYER, 0, &x, &n, &err),
                      LM_EBUG);
     ck_assert_int_eq(lm_stats_get(s, LM_STAT_SUM, LM_SITE_MLP, 3, &x, &n, &err), LM_EBUG);
+    ck_assert_int_eq(lm_stats_get(s, LM_STAT_STREAM, LM_SITE_LAYER, 0, &x, &n, &err),
+                     LM_EBUG);
+    ck_assert_int_eq(lm_stats_get(s, LM_STAT_GRAM, LM_SITE_HIDDEN, -1, &x, &n, &err),
+                     LM_EBUG);
     lm_stats_close(s);
 }
 END_TEST
@@ -408,6 +455,12 @@ START_TEST(keys_tell_apart)
     lm_stats_close(s);
     ck_assert_ok(collect(LM_BIT(LM_STAT_SUMSQ), LM_BIT(LM_SITE_MLP), &s), err);
     ck_assert_uint_ne(lm_stats_key(s), key);
+    lm_stats_close(s);
+    ck_assert_ok(collect(LM_BIT(LM_STAT_STREAM), LM_BIT(LM_SITE_HIDDEN), &s), err);
+    ck_assert_int_eq(lm_stats_get(s, LM_STAT_STREAM, LM_SITE_HIDDEN, -1, &x, &n, &err),
+                     LM_OK);
+    ck_assert_int_eq(lm_stats_get(s, LM_STAT_STREAM, LM_SITE_MLP, 2, &x, &n, &err),
+                     LM_EBUG);
     lm_stats_close(s);
     ids[5] ^= 1;
     ck_assert_ok(collect(LM_BIT(LM_STAT_COSINE), LM_BIT(LM_SITE_LAYER), &s), err);

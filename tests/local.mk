@@ -55,7 +55,8 @@ check_PROGRAMS += %D%/check_pruners %D%/check_scorers %D%/check_repair
 tests_check_space_SOURCES = %D%/check_space.c
 tests_check_plan_SOURCES = %D%/check_plan.c
 tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
-    %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_spill.c
+    %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_hidden.c \
+    %D%/check_candidate_spill.c
 tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
 tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
@@ -111,7 +112,7 @@ endif
 shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
 shell_tests += %D%/e2e_convert.sh
-shell_tests += %D%/e2e_bias.sh
+shell_tests += %D%/e2e_bias.sh %D%/e2e_hidden.sh
 shell_tests += %D%/e2e_refine.sh
 %D%/e2e_refine.log: %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_members.sh
@@ -147,7 +148,7 @@ tests_plugins_reversed_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhe
 EXTRA_LTLIBRARIES += %D%/plugins/plain.la
 tests_plugins_plain_la_SOURCES = %D%/plugins/plain.c
 tests_plugins_plain_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-%D%/e2e_bias.log %D%/e2e_quant.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
+%D%/e2e_bias.log %D%/e2e_hidden.log %D%/e2e_quant.log: %D%/plugins/plain.la %D%/json_get$(EXEEXT)
 # A strategy that asks for prices.
 EXTRA_LTLIBRARIES += %D%/plugins/thrifty.la
 tests_plugins_thrifty_la_SOURCES = %D%/plugins/thrifty.c

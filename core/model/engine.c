@@ -122,13 +122,19 @@ static uint32_t find_missing(struct lm_segment_spec *s)
 
 static bool spec_fits(const struct lm_arch *a, const struct lm_segment_spec *s)
 {
-    int64_t d = a->hidden, q = (int64_t)s->n_head * a->head_dim;
+    int64_t d = s->hidden, q = (int64_t)s->n_head * a->head_dim;
     int64_t kv = (int64_t)s->n_kv * a->head_dim;
+    bool block = s->kind == LM_SEG_ATTN || s->kind == LM_SEG_MLP;
+    if (d < 1 || d > a->hidden || (!block && !s->turn.w != (d == a->hidden))
+        || (block && s->turn.w && !mat_is(&s->turn, d, d)))
+        return false;
     switch (s->kind) {
     case LM_SEG_EMBED:
-        return mat_is(&s->table, a->vocab, d);
+        return mat_is(&s->table, a->vocab, a->hidden)
+            && (!s->turn.w || mat_is(&s->turn, d, a->hidden));
     case LM_SEG_HEAD:
-        return s->norm && mat_is(&s->table, a->vocab, d);
+        return s->norm && mat_is(&s->table, a->vocab, a->hidden)
+            && (!s->turn.w || mat_is(&s->turn, a->hidden, d));
     case LM_SEG_ATTN:
         return s->norm && s->n_head > 0 && s->n_kv > 0 && s->n_head % s->n_kv == 0
             && q <= INT32_MAX && mat_is(&s->q, q, d) && mat_is(&s->k, kv, d)
@@ -153,8 +159,11 @@ static enum lm_status upload_all(struct lm_segment *s, struct lm_err *e)
     enum lm_status st = LM_OK;
     for (int i = 0; i < 4 && !st; i++)
         st = upload_mat(s, i, m[i], e);
+    if (!st)
+        st = upload(s->g, c->turn.w, c->turn.rows, c->turn.cols, c->turn.stride,
+                    &s->w[SW_TURN], e);
     if (!st && c->kind != LM_SEG_EMBED)
-        st = upload(s->g, c->norm, 1, a->hidden, a->hidden, &s->w[SW_NORM], e);
+        st = upload(s->g, c->norm, 1, c->hidden, c->hidden, &s->w[SW_NORM], e);
     if (!st && c->kind == LM_SEG_ATTN)
         st = upload(s->g, c->q_norm, 1, a->head_dim, a->head_dim, &s->w[SW_Q_NORM], e);
     if (!st && c->kind == LM_SEG_ATTN)
@@ -218,7 +227,8 @@ enum lm_status lm_segment_open(struct lm_engine *g, const struct lm_segment_spec
     struct lm_segment_spec own = *spec;
     uint32_t missing = find_missing(&own);
     *out = NULL;
-    if (!spec_fits(g->arch, spec) || (missing && !g->streams))
+    own.hidden = own.hidden ? own.hidden : g->arch->hidden;
+    if (!spec_fits(g->arch, &own) || (missing && !g->streams))
         return lm_fail(e, LM_EBUG, "a segment of layer %d has matrices that do not fit "
                        "the architecture", spec->layer);
     struct lm_segment *s = lm_alloc(sizeof *s, "segment");
@@ -280,7 +290,7 @@ double lm_segment_macs(const struct lm_segment_spec *s)
     const struct lm_mat *m;
     double n = 0;
 
-    for (int i = 0; s->kind != LM_SEG_EMBED && (m = lm_segment_mat(&own, i)); i++)
+    for (int i = s->kind == LM_SEG_EMBED; (m = lm_segment_mat(&own, i)); i++)
         n += (double)m->rows * (double)m->cols;
     return n;
 }
@@ -451,9 +461,11 @@ enum lm_status lm_network_check(const struct lm_network *net, struct lm_err *e)
     for (size_t i = 1; ok && i + 1 < net->n; i++)
         ok = net->seg[i]->spec.kind == LM_SEG_ATTN
             || net->seg[i]->spec.kind == LM_SEG_MLP;
+    for (size_t i = 1; ok && i < net->n; i++)
+        ok = net->seg[i]->spec.hidden == net->seg[0]->spec.hidden;
     return ok ? LM_OK
               : lm_fail(e, LM_EBUG, "a network must be an embedding, blocks and a head, "
-                        "in this order");
+                        "in this order, of one width");
 }
 
 enum lm_status lm_ids_check(const struct lm_arch *a, const int32_t *ids, size_t n,

@@ -5,7 +5,12 @@
  * the residual stream [rows][hidden] and leaves it changed.  It is compiled
  * once and shared by all candidates in which it is equal; its key says when
  * two are equal.  A network is a list of segments: embedding first, head last,
- * removed blocks absent.  program.c lowers a segment to operators.          */
+ * removed blocks absent.  program.c lowers a segment to operators.
+ *
+ * A narrower residual stream lies in the first `m` floats of a row; what is behind
+ * them is never read.  Embedding and head then still have the dense table, and a small
+ * matrix that brings its rows down to m and the last state up again: all candidates
+ * share one table, and the teacher's vectors stay in its basis.             */
 #ifndef LM_MODEL_ENGINE_H
 #define LM_MODEL_ENGINE_H
 #include "base/err.h"
@@ -30,11 +35,16 @@ struct lm_segment_spec {
     enum lm_segment_kind kind;
     int32_t  layer;             /* of the dense model */
     int32_t  n_head, n_kv, n_ff;
-    const float *norm;          /* [hidden]; HEAD: the final norm */
+    int32_t  hidden;            /* m, width of the residual stream; 0: all of it */
+    const float *norm;          /* [m]; HEAD: the final norm */
     const float *q_norm, *k_norm;   /* [head_dim] or NULL */
     struct lm_mat q, k, v, o;   /* ATTN */
     struct lm_mat gate, up, down;   /* MLP */
     struct lm_mat table;        /* EMBED, HEAD: [vocab][hidden] */
+    struct lm_mat turn;         /* EMBED: [m][hidden], HEAD: [hidden][m], where the stream
+                                   is narrower.  Blocks: [m][m], what a block adds to
+                                   the stream beside its own output, or absent: R - I
+                                   turns it to the basis of the next block */
     uint64_t key;               /* equal keys: equal segments */
 };
 
@@ -119,7 +129,8 @@ void lm_runner_forget(struct lm_runner *r);     /* all states */
  * the networks have, and what was run, the rest being shared.               */
 struct lm_work { double asked, run; };
 struct lm_work lm_runner_work(const struct lm_runner *r);
-/* Matrix i of a block (q k v o; gate up down), or the table; NULL: no more. */
+/* Matrix i of a block (q k v o; gate up down), or the table; then `turn` if there is
+ * one; NULL: no more.                                                       */
 struct lm_mat *lm_segment_mat(struct lm_segment_spec *s, int i);
 /* Of one token in a segment. */
 double lm_segment_macs(const struct lm_segment_spec *s);

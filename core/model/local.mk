@@ -8,5 +8,7 @@ liblamina_core_la_SOURCES += %D%/tokenizer.c %D%/tokenizer_impl.h \
     %D%/nfc_classes.h %D%/nfc_parts.h
 liblamina_core_la_SOURCES += %D%/chat.h %D%/chat.c
 liblamina_core_la_SOURCES += %D%/segment.h %D%/program.c %D%/engine.c %D%/runner.c \
-    %D%/warm.c %D%/breadth.c %D%/teacher.c %D%/decoder.c %D%/stats_file.h %D%/stats_file.c %D%/stats.c %D%/sample.c
+    %D%/warm.c %D%/breadth.c %D%/teacher.c %D%/decoder.c %D%/stats_file.h \
+    %D%/stats_file.c %D%/stats_pass.h %D%/stats_bench.c %D%/stats_add.c \
+    %D%/stats.c %D%/sample.c
 liblamina_core_la_SOURCES += %D%/align.h %D%/align.c %D%/follow.h %D%/follow.c

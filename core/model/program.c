@@ -7,6 +7,11 @@
  *   MLP    rmsnorm, linear gate and up, silu * mul, linear down added
  *   HEAD   rmsnorm, then cross-entropy, KL, expectation or logits
  *
+ * Where the residual stream is narrower, the embedding's row goes through a matrix and
+ * the head's input, behind the norm, through another.  A block that turns the stream
+ * adds hidden (R - I) to its own output in REG_NORM, which by then nobody reads, and
+ * the sum to the stream: so the stream itself is never rounded (bf16, int8).
+ *
  * RoPE frequencies are theta^(-2i/d), changed by the scaling rules that
  * checkpoints name: linear divides all by the factor (Chen et al. 2023);
  * llama3 divides those of wavelengths beyond context / low, keeps those below
@@ -73,6 +78,28 @@ static struct lm_op linear_op(const struct lm_lowered *p, const struct lm_segmen
                            .n = (int32_t)m->rows, .k = (int32_t)m->cols };
 }
 
+static struct lm_op turn_op(const struct lm_segment *s, int y, int a)
+{
+    return (struct lm_op){ .code = LM_OP_LINEAR, .y = y, .a = a, .b = -1, .c = -1,
+                           .w = s->w[SW_TURN], .n = (int32_t)s->spec.turn.rows,
+                           .k = (int32_t)s->spec.turn.cols };
+}
+
+/* The block's last matrix, from register a to the stream; appends to o. */
+static size_t put_output(const struct lm_lowered *p, const struct lm_segment *s, int a,
+                         const struct lm_mat *m, struct lm_op *o)
+{
+    size_t n = 0;
+    int y = s->spec.turn.w ? REG_NORM : REG_HIDDEN;
+    if (s->spec.turn.w)
+        o[n++] = turn_op(s, REG_NORM, REG_HIDDEN);
+    o[n++] = linear_op(p, s, y, a, 3, m, LM_OPF_ACC);
+    if (s->spec.turn.w)
+        o[n++] = (struct lm_op){ .code = LM_OP_ADD, .y = REG_HIDDEN, .a = REG_HIDDEN,
+                                 .b = REG_NORM, .c = -1, .n = s->spec.hidden };
+    return n;
+}
+
 static struct lm_op tap_op(int a, int32_t n)
 {
     return (struct lm_op){ .code = LM_OP_COPY, .y = -1, .a = a, .b = -1, .c = -1,
@@ -96,7 +123,7 @@ static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segm
     int32_t d = a->head_dim, q = c->n_head * d, kv = c->n_kv * d;
     struct lm_op o[12];
     size_t n = 0;
-    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, a->hidden, a->hidden);
+    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, c->hidden, c->hidden);
     o[n++] = linear_op(p, s, REG_Q, REG_NORM, 0, &c->q, 0);
     o[n++] = linear_op(p, s, REG_K, REG_NORM, 1, &c->k, 0);
     o[n++] = linear_op(p, s, REG_V, REG_NORM, 2, &c->v, 0);
@@ -116,7 +143,7 @@ static enum lm_status lower_attention(struct lm_lowered *p, const struct lm_segm
     o[n++] = heads;
     if (tap)
         o[n++] = tap_op(REG_MIX, q);
-    o[n++] = linear_op(p, s, REG_HIDDEN, REG_MIX, 3, &c->o, LM_OPF_ACC);
+    n += put_output(p, s, REG_MIX, &c->o, o + n);
     widen(p, REG_Q, q);
     widen(p, REG_K, kv);
     widen(p, REG_V, kv);
@@ -128,17 +155,16 @@ static enum lm_status lower_mlp(struct lm_lowered *p, const struct lm_segment *s
                                 bool tap, struct lm_err *e)
 {
     const struct lm_segment_spec *c = &s->spec;
-    int32_t hidden = s->g->arch->hidden;
-    struct lm_op o[6];
+    struct lm_op o[8];
     size_t n = 0;
-    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, hidden, hidden);
+    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, c->hidden, c->hidden);
     o[n++] = linear_op(p, s, REG_Q, REG_NORM, 0, &c->gate, 0);
     o[n++] = linear_op(p, s, REG_K, REG_NORM, 1, &c->up, 0);
     o[n++] = (struct lm_op){ .code = LM_OP_SILU_MUL, .y = REG_Q, .a = REG_Q, .b = REG_K,
                              .c = -1, .n = c->n_ff };
     if (tap)
         o[n++] = tap_op(REG_Q, c->n_ff);
-    o[n++] = linear_op(p, s, REG_HIDDEN, REG_Q, 3, &c->down, LM_OPF_ACC);
+    n += put_output(p, s, REG_Q, &c->down, o + n);
     widen(p, REG_Q, c->n_ff);
     widen(p, REG_K, c->n_ff);
     return emit_all(p, o, n, e);
@@ -149,14 +175,32 @@ static enum lm_status lower_head(struct lm_lowered *p, const struct lm_segment *
 {
     static const uint32_t code[N_HEADS] = { LM_OP_CE, LM_OP_KL, LM_OP_EXPECT,
                                             LM_OP_LOGITS };
-    int32_t hidden = s->g->arch->hidden;
+    int32_t hidden = s->g->arch->hidden, m = s->spec.hidden, from = REG_NORM;
+    struct lm_op o[3];
+    size_t n = 0;
+    o[n++] = norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, m, m);
+    if (s->spec.turn.w) {
+        o[n++] = turn_op(s, REG_Q, REG_NORM);
+        widen(p, REG_Q, hidden);
+        from = REG_Q;
+    }
+    o[n++] = (struct lm_op){ .code = code[head], .y = head == HEAD_EXPECT ? REG_HIDDEN : -1,
+                             .a = from, .b = -1, .c = -1, .w = matrix(p, s, 0),
+                             .n = (int32_t)s->spec.table.rows, .k = hidden };
+    return emit_all(p, o, n, e);
+}
+
+static enum lm_status lower_embedding(struct lm_lowered *p, const struct lm_segment *s,
+                                      struct lm_err *e)
+{
+    bool turns = s->spec.turn.w != NULL;
     struct lm_op o[2] = {
-        norm_op(s, REG_NORM, REG_HIDDEN, SW_NORM, hidden, hidden),
-        { .code = code[head], .y = head == HEAD_EXPECT ? REG_HIDDEN : -1, .a = REG_NORM,
-          .b = -1, .c = -1, .w = matrix(p, s, 0), .n = (int32_t)s->spec.table.rows,
-          .k = hidden }
+        { .code = LM_OP_EMBED, .y = turns ? REG_NORM : REG_HIDDEN, .a = -1, .b = -1,
+          .c = -1, .w = matrix(p, s, 0), .n = (int32_t)s->spec.table.rows,
+          .k = s->g->arch->hidden },
+        turn_op(s, REG_HIDDEN, REG_NORM)
     };
-    return emit_all(p, o, 2, e);
+    return emit_all(p, o, turns ? 2 : 1, e);
 }
 
 enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_t slot,
@@ -173,10 +217,7 @@ enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_
     case LM_SEG_HEAD:
         return lower_head(p, s, head, e);
     default:
-        return emit(p, (struct lm_op){ .code = LM_OP_EMBED, .y = REG_HIDDEN, .a = -1,
-                                       .b = -1, .c = -1, .w = matrix(p, s, 0),
-                                       .n = (int32_t)s->spec.table.rows, .k = hidden },
-                    e);
+        return lower_embedding(p, s, e);
     }
 }
 

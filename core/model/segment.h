@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* segment.h -- inside an engine; for engine.c, warm.c, program.c, runner.c,
- * breadth.c, decoder.c, teacher.c, stats.c and follow.c only.
+ * breadth.c, decoder.c, teacher.c, follow.c and the calibration pass (stats*.c) only.
  *
  * A program is lowered with one set of registers for all segments, so that
  * segments can be put one behind the other: a register is as wide as its widest
@@ -21,6 +21,7 @@ enum {                          /* weights of a segment: gate, up, down are A, B
     SW_NORM, SW_Q_NORM, SW_K_NORM, SW_A, SW_B, SW_C, SW_D,
     SB_A, SB_B, SB_C, SB_D,
     SC_A, SC_B, SC_C, SC_D,     /* A to D in their number formats, or NULL */
+    SW_TURN,
     N_SW
 };
 enum head_kind { HEAD_CE, HEAD_KL, HEAD_EXPECT, HEAD_LOGITS, N_HEADS };
@@ -32,7 +33,7 @@ struct lm_packed {
     size_t bytes;
     struct lm_packed *next;     /* in its bucket */
 };
-enum { LM_PACKED_BUCKETS = 1024 };
+enum { LM_PACKED_BUCKETS = 1024, LM_SEGMENT_MATS = 5 };
 
 struct lm_engine {
     const struct lm_model *model;
@@ -63,7 +64,7 @@ struct lm_segment {
     bool is_loaded, is_loading;     /* in the list; on the way there */
     int64_t holds;
     size_t bytes;                   /* while loaded: decoded weights */
-    struct lm_packed packed[LM_N_PRECISIONS][4];    /* by matrix */
+    struct lm_packed packed[LM_N_PRECISIONS][LM_SEGMENT_MATS];     /* by matrix */
     uint64_t last;                  /* clock of the last use */
     float *memory;
     struct lm_segment *next;        /* in the list of loaded ones */

@@ -5,12 +5,12 @@
  * scratch file [n_seq * length][hidden]; a layer reads and replaces them.
  *
  * Sequences are cut into groups by a rule that knows nothing of threads, see
- * lm_sample_group().  A bench does one group:
- * its tapped inputs X [tokens][k] are gathered, X^T X is one f32 syrk, sums are
- * double.  Groups run in waves of as many benches as there are threads; behind
- * a wave its results are added, in double, in the order of the groups.  So the
- * statistics do not depend on the number of threads, and what is held besides
- * the file is one X and one Gram matrix for each thread.
+ * lm_sample_group().  A bench does one group: its inputs X [tokens][k], tapped or
+ * read from the stream, are gathered, X^T X is one f32 syrk, sums are double.  Groups
+ * run in waves of as many benches as there are threads; behind a wave its results are
+ * added, in double, in the order of the groups (stats_add.c).  So the statistics do not
+ * depend on the number of threads, and what is held besides the file is one X and one
+ * matrix of each kind for each thread.
  *
  * For alignment a sequence is cut into pieces of at most ALIGN_TOKENS tokens, the
  * sets whose rows are compared: three kernels [ALIGN_TOKENS][ALIGN_TOKENS] for
@@ -26,77 +26,8 @@
 #include "base/pool.h"
 #include "base/str.h"
 #include "model/align.h"
-#include "model/segment.h"
-#include "model/stats_file.h"
+#include "model/stats_pass.h"
 
-enum { N_BLOCKS = 2, ALIGN_TOKENS = 512, N_ALIGN = 3,
-       N_STATES = 3 };                  /* states: before, between, behind blocks */
-
-static const uint32_t block_site[N_BLOCKS] = { LM_SITE_ATTN, LM_SITE_MLP };
-
-struct block_out {                      /* of one group and one block */
-    float  *x;                          /* [tokens][k] */
-    float  *gram;                       /* [k][k], lower triangle */
-    double *sum, *sumsq, *sumabs;       /* [k] */
-    double  cosine;                     /* sum over tokens */
-    double  align[N_ALIGN];             /* sums over pieces */
-};
-
-struct bench {                          /* one worker's place */
-    struct lm_stream *stream;
-    struct lm_kv *kv;
-    struct lm_buffer *hidden, *tap;
-    float *before, *middle;             /* [length][hidden] */
-    struct block_out out[N_BLOCKS];
-    double cosine, align[N_ALIGN];      /* of the layer */
-    float *centred;                     /* [ALIGN_TOKENS][hidden] */
-    float *kernel[N_STATES];            /* [ALIGN_TOKENS][ALIGN_TOKENS] */
-    enum lm_status status;
-    struct lm_err err;
-};
-
-struct pass {
-    struct lm_engine *g;
-    const struct lm_arch *a;
-    const int32_t *ids;
-    int64_t n_seq, length, group, n_group;
-    uint64_t needs, sites;
-    struct lm_network net;
-    struct lm_segment *block[N_BLOCKS]; /* of the layer at hand; NULL: absent */
-    struct lm_exe *exe[N_BLOCKS];       /* with a tap, unless it is the plain one */
-    struct lm_segment *held[N_BLOCKS];  /* [n_held] */
-    size_t n_held;
-    int32_t layer;                      /* -1: the embedding */
-    float *stream;                      /* [n_seq * length][hidden], mapped */
-    struct bench *bench;                /* [n_bench] */
-    int64_t n_bench, first, wave;       /* groups first .. first+wave-1 run */
-    struct stats_layout layout;
-    char *data;                         /* the file being written */
-};
-
-static bool wants(const struct pass *p, uint32_t site, uint64_t stats)
-{
-    return (p->sites & LM_BIT(site)) && (p->needs & stats);
-}
-
-static bool taps(const struct pass *p, int b)
-{
-    return wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)
-                                   | LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUMABS));
-}
-
-/* Rows of the layer's block b if they are stored in place of its Gram matrix. */
-static float *rows_of(const struct pass *p, int b)
-{
-    const struct stats_section *s = lm_stats_find(&p->layout, LM_STAT_GRAM, block_site[b],
-                                                  p->layer);
-    return s && s->width ? (float *)(void *)(p->data + s->offset) : NULL;
-}
-
-static bool aligns(const struct pass *p)
-{
-    return p->sites && (p->needs & LM_BIT(LM_STAT_ALIGN));
-}
 
 /* ---- one group ------------------------------------------------------------------- */
 static double cosine_sum(const float *a, const float *b, int64_t rows, int64_t n)
@@ -112,6 +43,28 @@ static double cosine_sum(const float *a, const float *b, int64_t rows, int64_t n
         total += aa > 0 && bb > 0 ? ab / sqrt(aa * bb) : aa == bb;
     }
     return total;
+}
+
+/* What a norm makes of rows of the stream before its weight. */
+static void normalise(const float *x, int64_t rows, int64_t n, double eps, float *out)
+{
+    for (int64_t r = 0; r < rows; r++, x += n, out += n) {
+        double square = 0;
+        for (int64_t i = 0; i < n; i++)
+            square += (double)x[i] * (double)x[i];
+        double scale = 1 / sqrt(square / (double)n + eps);
+        for (int64_t i = 0; i < n; i++)
+            out[i] = (float)(scale * (double)x[i]);
+    }
+}
+
+/* Product i of the layer, of the stream as it is now. */
+static void keep_stream(const struct pass *p, struct bench *w, int i, const float *now,
+                        int64_t row)
+{
+    if (lm_pass_product(p, i, p->layer))
+        normalise(now, p->length, p->a->hidden, p->a->rms_eps,
+                  w->x[i] + row * p->a->hidden);
 }
 
 static void add_columns(const float *x, int64_t rows, int64_t k, double *sum,
@@ -146,12 +99,13 @@ static enum lm_status do_block(struct pass *p, struct bench *w, int b, float *no
     bool cosine = wants(p, block_site[b], LM_BIT(LM_STAT_COSINE));
     if (cosine || aligns(p))
         memcpy(w->middle, now, (size_t)floats * sizeof *now);
+    keep_stream(p, w, OF_STREAM + b, now, row);
     enum lm_status st = g->ops->run(g->backend, w->stream, p->exe[b], &args, NULL,
                                     &w->err);
     if (!st)
         st = g->ops->read(g->backend, w->hidden, 0, now, floats, &w->err);
     if (!st && taps(p, b))
-        st = g->ops->read(g->backend, w->tap, 0, w->out[b].x + row * k, p->length * k,
+        st = g->ops->read(g->backend, w->tap, 0, w->x[b] + row * k, p->length * k,
                           &w->err);
     if (!st && cosine)
         w->out[b].cosine += cosine_sum(w->middle, now, p->length, p->a->hidden);
@@ -205,25 +159,30 @@ static enum lm_status do_sequence(struct pass *p, struct bench *w, int64_t seq,
         w->cosine += cosine_sum(w->before, now, p->length, p->a->hidden);
     if (!st && aligns(p))
         align_sequence(p, w, now);
+    keep_stream(p, w, OF_FINAL, now, row);
     return st;
 }
 
 static void finish_group(struct pass *p, struct bench *w, int64_t tokens)
 {
+    for (int i = 0; i < N_PRODUCTS; i++) {
+        const struct stats_section *s = lm_pass_product(p, i, p->layer);
+        int64_t k = lm_pass_columns(p, i, p->layer);
+        if (s && !s->width)
+            lm_syrk(tokens, k, w->x[i], k, 0, w->gram[i], k);
+    }
     for (int b = 0; b < N_BLOCKS; b++) {
         struct block_out *o = &w->out[b];
         int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
         if (!p->block[b] || !taps(p, b))
             continue;
-        if (wants(p, block_site[b], LM_BIT(LM_STAT_GRAM)) && !rows_of(p, b))
-            lm_syrk(tokens, k, o->x, k, 0, o->gram, k);
         memset(o->sum, 0, (size_t)k * sizeof *o->sum);
         memset(o->sumsq, 0, (size_t)k * sizeof *o->sumsq);
         memset(o->sumabs, 0, (size_t)k * sizeof *o->sumabs);
         if (wants(p, block_site[b], LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ)))
-            add_columns(o->x, tokens, k, o->sum, o->sumsq);
+            add_columns(w->x[b], tokens, k, o->sum, o->sumsq);
         if (wants(p, block_site[b], LM_BIT(LM_STAT_SUMABS)))
-            add_magnitudes(o->x, tokens, k, o->sumabs);
+            add_magnitudes(w->x[b], tokens, k, o->sumabs);
     }
 }
 
@@ -247,86 +206,6 @@ static void group_body(void *ctx, int64_t i, uint32_t worker)
         finish_group(p, w, (last - first) * p->length);
 }
 
-/* ---- adding up ---------------------------------------------------------------- */
-static double *section(const struct pass *p, uint32_t stat, uint32_t site)
-{
-    const struct stats_section *s = lm_stats_find(&p->layout, stat, site, p->layer);
-    return s ? (double *)(void *)(p->data + s->offset) : NULL;
-}
-
-static double *gram_of(const struct pass *p, int b)
-{
-    return rows_of(p, b) ? NULL : section(p, LM_STAT_GRAM, block_site[b]);
-}
-
-/* Row r of both blocks' Gram matrices, over the groups of the wave in order. */
-static void add_gram_row(void *ctx, int64_t r, uint32_t worker)
-{
-    struct pass *p = ctx;
-    (void)worker;
-    for (int b = 0; b < N_BLOCKS; b++) {
-        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        double *gram = gram_of(p, b);
-        for (int64_t i = 0; gram && r < k && i < p->wave; i++) {
-            const float *part = p->bench[i].out[b].gram + r * k;
-            for (int64_t j = 0; j <= r; j++)
-                gram[r * k + j] += (double)part[j];
-        }
-    }
-}
-
-static void mirror_row(void *ctx, int64_t r, uint32_t worker)
-{
-    struct pass *p = ctx;
-    (void)worker;
-    for (int b = 0; b < N_BLOCKS; b++) {
-        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        double *gram = gram_of(p, b);
-        for (int64_t j = r + 1; gram && j < k; j++)
-            gram[r * k + j] = gram[j * k + r];
-    }
-}
-
-static void add_vector(double *to, const double *from, int64_t n)
-{
-    for (int64_t i = 0; to && i < n; i++)
-        to[i] += from[i];
-}
-
-/* Of the wave's i-th group, all but the Gram matrices. */
-static void add_group(const struct pass *p, int64_t i)
-{
-    const struct bench *w = &p->bench[i];
-    int64_t first = (p->first + i) * p->group * p->length;
-    int64_t left = p->n_seq * p->length - first, n = p->group * p->length;
-    double tokens = (double)p->n_seq * (double)p->length;
-    for (int b = 0; b < N_BLOCKS; b++) {
-        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        double mean = w->out[b].cosine / tokens;
-        if (rows_of(p, b))
-            memcpy(rows_of(p, b) + first * k, w->out[b].x,
-                   (size_t)((left < n ? left : n) * k) * sizeof(float));
-        add_vector(section(p, LM_STAT_SUM, block_site[b]), w->out[b].sum, k);
-        add_vector(section(p, LM_STAT_SUMSQ, block_site[b]), w->out[b].sumsq, k);
-        add_vector(section(p, LM_STAT_COSINE, block_site[b]), &mean, 1);
-        add_vector(section(p, LM_STAT_SUMABS, block_site[b]), w->out[b].sumabs, k);
-        add_vector(section(p, LM_STAT_ALIGN, block_site[b]), w->out[b].align, N_ALIGN);
-    }
-    double mean = w->cosine / tokens;
-    add_vector(section(p, LM_STAT_COSINE, LM_SITE_LAYER), &mean, 1);
-    add_vector(section(p, LM_STAT_ALIGN, LM_SITE_LAYER), w->align, N_ALIGN);
-}
-
-static int64_t widest(const struct pass *p)
-{
-    int64_t n = 0;
-    for (int b = 0; b < N_BLOCKS; b++) {
-        int64_t k = lm_stats_width(p->a, block_site[b], p->layer);
-        n = gram_of(p, b) && k > n ? k : n;
-    }
-    return n;
-}
-
 static enum lm_status run_wave(struct pass *p, struct lm_err *e)
 {
     if (lm_parallel(p->wave, group_body, p))
@@ -335,13 +214,7 @@ static enum lm_status run_wave(struct pass *p, struct lm_err *e)
         if (p->bench[i].status)
             return lm_fail(e, p->bench[i].status, "calibration: %s",
                            p->bench[i].err.text);
-    if (p->layer < 0)
-        return LM_OK;
-    for (int64_t i = 0; i < p->wave; i++)
-        add_group(p, i);
-    if (lm_parallel(widest(p), add_gram_row, p))
-        return lm_fail(e, LM_ECANCELED, "interrupted");
-    return LM_OK;
+    return p->layer < 0 ? LM_OK : lm_pass_add(p, e);
 }
 
 /* ---- a layer ------------------------------------------------------------------ */
@@ -397,133 +270,28 @@ static enum lm_status do_layer(struct pass *p, int32_t layer, struct lm_err *e)
                                               / (double)p->n_group;
         lm_progress(p->a->n_layer ? done / p->a->n_layer : 1, NULL);
     }
-    if (!st && layer >= 0 && lm_parallel(widest(p), mirror_row, p))
-        st = lm_fail(e, LM_ECANCELED, "interrupted");
+    if (!st && layer >= 0)
+        st = lm_pass_mirror(p, e);
     layer_close(p);
     return st;
 }
 
-/* ---- benches ------------------------------------------------------------------ */
-static int64_t most_width(const struct pass *p, int b)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < p->a->n_layer; i++) {
-        int64_t k = lm_stats_width(p->a, block_site[b], i);
-        n = k > n ? k : n;
-    }
-    return n;
-}
-
-/* Columns of the largest Gram matrix that is added up. */
-static int64_t gram_width(const struct pass *p, int b)
-{
-    int64_t n = 0;
-    for (int32_t i = 0; i < p->a->n_layer; i++) {
-        const struct stats_section *s = lm_stats_find(&p->layout, LM_STAT_GRAM,
-                                                      block_site[b], i);
-        int64_t k = lm_stats_width(p->a, block_site[b], i);
-        n = s && !s->width && k > n ? k : n;
-    }
-    return n;
-}
-
-/* n floats or doubles; 0 gives one, so that NULL always means failure. */
-static void *numbers(int64_t rows, int64_t cols, size_t size)
-{
-    int64_t n;
-    if (!lm_mul_i64(rows, cols, &n))
-        return NULL;
-    return lm_alloc_array((size_t)(n > 0 ? n : 1), size, "statistics");
-}
-
-static enum lm_status bench_open(struct pass *p, struct bench *w, struct lm_err *e)
-{
-    const struct lm_engine *g = p->g;
-    int64_t tokens = p->group * p->length, tap = 1;
-    bool ok = (w->before = numbers(p->length, p->a->hidden, sizeof(float)))
-           && (w->middle = numbers(p->length, p->a->hidden, sizeof(float)));
-    int64_t piece = !aligns(p) ? 0 : p->length < ALIGN_TOKENS ? p->length : ALIGN_TOKENS;
-    ok = ok && (w->centred = numbers(piece, p->a->hidden, sizeof(float)));
-    for (int i = 0; i < N_STATES && ok; i++)
-        ok = (w->kernel[i] = numbers(piece, piece, sizeof(float)));
-    for (int b = 0; b < N_BLOCKS && ok; b++) {
-        struct block_out *o = &w->out[b];
-        int64_t k = taps(p, b) ? most_width(p, b) : 0;
-        int64_t gram = gram_width(p, b);
-        ok = (o->x = numbers(tokens, k, sizeof(float)))
-          && (o->gram = numbers(gram, gram, sizeof(float)))
-          && (o->sum = numbers(1, k, sizeof(double)))
-          && (o->sumsq = numbers(1, k, sizeof(double)))
-          && (o->sumabs = numbers(1, k, sizeof(double)));
-        tap = k > tap ? k : tap;
-    }
-    if (!ok)
-        return lm_fail_memory(e, (size_t)(tokens * tap) * sizeof(float), "statistics");
-    int32_t width = lm_network_kv_width(&p->net, p->a->head_dim);
-    enum lm_status st = g->ops->stream_open(g->backend, 1, &w->stream, e);
-    if (!st)
-        st = g->ops->kv_open(g->backend, &width, 1, p->length, &w->kv, e);
-    if (!st)
-        st = g->ops->buffer(g->backend, p->length * p->a->hidden, &w->hidden, e);
-    return st ? st : g->ops->buffer(g->backend, p->length * tap, &w->tap, e);
-}
-
-static void bench_close(const struct pass *p, struct bench *w)
-{
-    const struct lm_engine *g = p->g;
-    if (w->tap)
-        g->ops->buffer_free(g->backend, w->tap);
-    if (w->hidden)
-        g->ops->buffer_free(g->backend, w->hidden);
-    if (w->kv)
-        g->ops->kv_close(g->backend, w->kv);
-    if (w->stream)
-        g->ops->stream_close(g->backend, w->stream);
-    for (int b = 0; b < N_BLOCKS; b++) {
-        lm_release(w->out[b].x);
-        lm_release(w->out[b].gram);
-        lm_release(w->out[b].sum);
-        lm_release(w->out[b].sumsq);
-        lm_release(w->out[b].sumabs);
-    }
-    for (int i = 0; i < N_STATES; i++)
-        lm_release(w->kernel[i]);
-    lm_release(w->centred);
-    lm_release(w->before);
-    lm_release(w->middle);
-}
-
 /* ---- the pass ----------------------------------------------------------------- */
-/* One for each thread; where weights are streamed, no more than fit beside them. */
-static int64_t bench_count(const struct pass *p)
-{
-    int64_t n = lm_pool_threads() < p->n_group ? lm_pool_threads() : p->n_group;
-    double bytes = 0, tokens = (double)p->group * (double)p->length;
-    for (int b = 0; b < N_BLOCKS; b++) {
-        double k = taps(p, b) ? (double)most_width(p, b) : 0;
-        double gram = (double)gram_width(p, b), k2 = gram * gram;
-        bytes += sizeof(float) * (k * tokens + k2);
-    }
-    if (p->g->streams && bytes * (double)n > (double)p->g->budget)
-        n = (int64_t)((double)p->g->budget / bytes);
-    return n < 1 ? 1 : n;
-}
-
 static enum lm_status pass_run(struct pass *p, struct lm_err *e)
 {
     enum lm_status st = lm_network_open(p->g, p->g->model, &p->net, e);
-    p->n_bench = bench_count(p);
+    p->n_bench = lm_bench_count(p);
     if (!st && !(p->bench = lm_alloc_array((size_t)p->n_bench, sizeof *p->bench,
                                            "statistics")))
         st = lm_fail_memory(e, (size_t)p->n_bench * sizeof *p->bench, "statistics");
     for (int64_t i = 0; i < p->n_bench && !st; i++)
-        st = bench_open(p, &p->bench[i], e);
+        st = lm_bench_seat(p, &p->bench[i], e);
     lm_progress_begin("calibration");
     for (int32_t layer = -1; layer < p->a->n_layer && !st; layer++)
         st = do_layer(p, layer, e);
     lm_progress_end();
     for (int64_t i = 0; p->bench && i < p->n_bench; i++)
-        bench_close(p, &p->bench[i]);
+        lm_bench_leave(p, &p->bench[i]);
     lm_release(p->bench);
     lm_network_close(&p->net);
     return st;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stats.h -- one calibration pass of the dense model over text; what it
  * leaves behind is a mapped file with sections (see enum lm_stat).  Of a sample of
- * fewer tokens than twice the columns of a site, the inputs are stored in place of the
- * Gram matrix, which then takes less room to make again than to keep.
+ * fewer tokens than twice the columns of a site, the inputs are stored in place of a
+ * matrix [k][k], which then takes less room to make again than to keep.
  *
  * Layer by layer over all sequences, so that hidden states of one layer and
  * the Gram matrices of one layer are all that is held at a time.            */
@@ -12,7 +12,7 @@
 
 struct lm_stats;
 /* ids [n_seq][length], row-major.  needs: LM_BIT(enum lm_stat).  sites:
- * LM_BIT(LM_SITE_ATTN | LM_SITE_MLP | LM_SITE_LAYER) to collect for.  The file
+ * LM_BIT(LM_SITE_ATTN | LM_SITE_MLP | LM_SITE_LAYER | LM_SITE_HIDDEN) to collect for.  The file
  * at path is used if its key (model, tokens, needs, sites, version) fits, else
  * written.                                                           [main] */
 enum lm_status lm_stats_collect(struct lm_engine *g, const int32_t *ids, int64_t n_seq,

@@ -17,12 +17,24 @@ int64_t lm_stats_width(const struct lm_arch *a, uint32_t site, int32_t layer)
     return site == LM_SITE_MLP ? s->n_ff : 0;
 }
 
+/* Columns of x; 0: the site has no such statistic. */
+static uint64_t columns(const struct lm_arch *a, uint32_t stat, uint32_t site,
+                        int32_t layer)
+{
+    bool stream = stat == LM_STAT_STREAM;
+    if (site == LM_SITE_HIDDEN)
+        return stream ? (uint64_t)a->hidden : 0;
+    uint64_t k = (uint64_t)lm_stats_width(a, site, layer);
+    return stream && k ? (uint64_t)a->hidden : k;
+}
+
 /* Doubles of a section; 0: there is no such section. */
 static uint64_t section_size(const struct lm_arch *a, uint32_t stat, uint32_t site,
                              int32_t layer, int64_t tokens, int32_t *width)
 {
-    uint64_t k = (uint64_t)lm_stats_width(a, site, layer);
-    *width = stat == LM_STAT_GRAM && tokens < 2 * (int64_t)k ? (int32_t)k : 0;
+    uint64_t k = columns(a, stat, site, layer);
+    bool square = stat == LM_STAT_GRAM || stat == LM_STAT_STREAM;
+    *width = square && tokens < 2 * (int64_t)k ? (int32_t)k : 0;
     if (*width)
         return ((uint64_t)tokens * k + 1) / 2;
     if (stat == LM_STAT_CROSS)
@@ -31,7 +43,7 @@ static uint64_t section_size(const struct lm_arch *a, uint32_t stat, uint32_t si
         return site == LM_SITE_LAYER || k > 0;
     if (stat == LM_STAT_ALIGN)
         return site == LM_SITE_LAYER || k > 0 ? 3 : 0;
-    return stat == LM_STAT_GRAM ? k * k : k;
+    return square ? k * k : k;
 }
 
 /* Lays the sections out from `at` on; section may be NULL (to count). */
@@ -39,12 +51,15 @@ static uint64_t lay_out(const struct lm_arch *a, uint64_t needs, uint64_t sites,
                         int64_t tokens, uint64_t at, struct stats_section *section,
                         uint64_t *count)
 {
-    static const uint32_t site[] = { LM_SITE_ATTN, LM_SITE_MLP, LM_SITE_LAYER };
+    static const uint32_t site[] = { LM_SITE_HIDDEN, LM_SITE_ATTN, LM_SITE_MLP,
+                                     LM_SITE_LAYER };
     *count = 0;
-    for (int32_t layer = 0; layer < a->n_layer; layer++)
+    for (int32_t layer = -1; layer < a->n_layer; layer++)
         for (size_t i = 0; i < sizeof site / sizeof *site; i++)
             for (uint32_t stat = LM_STAT_SUM; stat < LM_N_STATS; stat++) {
                 int32_t width;
+                if ((site[i] == LM_SITE_HIDDEN) != (layer < 0))
+                    continue;
                 uint64_t n = section_size(a, stat, site[i], layer, tokens, &width);
                 if (!n || !(needs & LM_BIT(stat)) || !(sites & LM_BIT(site[i])))
                     continue;

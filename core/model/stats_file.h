@@ -23,7 +23,7 @@ struct stats_head {
 struct stats_section {
     uint32_t stat, site;
     int32_t  layer, width;              /* width: of the rows of floats that stand for a
-                                           Gram matrix, [tokens][width]; 0: doubles */
+                                           matrix, [tokens][width]; 0: doubles */
     uint64_t offset, n;                 /* bytes from the start; doubles' worth */
 };
 struct stats_layout {
@@ -31,7 +31,7 @@ struct stats_layout {
     struct stats_section *section;      /* [head.n_section] */
 };
 
-/* A Gram matrix that lm_stats_get() made of rows. */
+/* A matrix that lm_stats_get() made of rows. */
 struct stats_made {
     const struct stats_section *of;
     double *gram;

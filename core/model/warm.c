@@ -49,12 +49,11 @@ struct lm_mat *lm_segment_mat(struct lm_segment_spec *s, int i)
 {
     struct lm_mat *attn[] = { &s->q, &s->k, &s->v, &s->o };
     struct lm_mat *mlp[] = { &s->gate, &s->up, &s->down };
+    int n = s->kind == LM_SEG_ATTN ? 4 : s->kind == LM_SEG_MLP ? 3 : 1;
 
-    switch (s->kind) {
-    case LM_SEG_ATTN: return i < 4 ? attn[i] : NULL;
-    case LM_SEG_MLP:  return i < 3 ? mlp[i] : NULL;
-    default:          return i < 1 ? &s->table : NULL;
-    }
+    if (i >= n)
+        return i == n && s->turn.w ? &s->turn : NULL;
+    return n == 4 ? attn[i] : n == 3 ? mlp[i] : &s->table;
 }
 
 static uint32_t role_of(const struct lm_model *m, const struct lm_segment_spec *s, int i)
@@ -131,11 +130,11 @@ enum lm_status lm_dense_load(const struct lm_model *m, struct lm_segment_spec *s
     if (!(at = *memory = lm_alloc_array(n, sizeof *at, "weights")))
         return lm_fail_memory(e, n * sizeof *at, "decoded weights");
     for (int i = 0; !st && (mat = lm_segment_mat(s, i)); i++) {
+        if (mat->w)
+            continue;
         struct decoding d = { .m = m, .role = role_of(m, s, i), .layer = s->layer,
                               .rows = mat->rows, .cols = mat->cols, .to = at };
 
-        if (mat->w)
-            continue;
         st = decode_all(&d, e);
         mat->w = at;
         at += mat->rows * mat->cols;
@@ -206,8 +205,8 @@ static void uncount_packed(struct lm_segment *s)
 {
     struct lm_engine *g = s->g;
 
-    for (int k = 0; k < LM_N_PRECISIONS * 4; k++) {
-        struct lm_packed *p = &s->packed[k / 4][k % 4], **at;
+    for (int k = 0; k < LM_N_PRECISIONS * LM_SEGMENT_MATS; k++) {
+        struct lm_packed *p = &s->packed[k / LM_SEGMENT_MATS][k % LM_SEGMENT_MATS], **at;
 
         if (!p->w)
             continue;

@@ -135,24 +135,27 @@ static double body_macs(const struct lm_candidate *c)
     return n;
 }
 
-/* Multiply-adds of the Gram matrices that are added up in the calibration pass. */
+/* Multiply-adds of the matrices of second moments that are added up in the calibration
+ * pass; others are of samples that are short.                                  */
 static double gram_macs(const struct account *a)
 {
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
-    double n = 0;
+    double d = arch->hidden, tokens = (double)a->sample, n = 0;
+    bool stream = (a->needs & LM_BIT(LM_STAT_STREAM)) && tokens >= 2 * d;
 
-    if (!(a->needs & LM_BIT(LM_STAT_GRAM)))
-        return 0;
     for (int32_t i = 0; i < arch->n_layer; i++) {
         double k[2] = { (double)arch->layer[i].n_head * arch->head_dim,
                         arch->layer[i].n_ff };
 
-        for (int kind = 0; kind < 2; kind++)
-            if ((a->sites & LM_BIT(kind ? LM_SITE_MLP : LM_SITE_ATTN))
-                && (double)a->sample >= 2 * k[kind])
-                n += (double)a->sample * k[kind] * k[kind] / 2;
+        for (int kind = 0; kind < 2; kind++) {
+            if (!k[kind] || !(a->sites & LM_BIT(kind ? LM_SITE_MLP : LM_SITE_ATTN)))
+                continue;
+            if ((a->needs & LM_BIT(LM_STAT_GRAM)) && tokens >= 2 * k[kind])
+                n += tokens * k[kind] * k[kind] / 2;
+            n += stream ? tokens * d * d / 2 : 0;
+        }
     }
-    return n;
+    return n + (stream && (a->sites & LM_BIT(LM_SITE_HIDDEN)) ? tokens * d * d / 2 : 0);
 }
 
 /* How often all weights are decoded for n candidates, `batch` at a time. */

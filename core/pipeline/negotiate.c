@@ -67,14 +67,20 @@ uint32_t lm_pipeline_dtype(const struct lm_pipeline *p)
     return p->n_export ? (uint32_t)p->export[0].o->dtype + 1 : LM_F16;
 }
 
+/* Number of the scorer of a kind of site; n_score: there is none. */
+static size_t find_scorer(const struct lm_pipeline *p, uint32_t site)
+{
+    size_t i = 0;
+    while (i < p->n_score && !(((const struct lm_scorer *)p->score[i].plugin->ops)->sites
+                               & LM_BIT(site)))
+        i++;
+    return i;
+}
+
 struct lm_stage *lm_pipeline_scorer(struct lm_pipeline *p, uint32_t site)
 {
-    for (size_t i = 0; i < p->n_score; i++) {
-        const struct lm_scorer *ops = p->score[i].plugin->ops;
-        if (ops->sites & LM_BIT(site))
-            return &p->score[i];
-    }
-    return NULL;
+    size_t i = find_scorer(p, site);
+    return i < p->n_score ? &p->score[i] : NULL;
 }
 
 uint64_t lm_pruner_ranks(const struct lm_stage *pruner)
@@ -93,19 +99,41 @@ static uint64_t touched(const struct lm_stage *pruner)
     return (ops->edits & ~(ops->ranks ? blocks : 0)) | lm_pruner_ranks(pruner);
 }
 
+/* Of a scorer, for the sites it is asked of. */
+static uint64_t scorer_needs(const struct lm_pipeline *p, size_t n)
+{
+    const struct lm_scorer *ops = p->score[n].plugin->ops;
+    uint64_t ranks = 0, sites = 0;
+    if (!ops->needs_for)
+        return ops->needs;
+    for (size_t i = 0; i < p->n_prune; i++)
+        ranks |= lm_pruner_ranks(&p->prune[i]);
+    for (uint32_t k = 1; k < LM_N_SITE_KINDS; k++)
+        if ((ranks & LM_BIT(k)) && find_scorer(p, k) == n)
+            sites |= LM_BIT(k);
+    return ops->needs & ops->needs_for(p->score[n].opt.config, sites);
+}
+
+uint64_t lm_repair_needs(const struct lm_stage *repair)
+{
+    const struct lm_repair *ops = repair->plugin->ops;
+    return ops->needs_of ? ops->needs_of(repair->opt.config) : ops->needs;
+}
+
 void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *sites)
 {
-    const struct lm_repair *repair = p->repair.plugin->ops;
     uint64_t edits = 0;
     uint64_t weighed = lm_quantize_needs(p);
-    *stats = repair->needs | weighed;
+    *stats = lm_repair_needs(&p->repair) | weighed;
     for (size_t i = 0; i < p->n_score; i++)
-        *stats |= ((const struct lm_scorer *)p->score[i].plugin->ops)->needs;
+        *stats |= scorer_needs(p, i);
     for (size_t i = 0; i < p->n_prune; i++)
         edits |= touched(&p->prune[i]);
     if (*stats & LM_BIT(LM_STAT_GRAM))      /* nothing beside it: one file serves more */
         *stats |= LM_BIT(LM_STAT_SUM) | LM_BIT(LM_STAT_SUMSQ);
     *sites = 0;
+    if (edits & LM_BIT(LM_SITE_HIDDEN))     /* all blocks read and write the stream */
+        *sites |= LM_BIT(LM_SITE_HIDDEN) | LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP);
     if (edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD) | LM_BIT(LM_SITE_ATTN)))
         *sites |= LM_BIT(LM_SITE_ATTN);
     if (edits & (LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_MLP)))
@@ -155,7 +183,8 @@ const char *lm_feature_name(uint64_t features)
     static const char *const name[] = { "layers of different FFN width",
         "layers of different head counts", "layers without attention",
         "layers without MLP", "biases of o_proj", "biases of down_proj",
-        "matrices in number formats of their own" };
+        "matrices in number formats of their own",
+        "blocks that turn the residual stream" };
     for (size_t k = 0; k < sizeof name / sizeof *name; k++)
         if (features & (UINT64_C(1) << k))
             return name[k];
@@ -175,7 +204,9 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
                                 lm_feature_name(missing),
                                 x->asked ? " of this model" : "",
                                 what, missing & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS) ?
-                                "make none" : missing & LM_SHAPE_FORMATS ?
+                                "make none" : missing & LM_SHAPE_TURNED ?
+                                "take one basis for the whole model"
+                                : missing & LM_SHAPE_FORMATS ?
                                 "leave them out" : "keep layers equal");
     }
     for (size_t i = 0; i < p->n_offer; i++) {
@@ -198,10 +229,18 @@ uint64_t lm_repair_biases(const struct lm_stage *repair)
     return ops->shapes(repair->opt.config) & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
 }
 
+bool lm_repair_turns(const struct lm_stage *repair)
+{
+    const struct lm_repair *ops = repair->plugin->ops;
+    return ops->basis && ops->shapes
+        && (ops->shapes(repair->opt.config) & LM_SHAPE_TURNED);
+}
+
 /* What the pruners can make, and then the repair of what they cut. */
 static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
 {
     uint64_t edits = 0, biases = lm_repair_biases(&p->repair);
+    uint64_t turned = lm_repair_turns(&p->repair) ? LM_SHAPE_TURNED : 0;
     char what[96];
     for (size_t i = 0; i < p->n_prune; i++) {
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
@@ -218,8 +257,10 @@ static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
         biases &= ~(uint64_t)LM_SHAPE_ATTN_BIAS;
     if (!(edits & LM_BIT(LM_SITE_FFN_CHANNEL)))
         biases &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
+    if (!(edits & LM_BIT(LM_SITE_HIDDEN)))
+        turned = 0;
     snprintf(what, sizeof what, "repair (%s)", p->repair.plugin->module.name);
-    return lm_negotiate_features(p, biases, what, e);
+    return lm_negotiate_features(p, biases | turned, what, e);
 }
 
 enum lm_status lm_negotiate_model(struct lm_pipeline *p, const struct lm_model *m,

@@ -24,6 +24,10 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
 const char *lm_feature_name(uint64_t features);
 /* LM_BIT(site kinds) that a pruner ranks by under its options. */
 uint64_t lm_pruner_ranks(const struct lm_stage *pruner);
+/* LM_BIT(enum lm_stat) that a repair needs under its options. */
+uint64_t lm_repair_needs(const struct lm_stage *repair);
+/* Whether it has the blocks turn a narrower residual stream. */
+bool lm_repair_turns(const struct lm_stage *repair);
 /* LM_SHAPE_*_BIAS that a repair makes under its options. */
 uint64_t lm_repair_biases(const struct lm_stage *repair);
 /* LM_SHAPE_* features that edits of these site kinds can make. */

@@ -27,6 +27,8 @@ uint64_t lm_price_block(const struct lm_plan *p, int32_t layer, bool mlp, bool f
     uint64_t key = 2 * (uint64_t)layer + mlp + 1;
 
     key = mlp ? add_keep(&l->ffn, key) : add_keep(&l->head, add_keep(&l->kv, key));
+    key = p->hidden.bits ? add_keep(&p->hidden, key) : key;
+    cut |= p->hidden.bits != NULL;
     for (size_t i = 0; cut && i < p->n_setting; i++)    /* of the repair */
         key = lm_hash_u64(p->setting[i].value.bits, lm_hash_str(p->setting[i].name, key));
     for (int i = 0; formats && i < LM_N_MATRICES; i++) {
@@ -38,19 +40,23 @@ uint64_t lm_price_block(const struct lm_plan *p, int32_t layer, bool mlp, bool f
     return key;
 }
 
-static double attn_macs(const struct lm_arch *a, const struct lm_layer_shape *l)
+/* d: width of the residual stream */
+static double attn_macs(const struct lm_arch *a, int32_t d,
+                        const struct lm_layer_shape *l)
 {
-    return 2.0 * a->hidden * a->head_dim * (l->n_head + l->n_kv);
+    return 2.0 * d * a->head_dim * (l->n_head + l->n_kv);
 }
 
-static double mlp_macs(const struct lm_arch *a, const struct lm_layer_shape *l)
+static double mlp_macs(int32_t d, const struct lm_layer_shape *l)
 {
-    return 3.0 * a->hidden * l->n_ff;
+    return 3.0 * d * l->n_ff;
 }
 
-static double head_macs(const struct lm_arch *a)
+/* Where the stream is narrower, its states are brought to the full width and read by
+ * the table of the dense model; one token's embedding is brought down.          */
+static double head_macs(const struct lm_arch *a, int32_t d)
 {
-    return (double)a->hidden * a->vocab;
+    return (double)a->hidden * (a->vocab + (d < a->hidden ? 2.0 * d : 0));
 }
 
 /* out: room for 2 n_layer + 1 */
@@ -64,12 +70,12 @@ static void list_blocks(const struct lm_plan *p, struct list *out)
 
         if (!p->layer[i].drop_attn)
             *b++ = (struct block){ lm_price_block(p, i, false, true),
-                                   attn_macs(a, &shape) };
+                                   attn_macs(a, p->hidden.kept, &shape) };
         if (!p->layer[i].drop_mlp)
             *b++ = (struct block){ lm_price_block(p, i, true, true),
-                                   mlp_macs(a, &shape) };
+                                   mlp_macs(p->hidden.kept, &shape) };
     }
-    *b++ = (struct block){ 0, head_macs(a) };
+    *b++ = (struct block){ 0, head_macs(a, p->hidden.kept) };
     out->n = (size_t)(b - out->block);
 }
 
@@ -130,10 +136,11 @@ enum lm_status lm_price_genomes(void *ctx, const union lm_value *const *value, s
     struct block *block = lm_alloc_array(n * most + 1, sizeof *block, "prices");
     enum lm_status st = list && block ? LM_OK : lm_fail_memory(e, n * most * 16,
                                                                "prices");
-    double dense = head_macs(a);
+    double dense = head_macs(a, a->hidden);
 
     for (int32_t i = 0; i < a->n_layer; i++)
-        dense += attn_macs(a, &a->layer[i]) + mlp_macs(a, &a->layer[i]);
+        dense += attn_macs(a, a->hidden, &a->layer[i])
+               + mlp_macs(a->hidden, &a->layer[i]);
     for (size_t i = 0; !st && i < n; i++) {
         list[i].block = block + i * most;
         if (!(st = find_blocks(p, value[i], &list[i], e)))

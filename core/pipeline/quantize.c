@@ -89,6 +89,12 @@ enum lm_status lm_quantize_widths(const struct lm_pipeline *p, const struct lm_p
         for (size_t k = 0; k < p->n_export; k++)
             if (p->export[k].multiple > multiple)
                 multiple = p->export[k].multiple;
+        if (plan->hidden.bits && plan->hidden.kept % multiple)
+            return lm_conf_fail(e, p->quantize[i].at, "quantize[%zu] (%s): %s needs a "
+                                "width of the residual stream in multiples of %d, but "
+                                "gene %s can make %d; set `multiple` of the hidden "
+                                "pruner", i, p->quantize[i].plugin->module.name, c->name,
+                                multiple, gene, plan->hidden.kept);
         for (int32_t k = 0; k < plan->arch->n_layer; k++) {
             int32_t n_ff = lm_plan_shape(plan, k).n_ff;
             if (n_ff % multiple && n_ff != plan->arch->layer[k].n_ff)

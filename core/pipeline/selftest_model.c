@@ -97,6 +97,7 @@ enum lm_status lm_kit_model(struct lm_model **m, struct lm_err *e)
 
 struct facts {                          /* of one layer; all have the same */
     double *sum[2], *sumsq[2], *gram[2], *sumabs[2];        /* [0]: attention */
+    double *stream[3];                  /* [2]: behind the last layer */
     double cosine[LAYERS], align[LAYERS][3];
     int64_t n[2];
 };
@@ -118,6 +119,14 @@ void lm_kit_gram(struct lm_rng *r, int64_t tokens, int64_t k, double *x, double 
     lm_gemm64('t', 'n', k, k, tokens, 1, x, k, x, k, 0, gram, k);
 }
 
+static enum lm_status stream(const struct facts *s, int which, const double **out,
+                             int64_t *n)
+{
+    *out = s->stream[which];
+    *n = HIDDEN * HIDDEN;
+    return LM_OK;
+}
+
 /* lm_host.stat: what the plugin said it needs, no more. */
 static enum lm_status stat(const struct lm_stats *stats, uint32_t stat, uint32_t site,
                            int32_t layer, const double **out, int64_t *n,
@@ -131,6 +140,8 @@ static enum lm_status stat(const struct lm_stats *stats, uint32_t stat, uint32_t
                      stat);
         return lm_fail(e, LM_EBUG, "these statistics were not declared");
     }
+    if (stat == LM_STAT_STREAM && site == LM_SITE_HIDDEN && layer == -1)
+        return stream(s, 2, out, n);
     if (layer < 0 || layer >= LAYERS ||
         (site != LM_SITE_ATTN && site != LM_SITE_MLP &&
          (site != LM_SITE_LAYER || (stat != LM_STAT_COSINE && stat != LM_STAT_ALIGN)))) {
@@ -139,6 +150,8 @@ static enum lm_status stat(const struct lm_stats *stats, uint32_t stat, uint32_t
                      site, (int)layer);
         return lm_fail(e, LM_EBUG, "there are no such statistics");
     }
+    if (stat == LM_STAT_STREAM)
+        return stream(s, b, out, n);
     *n = stat == LM_STAT_COSINE ? 1 : stat == LM_STAT_ALIGN ? 3
        : stat == LM_STAT_GRAM ? s->n[b] * s->n[b] : s->n[b];
     *out = stat == LM_STAT_COSINE ? &s->cosine[layer]
@@ -183,6 +196,12 @@ enum lm_status lm_kit_stats(struct lm_kit *k)
         s->align[i][1] = 6;
         s->align[i][2] = 8 + 2 * i;
     }
+    for (int i = 0; ok && i < 3; i++) {
+        double sum[HIDDEN];
+        s->stream[i] = lm_alloc_array(HIDDEN * HIDDEN, sizeof(double), "selftest");
+        if ((ok = s->stream[i] != NULL))
+            lm_kit_gram(&r, TOKENS, HIDDEN, x, s->stream[i], sum);
+    }
     lm_release(x);
     return ok ? LM_OK : lm_fail_memory(k->e, TOKENS * WIDTH * sizeof *x, "statistics");
 }
@@ -196,5 +215,7 @@ void lm_kit_stats_free(struct lm_kit *k)
         lm_release(s->gram[b]);
         lm_release(s->sumabs[b]);
     }
+    for (int i = 0; s && i < 3; i++)
+        lm_release(s->stream[i]);
     lm_release(s);
 }

@@ -246,7 +246,9 @@ static enum lm_status make_stats(struct lm_session *s, struct lm_err *e)
 static struct lm_repair_choice chosen(const struct lm_stage *repair, uint64_t key)
 {
     return (struct lm_repair_choice){ .ops = repair->plugin->ops, .self = repair->self,
-                                      .key = key, .biases = lm_repair_biases(repair) };
+                                      .key = key, .biases = lm_repair_biases(repair),
+                                      .needs = lm_repair_needs(repair),
+                                      .turns = lm_repair_turns(repair) };
 }
 
 static enum lm_status add_repair(struct lm_repairs *all, uint64_t key,
@@ -318,6 +320,13 @@ static enum lm_status check_widths(const struct lm_pipeline *p,
     for (size_t i = 0; i < p->n_export; i++) {
         const struct lm_export_stage *x = &p->export[i];
         int32_t multiple = x->limits.multiple > 0 ? x->limits.multiple : 1;
+        if (plan->hidden.kept % multiple && plan->hidden.bits)
+            return lm_conf_fail(e, x->stage.at,
+                                "export: %s in %s needs a width of the residual stream "
+                                "in multiples of %d, but gene %s can make %d; set "
+                                "`multiple` of the hidden pruner", x->stage.id,
+                                lm_dtype_names[x->o->dtype], multiple, gene,
+                                plan->hidden.kept);
         for (int32_t k = 0; k < plan->arch->n_layer; k++) {
             int32_t n_ff = lm_plan_shape(plan, k).n_ff;
             if (n_ff % multiple && n_ff != plan->arch->layer[k].n_ff)

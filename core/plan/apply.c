@@ -5,7 +5,9 @@
  * A layer of which no block is left vanishes and the later ones move up; one
  * with a single block stays, with 0 heads or an MLP of width 0.  What the plan
  * did not touch is lent in its own format, from where it is mapped; cut matrices are
- * the candidate's; encoded ones are made here.                              */
+ * the candidate's; encoded ones are made here, and embedding and head of a narrower
+ * residual stream.  A tied model of directions (narrow.c) gets a head of its own, into
+ * which the final norm's weight goes.                                       */
 #include "base/file.h"
 #include "base/mem.h"
 #include "model/codec.h"
@@ -49,32 +51,40 @@ static const struct piece mlp_piece[] = {
 
 #define COUNT(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Bytes of matrix i, given to the builder; the encoded model as a whole may be larger
- * than memory, too.                                                              */
-static enum lm_status encode(struct copier *c, const struct lm_part *p, int i, void **out)
+/* Memory of the new model, for n bytes: it as a whole may be larger than memory, too. */
+static enum lm_status take_room(const struct copier *c, size_t n, void **out)
 {
-    const char *folder = lm_engine_streams(c->args->engine) ? c->args->stock->folder
-                                                            : NULL;
-    void *data = NULL;
-    size_t n;
-    enum lm_status st = lm_part_coded(p, i, &n, c->e);
+    if (lm_engine_streams(c->args->engine))
+        return lm_scratch_open(c->args->stock->folder, n, out, c->e);
+    *out = lm_alloc(n, "applied model");
+    return *out ? LM_OK : lm_fail_memory(c->e, n, "a matrix of the cut model");
+}
 
-    if (!st && folder)
-        st = lm_scratch_open(folder, n, &data, c->e);
-    else if (!st && !(data = lm_alloc(n, "quantize")))
-        st = lm_fail_memory(c->e, n, "a quantized matrix");
-    if (!st && (st = lm_part_encode(c->args, p, i, data, c->e))) {
-        if (folder)
-            lm_scratch_close(data, n);
-        else
-            lm_release(data);
-    }
-    *out = data;
-    if (!st && folder)
+/* The builder takes it over, or (st: what was to be in it could not be made) it goes. */
+static enum lm_status give_room(struct copier *c, enum lm_status st, void *data, size_t n)
+{
+    bool mapped = lm_engine_streams(c->args->engine);
+
+    if (!st && mapped)
         return lm_builder_take_map(c->to, (struct lm_map){ data, n }, c->e);
     if (!st)
         lm_builder_keep(c->to, data);
+    else if (mapped)
+        lm_scratch_close(data, n);
+    else
+        lm_release(data);
     return st;
+}
+
+/* Bytes of matrix i, given to the builder. */
+static enum lm_status encode(struct copier *c, const struct lm_part *p, int i, void **out)
+{
+    size_t n;
+    enum lm_status st = lm_part_coded(p, i, &n, c->e);
+
+    if (st || (st = take_room(c, n, out)))
+        return st;
+    return give_room(c, lm_part_encode(c->args, p, i, *out, c->e), *out, n);
 }
 
 /* Matrix i of a quantized part: the bytes that it was decoded from. */
@@ -96,6 +106,7 @@ static enum lm_status copy_encoded(struct copier *c, const struct lm_part *p, in
 static enum lm_status copy_block(struct copier *c, struct lm_part *p, int32_t to)
 {
     const struct lm_part *from = lm_part_floats(p);
+    bool narrow = from->narrow.basis, derived = narrow || from->rack;
     struct lm_segment_spec s = *lm_segment_spec(from->seg);
     bool mlp = s.kind == LM_SEG_MLP;
     const uint32_t *whole = mlp ? mlp_whole : attn_whole;
@@ -104,22 +115,61 @@ static enum lm_status copy_block(struct copier *c, struct lm_part *p, int32_t to
     enum lm_status st = LM_OK;
 
     for (size_t i = 0; !st && i < (mlp ? COUNT(mlp_whole) : COUNT(attn_whole)); i++)
-        st = lend_own(c, whole[i], s.layer, to);
+        st = narrow && i == 0 ? lend_floats(c, whole[i], to, s.norm, 1, s.hidden)
+                              : lend_own(c, whole[i], s.layer, to);
     for (int i = 0; !st && i < n; i++) {
         const struct lm_mat *m = lm_segment_mat(&s, i);
 
         if (from != p && p->quant[i].ops)
             st = copy_encoded(c, p, i, piece[i].weight, to);
-        else if (from->rack)
+        else if (derived)
             st = lend_floats(c, piece[i].weight, to, m->w, m->rows, m->cols);
         else
             st = lend_own(c, piece[i].weight, s.layer, to);
-        if (!st && from->rack)
+        if (!st && derived)
             st = lend_floats(c, piece[i].bias, to, m->bias, 1, m->rows);
         else if (!st)
             st = lend_own(c, piece[i].bias, s.layer, to);
     }
     return st;
+}
+
+/* Embedding or head of a narrower stream.  The norm of directions is in the head. */
+static enum lm_status copy_table(struct copier *c, const struct lm_narrow *n,
+                                 uint32_t role, uint32_t from, const float *norm)
+{
+    const struct lm_arch *a = lm_model_arch(c->from);
+    size_t size = (size_t)a->vocab * (size_t)n->width * sizeof(float);
+    void *data;
+    enum lm_status st = take_room(c, size, &data);
+
+    if (!st)
+        st = give_room(c, lm_narrow_table(n, c->from, from, norm, data, c->e), data, size);
+    return st ? st : lend_floats(c, role, -1, data, a->vocab, n->width);
+}
+
+/* What belongs to no layer. */
+static enum lm_status copy_ends(struct copier *c, const struct lm_candidate *cand)
+{
+    static const uint32_t rest[] = { LM_W_EMBED, LM_W_HEAD, LM_W_FINAL_NORM };
+    const struct lm_part *head = cand->part[cand->net.n - 1];
+    const struct lm_narrow *n = &head->narrow;
+    bool tied = lm_model_arch(c->from)->tied;
+    const float *norm;
+    enum lm_status st = LM_OK;
+
+    for (size_t i = 0; !n->basis && !st && i < COUNT(rest); i++)
+        st = lend_own(c, rest[i], -1, -1);
+    if (st || !n->basis)
+        return st;
+    st = copy_table(c, n, LM_W_EMBED, LM_W_EMBED, NULL);
+    if (!st && (!tied || !n->basis->kept)) {
+        st = lm_model_floats(c->from, LM_W_FINAL_NORM, -1, &norm, c->e);
+        if (!st)
+            st = copy_table(c, n, LM_W_HEAD, tied ? LM_W_EMBED : LM_W_HEAD, norm);
+    }
+    return st ? st : lend_floats(c, LM_W_FINAL_NORM, -1, lm_segment_spec(head->seg)->norm,
+                                 1, n->width);
 }
 
 /* ---- the model ----------------------------------------------------------------- */
@@ -153,18 +203,24 @@ static int32_t renumber(const struct lm_candidate *c, int32_t *to,
 static enum lm_status copy_all(struct copier *c, const struct lm_candidate *cand,
                                int32_t *to, struct lm_layer_shape *shape)
 {
-    static const uint32_t rest[] = { LM_W_EMBED, LM_W_HEAD, LM_W_FINAL_NORM };
     const struct lm_vocabulary *v = lm_model_vocabulary(c->from);
+    const struct lm_basis *basis = cand->part[cand->net.n - 1]->narrow.basis;
     struct lm_arch a = *lm_model_arch(c->from);
     enum lm_status st;
 
+    if (lm_candidate_features(cand) & LM_SHAPE_TURNED)
+        return lm_fail(c->e, LM_EUNSUPPORTED, "blocks of this model turn the residual "
+                       "stream, so no format can hold it; use one basis for the whole "
+                       "model");
     a.n_layer = renumber(cand, to, shape);
     a.layer = shape;
+    a.hidden = cand->plan->hidden.kept;
+    a.tied = a.tied && (!basis || basis->kept);
     st = lm_builder_arch(c->to, &a, c->e);
     if (!st && v)
         st = lm_builder_vocabulary(c->to, v, c->e);
-    for (size_t i = 0; !st && i < COUNT(rest); i++)
-        st = lend_own(c, rest[i], -1, -1);
+    if (!st)
+        st = copy_ends(c, cand);
     for (size_t i = 0; !st && i < cand->net.n; i++)
         if (to[i] >= 0)
             st = copy_block(c, cand->part[i], to[i]);

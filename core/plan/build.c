@@ -342,7 +342,7 @@ static void build_widths(const struct site *t, struct lm_part_job *first)
     struct lm_err e = { LM_OK, "" };
     void *prepared = NULL;
 
-    if (r.ops && (gather_material(t, r.ops->needs, &m, &e)
+    if (r.ops && (gather_material(t, r.needs, &m, &e)
                   || lm_part_blame(r.ops->prepare(r.self, &m.site, &prepared, &e),
                                    "repair", &e))) {
         fail_jobs(first, r.key, &e);

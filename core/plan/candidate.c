@@ -5,7 +5,8 @@
  * A batch of candidates goes in three steps.  On the main thread every block
  * of every plan is looked up by content key; missing parts become jobs, sorted
  * by rack.  Racks are then filled and their parts built in parallel (build.c),
- * behind them the quantized parts, which are made from these (quantize.c).
+ * behind them the narrowed parts, which are made from these (narrow.c), and the
+ * quantized ones, made from either (quantize.c).
  * Last, candidates are put together, and those with a failed part are let go.
  *
  * A key is a hash of all that a part's weights and bias follow from: model,
@@ -205,32 +206,64 @@ static enum lm_status want_dense(struct batch *b, enum lm_segment_kind kind,
     return add_job(b, out, &none, e);
 }
 
+/* *p becomes the part with that key, which is made from it; *made: a new one, to be
+ * filled in and built, else NULL.                                           */
+static enum lm_status want_made(struct batch *b, uint64_t key, struct lm_part **p,
+                                struct lm_part **made, struct lm_err *e)
+{
+    struct lm_part *base = *p;
+
+    *made = NULL;
+    base->used = ++b->w->clock;
+    if ((*p = lm_part_find(b->w, key))) {
+        b->w->reused++;
+        return LM_OK;
+    }
+    if (!(*p = lm_part_add(b->w, key, base->kind, base->layer, base->kept, NULL)))
+        return lm_fail_memory(e, sizeof **p, "a candidate");
+    (*p)->base = base;
+    base->refs++;
+    *made = *p;
+    return add_job(b, p, &(const struct lm_repair_choice){ .ops = NULL }, e);
+}
+
+static enum lm_status want_narrow(struct batch *b, const struct lm_plan *plan,
+                                  const struct lm_repair_choice *r, struct lm_part **p,
+                                  struct lm_err *e)
+{
+    struct lm_basis *basis;
+    struct lm_narrow narrow;
+    struct lm_part *made;
+    uint64_t key;
+    enum lm_status st = lm_basis_find(b->w, plan, r, &basis, e);
+
+    if (st)
+        return st;
+    lm_narrow_choose(plan, *p, basis, &narrow, &key);
+    st = want_made(b, key, p, &made, e);
+    if (!st && made)
+        made->narrow = narrow;
+    return st;
+}
+
 /* *p is the block as it is cut; where the plan gives one of its matrices a number
  * format, it becomes the part that has it.                                  */
 static enum lm_status want_formats(struct batch *b, const struct lm_plan *plan,
                                    struct lm_part **p, struct lm_err *e)
 {
     struct lm_quant_choice quant[4];
-    struct lm_part *base = *p, *part;
-    uint64_t key = base->key;
+    struct lm_part *made;
+    uint64_t key = (*p)->key;
     bool any;
-    enum lm_status st = lm_quant_choose(&b->w->args, plan, base->kind, base->layer, quant,
+    enum lm_status st = lm_quant_choose(&b->w->args, plan, (*p)->kind, (*p)->layer, quant,
                                         &key, &any, e);
 
     if (st || !any)
         return st;
-    base->used = ++b->w->clock;
-    if ((*p = lm_part_find(b->w, key))) {
-        b->w->reused++;
-        return LM_OK;
-    }
-    if (!(part = lm_part_add(b->w, key, base->kind, base->layer, base->kept, NULL)))
-        return lm_fail_memory(e, sizeof *part, "a candidate");
-    part->base = base;
-    base->refs++;
-    memcpy(part->quant, quant, sizeof quant);
-    *p = part;
-    return add_job(b, p, &(const struct lm_repair_choice){ .ops = NULL }, e);
+    st = want_made(b, key, p, &made, e);
+    if (!st && made)
+        memcpy(made->quant, quant, sizeof quant);
+    return st;
 }
 
 static enum lm_status want(struct batch *b, struct lm_candidate *c,
@@ -244,6 +277,8 @@ static enum lm_status want(struct batch *b, struct lm_candidate *c,
     enum lm_status st = cut ? want_cut(b, c->plan, kind, layer, r, &p, e)
                             : want_dense(b, kind, layer, &p, e);
 
+    if (!st && c->plan->hidden.bits)
+        st = want_narrow(b, c->plan, r, &p, e);
     if (!st && block)
         st = want_formats(b, c->plan, &p, e);
     if (st)
@@ -278,8 +313,8 @@ static enum lm_status want_plan(struct batch *b, struct lm_candidate *c, struct 
     return st ? st : want(b, c, LM_SEG_HEAD, -1, &r, e);
 }
 
-/* Chains the jobs of each rack; a dense part is work of its own.  Quantized parts
- * come later.                                                               */
+/* Chains the jobs of each rack; a dense part is work of its own.  Parts made from
+ * others come later.                                                        */
 static enum lm_status sort_work(struct batch *b, struct lm_err *e)
 {
     b->work = lm_alloc_array(b->n ? b->n : 1, sizeof *b->work, "jobs");
@@ -309,7 +344,9 @@ static void build_one(void *ctx, int64_t i, uint32_t worker)
     struct lm_part_job *j = b->work[b->first + (size_t)i];
 
     (void)worker;
-    if (j->part->base)                  /* no batch has refined ones */
+    if (j->part->narrow.basis)
+        lm_part_narrow(&b->w->args, j);
+    else if (j->part->base)
         lm_part_quantize(&b->w->args, j);
     else
         lm_parts_build(&b->w->args, j->part->rack, j);
@@ -397,8 +434,8 @@ static const struct lm_err *why_failed(const struct batch *b, const struct lm_pa
     return NULL;
 }
 
-/* What is made from the parts that are built by now; b->work is used again. */
-static enum lm_status build_quantized(struct batch *b)
+/* What is made from others so many times over; b->work is used again. */
+static enum lm_status build_made(struct batch *b, int depth)
 {
     size_t n = 0;
 
@@ -406,7 +443,7 @@ static enum lm_status build_quantized(struct batch *b)
         struct lm_part *base = b->job[i]->part->base;
         const struct lm_err *why;
 
-        if (!base)
+        if (lm_part_depth(b->job[i]->part) != depth)
             continue;
         if (base->seg)
             b->work[n++] = b->job[i];
@@ -473,8 +510,11 @@ static enum lm_status open_all(struct lm_workshop *w, struct lm_plan *const *pla
         st = lm_fail(e, LM_ECANCELED, "canceled");
     if (b.work)
         count_racks(&b);
-    if (!st && build_quantized(&b))
-        st = lm_fail(e, LM_ECANCELED, "canceled");
+    if (!st)
+        lm_bases_make(w);
+    for (int depth = 1; !st && depth <= 2; depth++)
+        if (build_made(&b, depth))
+            st = lm_fail(e, LM_ECANCELED, "canceled");
     if (b.work) {
         enum lm_status stock = take_stock(&b, st ? NULL : e);
 
@@ -523,6 +563,9 @@ uint64_t lm_candidate_features(const struct lm_candidate *c)
     for (size_t i = 0; i < c->net.n; i++)
         if (c->part[i]->bias)
             f |= c->part[i]->kind == LM_SEG_MLP ? LM_SHAPE_MLP_BIAS : LM_SHAPE_ATTN_BIAS;
+    for (size_t i = 1; i + 1 < c->net.n; i++)
+        if (lm_segment_spec(c->net.seg[i])->turn.w)
+            f |= LM_SHAPE_TURNED;
     return f;
 }
 

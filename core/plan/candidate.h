@@ -13,9 +13,9 @@
  *
  * Repair starts from the dense statistics of each site, independent of what
  * happens to the others, so a repaired block is the same in all candidates.
- * A block that keeps everything is the dense one, bit for bit.  Number formats
- * come last: a matrix with one is what is left of it after cut and repair,
- * encoded by its quantizer and decoded again (quantize.c).                  */
+ * A block that keeps everything is the dense one, bit for bit.  A narrower residual
+ * stream comes behind cut and repair (narrow.c), number formats last: a matrix with
+ * one is what is left of it, encoded by its quantizer and decoded again (quantize.c). */
 #ifndef LM_PLAN_CANDIDATE_H
 #define LM_PLAN_CANDIDATE_H
 #include "model/engine.h"
@@ -24,11 +24,13 @@
 
 /* The repair to use under a plan's settings ("repair.lambda"): instances are
  * made by the pipeline; ops NULL: none.  biases: LM_SHAPE_ATTN_BIAS and
- * LM_SHAPE_MLP_BIAS, for the matrices that get one from it.                 */
+ * LM_SHAPE_MLP_BIAS, for the matrices that get one from it.  turns: it makes a basis of
+ * the residual stream for each place.  needs: LM_BIT(enum lm_stat).         */
 struct lm_repair_choice {
     const struct lm_repair *ops;
     void    *self;
-    uint64_t key, biases;
+    uint64_t key, biases, needs;
+    bool     turns;
 };
 typedef enum lm_status lm_repair_source(void *ctx, const struct lm_plan *p,
                                         struct lm_repair_choice *out, struct lm_err *e);
@@ -95,7 +97,7 @@ struct lm_refine {
 enum lm_status lm_candidate_refine(struct lm_workshop *w, struct lm_candidate *c,
                                    const struct lm_refine *r, struct lm_err *e);
 void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c);
-/* LM_SHAPE_* features: those of the plan, and biases that repair made. */
+/* LM_SHAPE_* features: those of the plan, and what repair made. */
 uint64_t lm_candidate_features(const struct lm_candidate *c);
 /* lm_plan_cost(), and all biases and the norms of q and k, as f32. */
 void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out);

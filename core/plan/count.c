@@ -152,6 +152,7 @@ void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
     struct lm_layer_shape most = { 0 };
 
     rest.n_layer = 0;
+    rest.hidden = p->hidden.kept;
     lm_shape_cost(&rest, NULL, dtype, &c);
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         struct lm_layer_shape s = lm_plan_shape(p, i);
@@ -159,9 +160,9 @@ void lm_plan_cost(const struct lm_plan *p, uint32_t dtype, struct lm_cost *out)
 
         for (int k = 0; k < LM_N_MATRICES; k++)
             own[k] = lm_plan_dtype_of(p, i, k, dtype);
-        add_layer(&c, p->arch, &s, own);
+        add_layer(&c, &rest, &s, own);
         widen(&most, &s);
     }
-    c.row_bytes = row_bytes(p->arch, &most);
+    c.row_bytes = row_bytes(&rest, &most);
     *out = c;
 }

@@ -104,7 +104,7 @@ int64_t lm_plan_columns(const struct lm_plan *p, int32_t layer, int i)
         return s.n_ff;
     if (role == LM_W_O)
         return (int64_t)s.n_head * p->arch->head_dim;
-    return (role > LM_W_O ? s.n_ff : s.n_head) ? p->arch->hidden : 0;
+    return (role > LM_W_O ? s.n_ff : s.n_head) ? p->hidden.kept : 0;
 }
 
 enum lm_status lm_plan_dtypes(const struct lm_plan *p, uint32_t **out, struct lm_err *e)

@@ -6,8 +6,9 @@
  * in that order is a view.  Where groups lose query heads the rack is of the kept
  * groups and heads alone.  A part is a segment with what it alone owns: the
  * consumer (down or o) for its kept set.  A refined part has a base part, whose
- * consumer it replaces, and its rack; a quantized part has a base part alone, from
- * which it is made.  Parts hold racks and bases, candidates parts.
+ * consumer it replaces, and its rack.  A narrowed part, and behind it or a refined one
+ * a quantized part, has a base part alone, from which it is made.  Parts hold racks and
+ * bases, candidates parts.
  *
  * Both are made empty on the main thread, filled by one worker (a rack and its
  * new parts form one piece of work), and afterwards only read.              */
@@ -59,14 +60,33 @@ static inline int64_t lm_rack_column(const struct lm_rack *k, int32_t kept, int6
     return unit[j / width] * width + j % width;
 }
 
+/* narrow.c: what a narrower residual stream keeps.  Lives as long as the workshop. */
+struct lm_basis {
+    struct lm_basis *next;
+    uint64_t key;
+    int32_t *kept;                      /* channels, rising; NULL: directions */
+    bool     each, built;               /* each: one basis for each place */
+    int32_t  n;                         /* of bases */
+    struct lm_store_block memory;       /* [n][d][d], columns orthonormal */
+    struct lm_repair_choice repair;     /* that makes it */
+    struct lm_err err;                  /* why it is not built */
+};
+struct lm_narrow {                      /* basis NULL: the stream as it is */
+    struct lm_basis *basis;
+    int32_t width, from, to;            /* from, to: numbers of bases */
+};
+
 struct lm_part {
     struct lm_part *next;               /* in its bucket */
     uint64_t key, used;
     int64_t  refs;                      /* candidates, and parts based on it */
     enum lm_segment_kind kind;
     int32_t  layer, kept;
-    struct lm_rack *rack;               /* NULL: a dense or a quantized segment */
-    struct lm_part *base;               /* of a quantized or a refined one, else NULL */
+    struct lm_rack *rack;               /* NULL: dense, or made from a base whole */
+    struct lm_part *base;               /* of a refined, narrowed or quantized one, else
+                                           NULL */
+    struct lm_narrow narrow;            /* of a narrowed one; its memory has all that is
+                                            narrower */
     struct lm_quant_choice quant[4];    /* by matrix: q k v o, or gate up down; ops
                                            NULL: that of base */
     struct lm_store_block consumer;     /* [hidden][columns kept]; of a quantized part
@@ -80,7 +100,21 @@ struct lm_part {
 /* The part that has the block's matrices as floats. */
 static inline struct lm_part *lm_part_floats(struct lm_part *p)
 {
-    return p->base && !p->rack ? p->base : p;
+    return p->base && !p->rack && !p->narrow.basis ? p->base : p;
+}
+
+/* How many times over it is made from another: 0, 1, or 2. */
+static inline int lm_part_depth(const struct lm_part *p)
+{
+    return !p->base ? 0 : !p->base->base ? 1 : 2;
+}
+
+/* The part as it was cut. */
+static inline const struct lm_part *lm_part_root(const struct lm_part *p)
+{
+    while (p->base)
+        p = p->base;
+    return p;
 }
 
 /* One missing part. */
@@ -110,6 +144,7 @@ struct lm_workshop {
     uint64_t model, stats;              /* hashes */
     struct lm_part *bucket[LM_PART_BUCKETS];
     struct lm_rack *racks;
+    struct lm_basis *bases;
     size_t   bytes;                     /* of parts and racks */
     uint64_t clock;
     int64_t  parts, built, reused;
@@ -133,6 +168,25 @@ const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w);
  * dense segment).  Failures go to the jobs' err.                       [any] */
 void lm_parts_build(const struct lm_workshop_args *a, struct lm_rack *rack,
                     struct lm_part_job *jobs);
+
+/* narrow.c.  The basis for a plan that narrows the residual stream: known, or new and
+ * not built.                                                           [main] */
+enum lm_status lm_basis_find(struct lm_workshop *w, const struct lm_plan *p,
+                             const struct lm_repair_choice *r, struct lm_basis **out,
+                             struct lm_err *e);
+/* Builds those that are not; failures go to their err.                 [main] */
+void lm_bases_make(struct lm_workshop *w);
+void lm_bases_free(struct lm_workshop *w);
+/* What the plan wants of a part, and the key of that. */
+void lm_narrow_choose(const struct lm_plan *plan, const struct lm_part *base,
+                      struct lm_basis *basis, struct lm_narrow *out, uint64_t *key);
+/* Builds a part whose base is built; a failure goes to err.           [any] */
+void lm_part_narrow(const struct lm_workshop_args *a, struct lm_part_job *j);
+/* For the model that is written: out [vocab][width] = T diag(norm) B, T: embedding or
+ * head.  norm counts for directions only; NULL: ones.                  [any] */
+enum lm_status lm_narrow_table(const struct lm_narrow *n, const struct lm_model *m,
+                               uint32_t role, const float *norm, float *out,
+                               struct lm_err *e);
 
 /* quantize.c.  What the plan wants of a block: out [4], hashed into key; any:
  * something.                                                         [main] */

@@ -62,6 +62,7 @@ enum lm_status lm_plan_open(const struct lm_arch *dense, struct lm_space *space,
     }
     p->arch = dense;
     p->space = space;
+    p->hidden.n = p->hidden.kept = dense->hidden;
     for (size_t i = 0; i < n; i++) {
         const struct lm_layer_shape *s = &dense->layer[i];
         struct lm_layer_plan *l = &p->layer[i];
@@ -88,6 +89,7 @@ void lm_plan_free(struct lm_plan *p)
     for (size_t i = 0; i < p->n_setting; i++)
         lm_release(p->setting[i].name);
     lm_release(p->setting);
+    lm_release(p->hidden.bits);
     lm_release(p->layer);
     lm_release(p);
 }
@@ -106,9 +108,13 @@ static struct lm_layer_plan *find_layer(struct lm_plan *p, int32_t layer,
 static enum lm_status find_keep(struct lm_plan *p, uint32_t site, int32_t layer,
                                 struct lm_keep **out, struct lm_err *e)
 {
-    struct lm_layer_plan *l = find_layer(p, layer, e);
+    struct lm_layer_plan *l;
 
-    if (!l)
+    if (site == LM_SITE_HIDDEN && layer == -1) {
+        *out = &p->hidden;
+        return LM_OK;
+    }
+    if (!(l = find_layer(p, layer, e)))
         return LM_EBUG;
     if (site == LM_SITE_KV_GROUP)
         *out = &l->kv;
@@ -118,8 +124,8 @@ static enum lm_status find_keep(struct lm_plan *p, uint32_t site, int32_t layer,
         *out = &l->ffn;
     else
         return lm_fail(e, LM_EUNSUPPORTED, "layer %d: a plan holds kept KV groups, query "
-                       "heads and FFN channels; sites of kind %u are not among them",
-                       layer, site);
+                       "heads and FFN channels, and hidden channels of the model (layer "
+                       "-1); sites of kind %u are not among them", layer, site);
     return LM_OK;
 }
 
@@ -155,9 +161,13 @@ static enum lm_status check_may(const struct lm_plan *p, uint32_t site, struct l
 
 enum lm_status lm_plan_drop(struct lm_plan *p, struct lm_site s, struct lm_err *e)
 {
-    struct lm_layer_plan *l = find_layer(p, s.layer, e);
+    struct lm_layer_plan *l;
 
-    if (!l || check_may(p, s.kind, e))
+    if (check_may(p, s.kind, e))
+        return LM_EBUG;
+    if (s.kind == LM_SITE_HIDDEN)
+        return drop_member(p, s, e);
+    if (!(l = find_layer(p, s.layer, e)))
         return LM_EBUG;
     switch (s.kind) {
     case LM_SITE_LAYER:
@@ -365,6 +375,11 @@ enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e)
         lm_plan_settle_formats(l);
         any = any || !l->drop_attn || !l->drop_mlp;
     }
+    if (p->hidden.kept == 0)
+        return lm_fail(e, LM_EINFEASIBLE, "the plan leaves no channel of the residual "
+                       "stream");
+    if (p->hidden.kept == p->hidden.n)
+        forget(&p->hidden);
     return any ? LM_OK
         : lm_fail(e, LM_EINFEASIBLE, "the plan leaves no block of any layer");
 }
@@ -381,9 +396,11 @@ uint64_t lm_plan_hash(const struct lm_plan *p)
 {
     uint64_t h = lm_hash_u64((uint64_t)p->arch->n_layer, 0x706c616e31);  /* "plan1" */
 
+    if (p->hidden.bits)                 /* else as before there were such edits */
+        h = hash_keep(&p->hidden, false, lm_hash_str("hidden", h));
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         h = hash_keep(&p->layer[i].kv, p->layer[i].drop_attn, h);
-        if (p->layer[i].head.bits)      /* else as before there were such edits */
+        if (p->layer[i].head.bits)
             h = hash_keep(&p->layer[i].head, false, h);
         h = hash_keep(&p->layer[i].ffn, p->layer[i].drop_mlp, h);
         h = lm_plan_hash_formats(p, i, h);
@@ -405,7 +422,8 @@ static bool same_keep(const struct lm_keep *a, const struct lm_keep *b)
 
 bool lm_plan_equal(const struct lm_plan *a, const struct lm_plan *b)
 {
-    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting)
+    if (a->arch->n_layer != b->arch->n_layer || a->n_setting != b->n_setting
+        || !same_keep(&a->hidden, &b->hidden))
         return false;
     for (int32_t i = 0; i < a->arch->n_layer; i++) {
         const struct lm_layer_plan *x = &a->layer[i], *y = &b->layer[i];

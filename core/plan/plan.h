@@ -7,11 +7,13 @@
  * nothing drops its block, members of dropped blocks are not listed, blocks
  * that the dense model lacks count as dropped, settings go by name.  Query heads
  * of groups that go are not listed; a group without query heads goes; all groups
- * that stay keep as many, as every runtime wants it.
+ * that stay keep as many, as every runtime wants it.  Channels of the residual stream
+ * are kept for all layers, norms and the head together: they are the model's.
  *
- * The text names only layers that are edited:
+ * The text names only what is edited:
  *
  *   plan 1 layers=30
+ *   model: hidden=512/576:0-511
  *   layer 3: none
  *   layer 7: kv=2/3:0,2 ffn=960/1536:0-511,640-1087
  *   layer 8: kv=2/3:0,2 heads=4/9:1-2,6,8
@@ -48,6 +50,7 @@ struct lm_layer_plan {
 struct lm_setting { char *name; union lm_value value; uint32_t kind; };
 struct lm_plan {
     const struct lm_arch *arch;         /* dense; must outlive the plan */
+    struct lm_keep hidden;              /* channels of the residual stream */
     struct lm_layer_plan *layer;        /* [arch->n_layer] */
     struct lm_setting *setting;         /* tuned options, by name: "repair.lambda" */
     size_t n_setting;
@@ -71,8 +74,8 @@ enum lm_status lm_plan_keep_top(struct lm_plan *p, uint32_t site, int32_t layer,
 enum lm_status lm_plan_set(struct lm_plan *p, const char *name, uint32_t kind,
                            union lm_value v, struct lm_err *e);
 /* To be called once all edits are in. */
-/* LM_EINFEASIBLE when no block is left, or KV groups of a layer would keep
- * different numbers of query heads.                                         */
+/* LM_EINFEASIBLE when no block or no channel of the residual stream is left, or KV
+ * groups of a layer would keep different numbers of query heads.            */
 enum lm_status lm_plan_canonical(struct lm_plan *p, struct lm_err *e);
 uint64_t lm_plan_hash(const struct lm_plan *p);
 void lm_plan_text(const struct lm_plan *p, struct lm_str *out);

@@ -88,6 +88,11 @@ static void put_layer(const struct lm_plan *p, int32_t i, struct lm_str *out)
 void lm_plan_text(const struct lm_plan *p, struct lm_str *out)
 {
     lm_str_add(out, "plan 1 layers=%d\n", p->arch->n_layer);
+    if (p->hidden.bits) {
+        lm_str_add(out, "model:");
+        put_keep("hidden", &p->hidden, out);
+        lm_str_add(out, "\n");
+    }
     for (int32_t i = 0; i < p->arch->n_layer; i++)
         put_layer(p, i, out);
     for (size_t i = 0; i < p->n_setting; i++) {
@@ -273,7 +278,9 @@ static enum lm_status read_lines(struct reader *r)
     enum lm_status st;
 
     for (; *r->at; r->line++) {
-        if (take(r, "layer ")) {
+        if (last < 0 && take(r, "model: hidden=")) {
+            st = read_keep(r, &r->plan->hidden);
+        } else if (take(r, "layer ")) {
             if (!number(r, r->plan->arch->n_layer - 1, &layer) || layer <= last
                 || !take(r, ":"))
                 return bad(r, "expected the number of a later layer of the model");
@@ -281,7 +288,7 @@ static enum lm_status read_lines(struct reader *r)
         } else if (take(r, "set ")) {
             st = read_setting(r);
         } else {
-            return bad(r, "expected 'layer' or 'set'");
+            return bad(r, "expected 'model', then 'layer' or 'set'");
         }
         if (st)
             return st;

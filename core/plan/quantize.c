@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* quantize.c -- segments whose matrices are in number formats of their own.
  *
- * A quantized part is made from a base part, dense or cut and repaired, which it
- * holds; matrices that the plan leaves alone are the base's.  The quantizer
+ * A quantized part is made from a base part, dense, cut and repaired, or narrowed, which
+ * it holds; matrices that the plan leaves alone are the base's.  The quantizer
  * writes the bytes of the file, and what the candidate computes with is these
  * bytes decoded by the codec: candidates are judged as they will be read.  The
  * bytes are kept behind the floats where the backend reads them itself: then latency is
@@ -85,6 +85,7 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
                                    double **out, struct lm_err *e)
 {
     uint32_t site = base->kind == LM_SEG_MLP ? LM_SITE_MLP : LM_SITE_ATTN;
+    const struct lm_part *cut = lm_part_root(base);
     int64_t n;
     const double *from;
     enum lm_status st;
@@ -100,8 +101,7 @@ static enum lm_status gather_sumsq(const struct lm_workshop_args *a,
     if (!(*out = lm_alloc_array((size_t)cols, sizeof **out, "quantize")))
         return lm_fail_memory(e, (size_t)cols * sizeof **out, "statistics");
     for (int64_t j = 0; j < cols; j++)
-        (*out)[j] = from[base->rack ? lm_rack_column(base->rack, base->kept, cols, j)
-                         : j];
+        (*out)[j] = from[cut->rack ? lm_rack_column(cut->rack, cut->kept, cols, j) : j];
     return LM_OK;
 }
 

@@ -86,23 +86,25 @@ void lm_part_free(struct lm_workshop *w, struct lm_part *p)
     lm_release(p);
 }
 
-/* What it is made from, one behind the other; two at most. */
-static int bases_of(const struct lm_part *p)
+/* Parts that are made from a part so many times over. */
+static void free_deep(struct lm_workshop *w, int depth)
 {
-    return p->base ? 1 + bases_of(p->base) : 0;
+    for (size_t i = 0; i < LM_PART_BUCKETS; i++)
+        for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
+            next = p->next;
+            if (lm_part_depth(p) == depth)
+                lm_part_free(w, p);
+        }
 }
 
 void lm_workshop_close(struct lm_workshop *w)
 {
     if (!w)
         return;
-    for (int bases = 2; bases >= 0; bases--)    /* parts hold others */
-        for (size_t i = 0; i < LM_PART_BUCKETS; i++)
-            for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
-                next = p->next;
-                if (bases_of(p) == bases)
-                    lm_part_free(w, p);
-            }
+    free_deep(w, 2);                    /* they hold others */
+    free_deep(w, 1);
+    free_deep(w, 0);
+    lm_bases_free(w);
     while (w->racks)
         free_rack(w, w->racks);
     lm_stock_close(&w->stock);

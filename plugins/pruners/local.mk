@@ -18,6 +18,10 @@ pruners_LTLIBRARIES += %D%/ffn.la
 plugins_pruners_ffn_la_SOURCES = %D%/ffn.c
 plugins_pruners_ffn_la_LDFLAGS = $(PLUGIN_LINK)
 
+pruners_LTLIBRARIES += %D%/hidden.la
+plugins_pruners_hidden_la_SOURCES = %D%/hidden.c
+plugins_pruners_hidden_la_LDFLAGS = $(PLUGIN_LINK)
+
 pruners_LTLIBRARIES += %D%/heads.la
 plugins_pruners_heads_la_SOURCES = %D%/heads.c
 plugins_pruners_heads_la_LDFLAGS = $(PLUGIN_LINK)

@@ -60,7 +60,7 @@ static const struct lm_scorer ops = {
     .struct_size = sizeof ops,
     .sites = LM_BIT(LM_SITE_LAYER) | LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP)
            | LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD)
-           | LM_BIT(LM_SITE_FFN_CHANNEL),
+           | LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_HIDDEN),
     .score = score
 };
 
