@@ -85,7 +85,8 @@ static void end(void)
 
 static struct lm_refine job(void)
 {
-    return (struct lm_refine){ .repair = { sequential.ops, sequential.self, 5, 0 },
+    return (struct lm_refine){
+        .repair = { .ops = sequential.ops, .self = sequential.self, .key = 5 },
         .ids = ids, .n_seq = SEQS, .length = LENGTH, .folder = folder };
 }
 

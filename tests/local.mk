@@ -59,7 +59,8 @@ tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
     %D%/check_candidate_spill.c
 tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
-tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
+tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.h %D%/check_repair.c \
+    %D%/check_admm.c
 check_PROGRAMS += %D%/check_quant
 tests_check_quant_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h %D%/check_quant.h \
     %D%/check_quant.c %D%/check_candidate_quant.c
