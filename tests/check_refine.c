@@ -85,7 +85,8 @@ static void end(void)
 
 static struct lm_refine job(void)
 {
-    return (struct lm_refine){ .repair = { sequential.ops, sequential.self, 5, 0 },
+    return (struct lm_refine){
+        .repair = { .ops = sequential.ops, .self = sequential.self, .key = 5 },
         .ids = ids, .n_seq = SEQS, .length = LENGTH, .folder = folder };
 }
 
@@ -101,7 +102,7 @@ static void close_text(struct lm_candidate *c, struct lm_plan *p)
     lm_plan_free(p);
 }
 
-/* ---- a model in double ------------------------------------------------------------- */
+/* ---- a model in double --------------------------------------------------------- */
 
 static void linear(const struct lm_mat *m, const double *x, double *out)
 {
@@ -305,7 +306,7 @@ static int check_candidate(const struct lm_candidate *c)
     return n;
 }
 
-/* ---- tests --------------------------------------------------------------------------- */
+/* ---- tests ----------------------------------------------------------------------- */
 
 /* The exported model is the network that is measured. */
 static void applied_is_the_same(const struct lm_candidate *c)
@@ -498,7 +499,8 @@ START_TEST(whole_blocks_stay)
 }
 END_TEST
 
-/* A model that is larger than memory; a sample beyond the vocabulary; a cancel. */
+/* A model that is larger than memory; a narrower one; a sample beyond the vocabulary; a
+ * cancel.                                                                     */
 START_TEST(refusals)
 {
     struct lm_refine r = job();
@@ -512,6 +514,12 @@ START_TEST(refusals)
     r.ids = far;
     r.n_seq = 1;
     ck_assert_int_eq(lm_candidate_refine(shop, &c, &r, &e), LM_EINPUT);
+    close_text(&c, p);
+    r = job();
+    c = open_text("plan 1 layers=4\nmodel: hidden=24/32:0-23\n"
+                  "layer 1: ffn=32/96:0-31\n", &p);
+    ck_assert_int_eq(lm_candidate_refine(shop, &c, &r, &e), LM_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(e.text, "24 channels"));
     close_text(&c, p);
     lm_workshop_close(shop);
     lm_engine_close(engine);
@@ -561,7 +569,7 @@ START_TEST(memory_may_run_out)
 }
 END_TEST
 
-/* ---- the plugin ---------------------------------------------------------------------- */
+/* ---- the plugin ------------------------------------------------------------------ */
 
 START_TEST(sequential_solves)
 {

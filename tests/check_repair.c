@@ -1,50 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* check_repair.c -- repairs against Gaussian elimination in plain loops. */
-#include <math.h>
-
-#include "base/rng.h"
-#include "inst.h"
-
-enum { N = 10, K = 24, TOKENS = 40 };
-static struct lm_err e;
-
-struct problem {
-    float  w[N * K];
-    double gram[K * K], sum[K], x[TOKENS * K];
-    struct lm_repair_site site;
-};
-
-static double offset;                   /* of all inputs, so that they have a mean */
-
-/* Correlated inputs with one outlier channel of size `outlier`. */
-static void make(struct problem *p, uint64_t seed, double outlier)
-{
-    struct lm_rng r = lm_rng(seed, "repair", 0);
-
-    for (int t = 0; t < TOKENS; t++) {
-        double common = 2 * lm_rng_unit(&r) - 1;
-
-        for (int j = 0; j < K; j++)
-            p->x[t * K + j] = (2 * lm_rng_unit(&r) - 1 + common + offset)
-                * (j == 3 ? outlier : 1 + j % 4);
-    }
-    for (int i = 0; i < N * K; i++)
-        p->w[i] = (float)(2 * lm_rng_unit(&r) - 1);
-    memset(p->sum, 0, sizeof p->sum);
-    for (int t = 0; t < TOKENS; t++)
-        for (int j = 0; j < K; j++)
-            p->sum[j] += p->x[t * K + j];
-    for (int i = 0; i < K; i++)
-        for (int j = 0; j < K; j++) {
-            p->gram[i * K + j] = 0;
-            for (int t = 0; t < TOKENS; t++)
-                p->gram[i * K + j] += p->x[t * K + i] * p->x[t * K + j];
-        }
-    p->site = (struct lm_repair_site){
-        .struct_size = sizeof p->site, .site = LM_SITE_MLP, .n = N, .k = K, .w = p->w,
-        .gram = p->gram, .sum = p->sum, .tokens = TOKENS
-    };
-}
+#include "check_repair.h"
 
 static double damping(const struct problem *p, double lambda)
 {
@@ -53,40 +9,6 @@ static double damping(const struct problem *p, double lambda)
     for (int i = 0; i < K; i++)
         trace += p->gram[i * K + i];
     return lambda * trace / K;
-}
-
-/* Solves a x = b [m] by elimination with row exchanges; a and b are used up. */
-static void eliminate(double *a, double *b, int m)
-{
-    for (int c = 0; c < m; c++) {
-        int best = c;
-
-        for (int i = c + 1; i < m; i++)
-            if (fabs(a[i * m + c]) > fabs(a[best * m + c]))
-                best = i;
-        for (int j = 0; j < m; j++) {
-            double x = a[c * m + j];
-
-            a[c * m + j] = a[best * m + j];
-            a[best * m + j] = x;
-        }
-        double y = b[c];
-
-        b[c] = b[best];
-        b[best] = y;
-        for (int i = c + 1; i < m; i++) {
-            double f = a[i * m + c] / a[c * m + c];
-
-            for (int j = c; j < m; j++)
-                a[i * m + j] -= f * a[c * m + j];
-            b[i] -= f * b[c];
-        }
-    }
-    for (int c = m - 1; c >= 0; c--) {
-        for (int j = c + 1; j < m; j++)
-            b[c] -= a[c * m + j] * b[j];
-        b[c] /= a[c * m + c];
-    }
 }
 
 /* W_S + W_R H_RS (H_SS + d I)^-1, straight from the formula. */
@@ -146,24 +68,6 @@ START_TEST(least_squares_solves)
     }
 }
 END_TEST
-
-/* sum over tokens of |W x - V x_S - bias|^2; bias may be NULL */
-static double loss(const struct problem *p, const float *v, int m, const float *bias)
-{
-    double sum = 0;
-
-    for (int t = 0; t < TOKENS; t++)
-        for (int i = 0; i < N; i++) {
-            double y = bias ? -(double)bias[i] : 0;
-
-            for (int j = 0; j < K; j++)
-                y += p->w[i * K + j] * p->x[t * K + j];
-            for (int j = 0; j < m; j++)
-                y -= v[i * m + j] * p->x[t * K + j];
-            sum += y * y;
-        }
-    return sum;
-}
 
 START_TEST(least_squares_beats_leaving_it)
 {
@@ -240,12 +144,6 @@ static void expect_affine(const struct problem *p, int m, double d, double *out)
     }
 }
 
-static void near(double got, double want, const char *what, int m)
-{
-    ck_assert_msg(fabs(got - want) <= 5e-6 * (1 + fabs(want)),
-                  "width %d, %s: %.9g, not %.9g", m, what, got, want);
-}
-
 START_TEST(affine_least_squares_solves)
 {
     static const char *const options[] = { "bias=true", "bias=true,lambda=0.03",
@@ -283,25 +181,6 @@ START_TEST(affine_least_squares_solves)
     }
 }
 END_TEST
-
-/* Weights and bias of a repair, and the error of the output. */
-static double repaired(const char *name, const char *options, const struct problem *p,
-                       int m, float *w, float *bias)
-{
-    struct inst g;
-    const struct lm_repair *ops;
-    void *prepared;
-
-    inst_open(&g, "repair", name, options, NULL, NULL);
-    ops = g.ops;
-    ck_assert_ok(ops->prepare(g.self, &p->site, &prepared, &e), e);
-    ck_assert_ok(ops->apply(g.self, prepared, m, w, &e), e);
-    if (bias)
-        ck_assert_ok(ops->bias(g.self, prepared, m, w, bias, &e), e);
-    ops->release(g.self, prepared);
-    inst_close(&g);
-    return loss(p, w, m, bias);
-}
 
 START_TEST(a_bias_never_hurts)
 {
@@ -486,177 +365,6 @@ START_TEST(dead_and_broken_statistics)
 }
 END_TEST
 
-/* ---- alternating directions -------------------------------------------------------- */
-
-static double row_loss(const struct problem *p, int i, const double *v, int m)
-{
-    double sum = 0;
-
-    for (int t = 0; t < TOKENS; t++) {
-        double y = 0;
-
-        for (int j = 0; j < K; j++)
-            y += (p->w[i * K + j] - (j < m ? v[j] : 0)) * p->x[t * K + j];
-        sum += y * y;
-    }
-    return sum;
-}
-
-/* Row i by the three steps as the paper has them, W first, in units in which columns
- * have length 1; all of it from the inputs.  out [m]; was it worth it?         */
-static bool expect_admm(const struct problem *p, int i, int m, double rho, double damping,
-                        int iterations, double *out)
-{
-    double unit[K], h[K * K], w[K], z[K], u[K] = { 0 }, cut[K];
-
-    for (int a = 0; a < K; a++)
-        unit[a] = sqrt(p->gram[a * K + a]);
-    for (int a = 0; a < K; a++) {
-        w[a] = z[a] = p->w[i * K + a] * unit[a];
-        cut[a] = p->w[i * K + a];
-        for (int b = 0; b < K; b++)
-            h[a * K + b] = p->gram[a * K + b] / unit[a] / unit[b]
-                + (a == b ? damping : 0);
-    }
-    for (int step = 0; step < iterations; step++) {
-        double a[K * K], v[K];
-
-        for (int r = 0; r < K; r++) {
-            v[r] = rho * (z[r] - u[r]);
-            for (int c = 0; c < K; c++) {
-                v[r] += h[r * K + c] * w[c];
-                a[r * K + c] = h[r * K + c] + (r == c ? rho : 0);
-            }
-        }
-        eliminate(a, v, K);
-        for (int r = 0; r < K; r++) {
-            z[r] = r < m ? v[r] + u[r] : 0;
-            u[r] += v[r] - z[r];
-        }
-    }
-    for (int a = 0; a < m; a++)
-        out[a] = z[a] / unit[a];
-    if (row_loss(p, i, out, m) <= row_loss(p, i, cut, m))
-        return true;
-    memcpy(out, cut, (size_t)m * sizeof *out);
-    return false;
-}
-
-START_TEST(admm_iterates)
-{
-    static const struct { const char *options; double rho, damping; int iterations; }
-    one[] = { { "", 1, 1e-3, 30 }, { "rho=0.1,iterations=5", 0.1, 1e-3, 5 },
-              { "damping=0.05,rho=20", 20, 0.05, 30 },
-              { "rho=0.001,damping=0,iterations=7", 0.001, 0, 7 } };
-    static struct problem p;
-    float got[N * K];
-    double want[K];
-    int left[4] = { 0 };
-
-    for (size_t o = 0; o < sizeof one / sizeof *one; o++)
-        for (int m = 1; m <= K; m += 1 + (m < K - 2)) {
-            make(&p, o, o == 1 ? 1000 : 3);
-            repaired("admm", one[o].options, &p, m, got, NULL);
-            for (int i = 0; i < N; i++) {
-                left[o] += !expect_admm(&p, i, m, one[o].rho, one[o].damping,
-                                        one[o].iterations, want) && m < K;
-                for (int j = 0; j < m; j++)
-                    near(got[i * m + j], want[j], "weight", m);
-            }
-        }
-    ck_assert_int_eq(left[0], 0);
-    ck_assert_int_gt(left[3], 0);       /* what would have been worse was seen */
-}
-END_TEST
-
-/* One iteration, and the full width, leave the weights alone. */
-START_TEST(admm_leaves_alone)
-{
-    static struct problem p;
-    float v[N * K];
-
-    make(&p, 21, 4);
-    repaired("admm", "iterations=1", &p, 9, v, NULL);
-    for (int i = 0; i < N; i++)
-        ck_assert_mem_eq(v + i * 9, p.w + i * K, 9 * sizeof *v);
-    repaired("admm", "", &p, K, v, NULL);
-    ck_assert_mem_eq(v, p.w, sizeof v);
-    memset(p.gram, 0, sizeof p.gram);   /* never active */
-    memset(p.x, 0, sizeof p.x);
-    repaired("admm", "", &p, 9, v, NULL);
-    for (int i = 0; i < N; i++)
-        ck_assert_mem_eq(v + i * 9, p.w + i * K, 9 * sizeof *v);
-}
-END_TEST
-
-START_TEST(admm_meets_least_squares)
-{
-    static struct problem p;
-    float v[N * K], w[N * K];
-
-    for (int seed = 0; seed < 5; seed++)
-        for (int m = 2 * K / 3; m < K; m++) {
-            double cut, exact, few, many;
-
-            make(&p, (uint64_t)seed, 30);
-            cut = sqrt(repaired("none", "", &p, m, v, NULL));
-            exact = sqrt(repaired("least_squares", "", &p, m, w, NULL));
-            few = sqrt(repaired("admm", "", &p, m, v, NULL));
-            ck_assert_msg(few < 0.8 * cut, "%d columns: %g, %g cut", m, few, cut);
-            ck_assert_msg(few < 1.05 * exact, "%d columns: %g, not %g", m, few, exact);
-            repaired("least_squares", "lambda=1e-10", &p, m, w, NULL);
-            many = repaired("admm", "damping=1e-10,iterations=500", &p, m, v, NULL);
-            for (int i = 0; i < N * m; i++)
-                ck_assert_msg(fabs((double)v[i] - w[i]) < 1e-3, "%g, not %g", v[i], w[i]);
-            ck_assert(sqrt(many) <= few * (1 + 1e-6));
-        }
-}
-END_TEST
-
-START_TEST(admm_wants_sound_statistics)
-{
-    static struct problem p;
-    struct inst g;
-    const struct lm_repair *ops;
-    float v[N * K];
-    void *prepared;
-
-    make(&p, 5, 5);
-    inst_open(&g, "repair", "admm", "", NULL, NULL);
-    ops = g.ops;
-    p.gram[5 * K + 2] = NAN;
-    ck_assert_int_eq(ops->prepare(g.self, &p.site, &prepared, &e), LM_EFAILED);
-    ck_assert_ptr_null(prepared);
-    make(&p, 5, 5);
-    inst_cholesky_failures = 2;
-    ck_assert_ok(ops->prepare(g.self, &p.site, &prepared, &e), e);
-    ck_assert_ok(ops->apply(g.self, prepared, 9, v, &e), e);
-    for (int i = 0; i < N; i++) {       /* a hundred times the damping */
-        double want[K];
-
-        ck_assert(expect_admm(&p, i, 9, 1, 0.1, 30, want));
-        for (int j = 0; j < 9; j++)
-            near(v[i * 9 + j], want[j], "weight", 9);
-    }
-    ck_assert_int_eq(ops->apply(g.self, prepared, 0, v, &e), LM_EBUG);
-    ck_assert_int_eq(ops->apply(g.self, prepared, K + 1, v, &e), LM_EBUG);
-    ops->release(g.self, prepared);
-    inst_cholesky_failures = 3;
-    ck_assert_int_eq(ops->prepare(g.self, &p.site, &prepared, &e), LM_EFAILED);
-    inst_cholesky_failures = 0;
-    for (int j = 0; j < K; j += K - 1) {        /* a weight that stays, one that goes */
-        make(&p, 5, 5);
-        p.w[j] = NAN;
-        ck_assert_ok(ops->prepare(g.self, &p.site, &prepared, &e), e);
-        ck_assert_int_eq(ops->apply(g.self, prepared, 6, v, &e), LM_EFAILED);
-        ops->release(g.self, prepared);
-    }
-    p.site.gram = NULL;
-    ck_assert_int_eq(ops->prepare(g.self, &p.site, &prepared, &e), LM_EBUG);
-    inst_close(&g);
-}
-END_TEST
-
 struct life { struct inst g; const char *options; bool bias; };
 
 static enum lm_status whole_life(void *ctx)
@@ -712,11 +420,8 @@ int main(void)
     tcase_add_test(t, biases_need_sums);
     tcase_add_test(t, damping_grows);
     tcase_add_test(t, dead_and_broken_statistics);
-    tcase_add_test(t, admm_iterates);
-    tcase_add_test(t, admm_leaves_alone);
-    tcase_add_test(t, admm_meets_least_squares);
-    tcase_add_test(t, admm_wants_sound_statistics);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s, t);
-    return run_suites(&s, 1);
+    Suite *const all[] = { s, admm_suite() };
+    return run_suites(all, 2);
 }

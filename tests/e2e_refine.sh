@@ -23,6 +23,9 @@ ok "it needs a calibration text" says 2 '^bare.cfg:11: .*calibration' check bare
 sed 's/"sequential";/"sequential"; ridge = { min = 0.1; max = 0.3; };/' refined.cfg \
     >searched.cfg
 ok "it cannot be searched" says 2 '^searched.cfg:12: .*ridge.*searched' check searched.cfg
+sed 's/{ use = "kv_groups"; min = 1; }/{ use = "hidden"; }/' refined.cfg >narrow.cfg
+ok "nor go with a narrower residual stream" \
+    says 2 '^narrow.cfg:12: .*hidden.*narrower residual stream' check narrow.cfg
 ok "a model larger than memory is refused before the search" \
     says 2 '^refined.cfg:12: .*run.memory' run refined.cfg --set run.memory=1000000
 ok "without a study" test ! -e r/study.db

@@ -63,7 +63,8 @@ tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
 check_PROGRAMS += %D%/check_inverse_hessian %D%/check_masks
 tests_check_masks_SOURCES = %D%/inst.h %D%/toy.h %D%/check_masks.c
 tests_check_inverse_hessian_SOURCES = %D%/inst.h %D%/toy.h %D%/check_inverse_hessian.c
-tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.c
+tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.h %D%/check_repair.c \
+    %D%/check_admm.c
 check_PROGRAMS += %D%/check_quant
 tests_check_quant_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h %D%/check_quant.h \
     %D%/check_quant.c %D%/check_candidate_quant.c

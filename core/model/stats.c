@@ -5,13 +5,12 @@
  * scratch file [n_seq * length][hidden]; a layer reads and replaces them.
  *
  * Sequences are cut into groups by a rule that knows nothing of threads, see
- * lm_sample_group().  A bench does one group:
- * its inputs X [tokens][k], tapped or read from the stream, are gathered, X^T X
- * is one f32 syrk, sums are double.  Groups run in waves of as many benches as
- * there are threads; behind a wave its results are added, in double, in the order
- * of the groups (stats_add.c).  So the statistics do not depend on the number of
- * threads, and what is held besides the file is one X and one matrix of each kind
- * for each thread.
+ * lm_sample_group().  A bench does one group: its inputs X [tokens][k], tapped or
+ * read from the stream, are gathered, X^T X is one f32 syrk, sums are double.  Groups
+ * run in waves of as many benches as there are threads; behind a wave its results are
+ * added, in double, in the order of the groups (stats_add.c).  So the statistics do not
+ * depend on the number of threads, and what is held besides the file is one X and one
+ * matrix of each kind for each thread.
  *
  * For alignment a sequence is cut into pieces of at most ALIGN_TOKENS tokens, the
  * sets whose rows are compared: three kernels [ALIGN_TOKENS][ALIGN_TOKENS] for

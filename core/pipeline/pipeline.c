@@ -461,16 +461,16 @@ static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
     if (s)
         return s;
     if (((const struct lm_repair *)p->repair.plugin->ops)->needs & LM_BIT(LM_STAT_CROSS))
-        return lm_conf_fail(e, p->repair.at, "repair: '%s' is for finalists; write refine: "
-                            "{ use = \"%s\"; }", p->repair.plugin->module.name,
+        return lm_conf_fail(e, p->repair.at, "repair: '%s' is for finalists; write "
+                            "refine: { use = \"%s\"; }", p->repair.plugin->module.name,
                             p->repair.plugin->module.name);
     if (!at)
         return LM_OK;
     if ((s = open_single(p, LM_REPAIR, "refine", NULL, &p->refine, e)))
         return s;
     if (p->refine.opt.n_tuned)
-        return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be searched: "
-                            "finalists are refined when the search is over",
+        return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be "
+                            "searched: finalists are refined when the search is over",
                             p->refine.opt.tuned[0].opt->name);
     for (size_t i = 0; i < p->n_prune; i++)
         if (((const struct lm_pruner *)p->prune[i].plugin->ops)->edits

@@ -39,8 +39,8 @@ enum lm_status lm_refine_check(const struct lm_pipeline *p, const struct lm_benc
     if (!p->refine.plugin || p->beside || lm_refine_replaces(p)
         || !lm_engine_streams(b->engine))
         return LM_OK;
-    return lm_conf_fail(e, p->refine.at, "refine: the model's weights take more as floats "
-                        "than run.memory, and refining needs all of them; raise "
+    return lm_conf_fail(e, p->refine.at, "refine: the model's weights take more as "
+                        "floats than run.memory, and refining needs all of them; raise "
                         "run.memory or leave `refine` out");
 }
 

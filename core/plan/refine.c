@@ -38,28 +38,21 @@ static enum lm_status fail_block(const struct lm_part *p, struct lm_err *e)
                          p->kind == LM_SEG_MLP ? "MLP block" : "attention block");
 }
 
-/* ---- what is to be done -------------------------------------------------------------- */
+/* ---- what is to be done ---------------------------------------------------------- */
 
 /* The one place that knows what cannot be refined. */
 static enum lm_status check(const struct lm_workshop *w, const struct lm_candidate *c,
                             struct lm_err *e)
 {
-    int32_t hidden = lm_model_arch(w->args.model)->hidden;
-
     if (lm_engine_streams(w->args.engine))
         return lm_fail(e, LM_EUNSUPPORTED, "refine: the model's weights take more as "
                        "floats than run.memory, and refining needs all of them; raise "
                        "run.memory or leave `refine` out");
-    for (size_t i = 0; i < c->net.n; i++) {
-        const struct lm_segment_spec *s = lm_segment_spec(c->net.seg[i]);
-        const struct lm_mat *m = s->kind == LM_SEG_MLP ? &s->down : &s->o;
-
-        if (m->w && m->rows != hidden)
-            return lm_fail(e, LM_EUNSUPPORTED, "refine: the candidate's residual stream "
-                           "has %lld channels, the dense model's %d, so that they cannot "
-                           "be compared; leave `refine` out or keep all channels",
-                           (long long)m->rows, hidden);
-    }
+    if (c->plan->hidden.bits)
+        return lm_fail(e, LM_EUNSUPPORTED, "refine: the candidate's residual stream has "
+                       "%d channels, the dense model's %d, so that they cannot be "
+                       "compared; leave `refine` out or keep all channels",
+                       c->plan->hidden.kept, c->plan->hidden.n);
     return LM_OK;
 }
 
@@ -86,7 +79,7 @@ static void make_keys(struct work *k)
     }
 }
 
-/* ---- a refined part -------------------------------------------------------------------- */
+/* ---- a refined part ---------------------------------------------------------------- */
 
 static enum lm_status solve(const struct work *k, struct lm_part *p,
                             const struct lm_mat *m, const double *gram,
@@ -224,7 +217,7 @@ static bool all_known(const struct work *k)
     return true;
 }
 
-/* ---- side by side ---------------------------------------------------------------------- */
+/* ---- side by side ------------------------------------------------------------------ */
 
 /* Block i of the candidate, which the dense model is behind. */
 static enum lm_status step(struct work *k, size_t i, struct lm_err *e)

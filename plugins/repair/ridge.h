@@ -61,8 +61,8 @@ static inline enum lm_status ridge_factor(const struct ridge *r, double average,
     }
 }
 
-static inline enum lm_status ridge_check_statistics(const struct lm_host *host, bool sound,
-                                                    struct lm_err *e)
+static inline enum lm_status ridge_check_statistics(const struct lm_host *host,
+                                                    bool sound, struct lm_err *e)
 {
     return sound ? LM_OK
         : host->fail(e, LM_EFAILED, "the calibration statistics hold a value that is not "

@@ -137,8 +137,8 @@ static enum lm_status apply(void *self, const void *prepared, int64_t m, float *
 
 static const struct lm_opt options[] = {
     LM_REAL(struct config, ridge, "0.2", 1e-6, 1e6, NULL, 0,
-            "Ridge towards the weights as the search's repair left them, as a share of the "
-            "mean of the Gram matrix's diagonal; 0.1 to 0.3 are about equal."),
+            "Ridge towards the weights as the search's repair left them, as a share of "
+            "the mean of the Gram matrix's diagonal; 0.1 to 0.3 are about equal."),
     LM_OPT_END
 };
 
