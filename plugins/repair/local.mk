@@ -13,3 +13,7 @@ plugins_repair_least_squares_la_LDFLAGS = $(PLUGIN_LINK)
 repair_LTLIBRARIES += %D%/bias.la
 plugins_repair_bias_la_SOURCES = %D%/bias.c
 plugins_repair_bias_la_LDFLAGS = $(PLUGIN_LINK)
+
+repair_LTLIBRARIES += %D%/pca.la
+plugins_repair_pca_la_SOURCES = %D%/pca.c
+plugins_repair_pca_la_LDFLAGS = $(PLUGIN_LINK)
