@@ -186,6 +186,20 @@ static void close_to(const float *got, const double *want, double tolerance)
                       "loss %d: %.9g, the reference has %.9g", i, (double)got[i], want[i]);
 }
 
+static int64_t numbers_of(const struct lm_model *m)
+{
+    int64_t n = 0;
+
+    for (int32_t i = -1; i < lm_model_arch(m)->n_layer; i++)
+        for (uint32_t role = LM_W_EMBED; role < LM_N_ROLES; role++) {
+            const struct lm_tensor *t = lm_role_is_layer(role) == (i >= 0)
+                                      ? lm_model_tensor(m, role, i) : NULL;
+
+            n += t ? t->rows * t->cols : 0;
+        }
+    return n;
+}
+
 /* The candidate of p, the model written from it, and the reference on the network of
  * `wide`, the same plan at full width.                                            */
 static void check_three(struct lm_plan *p, struct lm_plan *wide, bool tied, int m)
@@ -193,6 +207,7 @@ static void check_three(struct lm_plan *p, struct lm_plan *wide, bool tied, int 
     struct lm_candidate c = open_one(p), w = open_one(wide);
     float a[LENGTH], b[LENGTH];
     double want[LENGTH];
+    struct lm_cost cost;
     struct lm_model *cut;
     struct lm_engine *g;
     struct lm_network net;
@@ -203,6 +218,8 @@ static void check_three(struct lm_plan *p, struct lm_plan *wide, bool tied, int 
     ck_assert_ok(lm_apply(shop, &c, &cut, &e), e);
     ck_assert_int_eq(lm_model_arch(cut)->hidden, m);
     ck_assert(lm_model_arch(cut)->tied == tied);
+    lm_candidate_cost(&c, LM_F32, &cost);
+    ck_assert_int_eq(cost.params, numbers_of(cut));
     ck_assert_ok(lm_engine_open(cut, backend.ops, backend.self, &g, &e), e);
     ck_assert_ok(lm_network_open(g, cut, &net, &e), e);
     losses(g, &net, b);
@@ -338,11 +355,16 @@ static void check_turned(struct lm_plan *p, struct lm_plan *wide, int m)
     struct lm_candidate c = open_one(p), w = open_one(wide);
     struct lm_model *cut = NULL;
     double want[LENGTH];
+    struct lm_cost cost, plain_cost;
     float a[LENGTH];
 
     reference(&w.net, m, want);
     losses(engine, &c.net, a);
     close_to(a, want, 2e-5);
+    lm_candidate_cost(&c, LM_F16, &cost);
+    lm_plan_cost(p, LM_F16, &plain_cost);
+    ck_assert_int_eq(cost.body_params - plain_cost.body_params,
+                     ((int64_t)c.net.n - 2) * m * m);
     ck_assert_uint_eq(lm_candidate_features(&c) & LM_SHAPE_TURNED, LM_SHAPE_TURNED);
     ck_assert_uint_eq(lm_candidate_features(&w) & LM_SHAPE_TURNED, 0);
     ck_assert_int_eq(lm_apply(shop, &c, &cut, &e), LM_EUNSUPPORTED);
