@@ -7,8 +7,9 @@
  * directions keep more of sum |y|^2.  By default H is summed over all places at which
  * the stream is read, and one basis serves the whole model, which any format can hold.
  * With `per_block` each place has its own (SliceGPT: Ashkboos et al. 2024, sections 3.2
- * and 3.3), which loses less; but what passes a block by must be turned to the next
- * basis, so such a model can be run and measured here only.
+ * and 3.3), the best for what is read there; but what passes a block by must be turned
+ * to the next basis, which drops a little each time, and no format can hold that: such a
+ * model can be run and measured here only.
  *
  * Columns of the matrices behind cut heads and channels are left as they are, or are
  * the business of another repair, in `columns`.                               */
