@@ -183,7 +183,8 @@ static void close_to(const float *got, const double *want, double tolerance)
 {
     for (int i = 0; i < LENGTH - 1; i++)
         ck_assert_msg(fabs((double)got[i] - want[i]) <= tolerance,
-                      "loss %d: %.9g, the reference has %.9g", i, (double)got[i], want[i]);
+                      "loss %d: %.9g, the reference has %.9g", i, (double)got[i],
+                      want[i]);
 }
 
 static int64_t numbers_of(const struct lm_model *m)
@@ -288,8 +289,8 @@ static void turn(const char *options, bool each)
                                   : i % 2 ? LM_SITE_MLP : LM_SITE_ATTN,
                                   i == PLACES - 1 ? -1 : i / 2, &gram[i], &n, &e), e);
     for (int i = 0; i < PLACES; i++) {
-        struct lm_stream_site s = { sizeof s, each ? 1 : PLACES, D, each ? &gram[i] : gram,
-                                    SEQS * LENGTH };
+        struct lm_stream_site s = { sizeof s, each ? 1 : PLACES, D,
+                                    each ? &gram[i] : gram, SEQS * LENGTH };
 
         ck_assert_ok(ops->basis(pca.self, &s, v, &e), e);
         for (int j = 0; j < D * D; j++)

@@ -235,7 +235,7 @@ static enum lm_status check_threads(struct lm_kit *k)
     return s;
 }
 
-/* ---- bases of the residual stream ---------------------------------------------------- */
+/* ---- bases of the residual stream ------------------------------------------------- */
 
 struct crowded {
     const struct lm_repair *ops;
@@ -272,8 +272,8 @@ static enum lm_status judge_basis(struct lm_kit *k, const struct crowded *c, int
                 dot += (double)c->out[0][i * COLUMNS + a] *
                        (double)c->out[0][i * COLUMNS + b];
             if (fabs(dot - (a == b)) > 1e-4)
-                s = lm_broken(k, "columns %d and %d of basis() are not orthonormal (%s)", b,
-                              a, sample[which].what);
+                s = lm_broken(k, "columns %d and %d of basis() are not orthonormal (%s)",
+                              b, a, sample[which].what);
         }
     return s;
 }

@@ -125,9 +125,9 @@ static uint64_t shapes(const void *config)
 }
 
 static const struct lm_opt options[] = {
-    LM_OPTION(struct config, columns, LM_OPT_PLUGINS, struct lm_instances, NULL, 0, 1, NULL,
-              NULL, 0, "The repair of columns behind cut heads and channels, a list of one; "
-              "empty: they stay as they are."),
+    LM_OPTION(struct config, columns, LM_OPT_PLUGINS, struct lm_instances, NULL, 0, 1,
+              NULL, NULL, 0, "The repair of columns behind cut heads and channels, a "
+              "list of one; empty: they stay as they are."),
     LM_FLAG(struct config, per_block, "false", 0,
             "Each block has directions of its own; such a model can be run and measured, "
             "but not be exported."),
