@@ -183,7 +183,9 @@ struct lm_stream_site {
 struct lm_repair {
     uint32_t struct_size, reserved;
     uint64_t needs;                     /* LM_BIT(enum lm_stat), whatever the
-                                           options say                          */
+                                           options say; of a repair that holds
+                                           others (LM_PLUGINLIST) the host adds
+                                           theirs, and the biases that they make */
     /* Once per site and column order: factorizations for all widths.
      * NULL members of site are not needed.  Site lives until release.    [any] */
     enum lm_status (*prepare)(void *self, const struct lm_repair_site *site,
@@ -214,9 +216,6 @@ struct lm_repair {
      * own, and the model can be run but not written.                     [any] */
     enum lm_status (*basis)(void *self, const struct lm_stream_site *s, float *out,
                             struct lm_err *e);
-    /* Optional, since minor 3: LM_BIT(enum lm_stat) under these options, in place of
-     * `needs`.                                                           [any] */
-    uint64_t (*needs_of)(const void *config);
 };
 
 /* A matrix of a candidate, cut and repaired, on its way to a number format.

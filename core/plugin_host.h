@@ -284,6 +284,13 @@ struct lm_host {
      * the same precision.  LM_EUNSUPPORTED: the backend does not.     [worker] */
     enum lm_status (*precision)(struct lm_subject *s, uint32_t precision,
                                 struct lm_err *e);
+
+    /* ---- since minor 3 --------------------------------------------------------- */
+
+    /* Of a symmetric A [n][n], one thread, the same for the same A: value [n], falling,
+     * and in place of A the orthonormal eigenvectors, row i that of value[i].
+     * LM_EFAILED: a number in A is not finite.                           [any] */
+    enum lm_status (*eigen)(double *a, int64_t n, double *value, struct lm_err *e);
 };
 
 #endif

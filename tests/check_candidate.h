@@ -27,6 +27,7 @@ static bool permuted;
 static bool repairing;
 static const struct inst *with;         /* this repair, with these biases */
 static uint64_t biases;
+static bool turns;
 static const struct toy plain = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
                                   .n_ff = FF, .zero = 3 };
 
@@ -65,8 +66,10 @@ static inline enum lm_status choose(void *ctx, const struct lm_plan *p,
         return lm_fail(err, LM_EINFEASIBLE, "the test refuses this setting");
     if (repairing)
         *out = (struct lm_repair_choice){ .ops = with->ops, .self = with->self,
-                                          .key = with == &repair ? 17 : 18,
-                                          .biases = biases, .needs = needs_of(with) };
+                                          .key = with == &repair ? 17 : with == &flap
+                                                 ? 18 : 19u + turns,
+                                          .biases = biases, .needs = needs_of(with),
+                                          .turns = turns };
     return LM_OK;
 }
 
@@ -83,9 +86,10 @@ static inline void open_model(const struct toy *t)
     model = toy_model(t);
     ck_assert_ok(lm_engine_open(model, backend.ops, backend.self, &engine, &e), e);
     ck_assert_ok(lm_stats_collect(engine, ids, SEQS, LENGTH,
-                                  LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUM),
-                                  LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP), folder,
-                                  &stats, &e), e);
+                                  LM_BIT(LM_STAT_GRAM) | LM_BIT(LM_STAT_SUM)
+                                  | LM_BIT(LM_STAT_STREAM),
+                                  LM_BIT(LM_SITE_ATTN) | LM_BIT(LM_SITE_MLP)
+                                  | LM_BIT(LM_SITE_HIDDEN), folder, &stats, &e), e);
     ck_assert_ok(lm_space_open(give, NULL, &space, &e), e);
     open_shop(1 << 20);
 }
@@ -111,6 +115,7 @@ static inline void setup(void)
     permuted = repairing = false;
     with = &repair;
     biases = 0;
+    turns = false;
     inst_open(&backend, "backends", "reference", "", NULL, NULL);
     inst_open(&repair, "repair", "least_squares", "lambda=0.01", NULL, NULL);
     inst_open(&flap, "repair", "bias", "", NULL, NULL);
@@ -226,7 +231,8 @@ static inline enum lm_status candidate_life(void *ctx)
     if (st)
         return st;
     if (!(st = lm_candidates_open(w, &p, 1, &c, &err, &e))) {
-        if (err.code == LM_OK && !(st = lm_apply(w, &c, &cut, &e)))
+        if (err.code == LM_OK && !(lm_candidate_features(&c) & LM_SHAPE_TURNED)
+            && !(st = lm_apply(w, &c, &cut, &e)))
             lm_model_free(cut);
         st = st ? st : err.code;
         lm_candidate_close(w, &c);

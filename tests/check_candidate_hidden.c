@@ -183,7 +183,22 @@ static void close_to(const float *got, const double *want, double tolerance)
 {
     for (int i = 0; i < LENGTH - 1; i++)
         ck_assert_msg(fabs((double)got[i] - want[i]) <= tolerance,
-                      "loss %d: %.9g, the reference has %.9g", i, (double)got[i], want[i]);
+                      "loss %d: %.9g, the reference has %.9g", i, (double)got[i],
+                      want[i]);
+}
+
+static int64_t numbers_of(const struct lm_model *m)
+{
+    int64_t n = 0;
+
+    for (int32_t i = -1; i < lm_model_arch(m)->n_layer; i++)
+        for (uint32_t role = LM_W_EMBED; role < LM_N_ROLES; role++) {
+            const struct lm_tensor *t = lm_role_is_layer(role) == (i >= 0)
+                                      ? lm_model_tensor(m, role, i) : NULL;
+
+            n += t ? t->rows * t->cols : 0;
+        }
+    return n;
 }
 
 /* The candidate of p, the model written from it, and the reference on the network of
@@ -193,6 +208,7 @@ static void check_three(struct lm_plan *p, struct lm_plan *wide, bool tied, int 
     struct lm_candidate c = open_one(p), w = open_one(wide);
     float a[LENGTH], b[LENGTH];
     double want[LENGTH];
+    struct lm_cost cost;
     struct lm_model *cut;
     struct lm_engine *g;
     struct lm_network net;
@@ -203,6 +219,8 @@ static void check_three(struct lm_plan *p, struct lm_plan *wide, bool tied, int 
     ck_assert_ok(lm_apply(shop, &c, &cut, &e), e);
     ck_assert_int_eq(lm_model_arch(cut)->hidden, m);
     ck_assert(lm_model_arch(cut)->tied == tied);
+    lm_candidate_cost(&c, LM_F32, &cost);
+    ck_assert_int_eq(cost.params, numbers_of(cut));
     ck_assert_ok(lm_engine_open(cut, backend.ops, backend.self, &g, &e), e);
     ck_assert_ok(lm_network_open(g, cut, &net, &e), e);
     losses(g, &net, b);
@@ -247,6 +265,163 @@ START_TEST(a_tied_model_with_biases_stays_tied)
     check_three(keep_hidden(open_plan(), most, MOST), open_plan(), true, MOST);
 }
 END_TEST
+
+/* ---- directions ------------------------------------------------------------------ */
+
+static struct inst pca;
+
+/* pca as the repair; its directions, asked for as they are of the contract, are those
+ * of the reference.                                                           */
+static void turn(const char *options, bool each)
+{
+    static float v[D * D];
+    const double *gram[PLACES];
+    const struct lm_repair *ops;
+    int64_t n;
+
+    inst_open(&pca, "repair", "pca", options, NULL, NULL);
+    ops = pca.ops;
+    repairing = true;
+    with = &pca;
+    turns = each;
+    for (int i = 0; i < PLACES; i++)
+        ck_assert_ok(lm_stats_get(stats, LM_STAT_STREAM, i == PLACES - 1 ? LM_SITE_HIDDEN
+                                  : i % 2 ? LM_SITE_MLP : LM_SITE_ATTN,
+                                  i == PLACES - 1 ? -1 : i / 2, &gram[i], &n, &e), e);
+    for (int i = 0; i < PLACES; i++) {
+        struct lm_stream_site s = { sizeof s, each ? 1 : PLACES, D,
+                                    each ? &gram[i] : gram, SEQS * LENGTH };
+
+        ck_assert_ok(ops->basis(pca.self, &s, v, &e), e);
+        for (int j = 0; j < D * D; j++)
+            basis[i][j / D][j % D] = (double)v[j];
+    }
+}
+
+static struct lm_plan *first_hidden(struct lm_plan *p, int m)
+{
+    int32_t kept[D];
+
+    for (int32_t i = 0; i < m; i++)
+        kept[i] = i;
+    ck_assert_ok(lm_plan_keep(p, LM_SITE_HIDDEN, -1, kept, m, &e), e);
+    return p;
+}
+
+START_TEST(directions_are_a_projection_of_the_stream)
+{
+    turn("", false);
+    check_three(first_hidden(open_plan(), 24), open_plan(), false, 24);
+    check_three(first_hidden(mixed(), 9), mixed(), false, 9);
+    inst_close(&pca);
+}
+END_TEST
+
+START_TEST(directions_of_a_tied_model_make_a_head)
+{
+    struct toy other = plain;
+
+    close_model();
+    other.tied = other.bias = true;
+    open_model(&other);
+    turn("", false);
+    check_three(first_hidden(open_plan(), 24), open_plan(), false, 24);
+    inst_close(&pca);
+}
+END_TEST
+
+START_TEST(of_directions_only_the_number_counts)
+{
+    struct lm_plan *p = first_hidden(open_plan(), MOST), *q;
+    struct lm_candidate c, d;
+
+    turn("", false);
+    q = open_plan();
+    ck_assert_ok(lm_plan_keep(q, LM_SITE_HIDDEN, -1, most, MOST, &e), e);
+    c = open_one(p);
+    d = open_one(q);
+    for (size_t i = 0; i < c.net.n; i++)
+        ck_assert(c.net.seg[i] == d.net.seg[i]);
+    lm_candidate_close(shop, &c);
+    lm_candidate_close(shop, &d);
+    lm_plan_free(p);
+    lm_plan_free(q);
+    inst_close(&pca);
+}
+END_TEST
+
+/* Each block in directions of its own: against the reference, dropped blocks too. */
+static void check_turned(struct lm_plan *p, struct lm_plan *wide, int m)
+{
+    struct lm_candidate c = open_one(p), w = open_one(wide);
+    struct lm_model *cut = NULL;
+    double want[LENGTH];
+    struct lm_cost cost, plain_cost;
+    float a[LENGTH];
+
+    reference(&w.net, m, want);
+    losses(engine, &c.net, a);
+    close_to(a, want, 2e-5);
+    lm_candidate_cost(&c, LM_F16, &cost);
+    lm_plan_cost(p, LM_F16, &plain_cost);
+    ck_assert_int_eq(cost.body_params - plain_cost.body_params,
+                     ((int64_t)c.net.n - 2) * m * m);
+    ck_assert_uint_eq(lm_candidate_features(&c) & LM_SHAPE_TURNED, LM_SHAPE_TURNED);
+    ck_assert_uint_eq(lm_candidate_features(&w) & LM_SHAPE_TURNED, 0);
+    ck_assert_int_eq(lm_apply(shop, &c, &cut, &e), LM_EUNSUPPORTED);
+    ck_assert_ptr_null(cut);
+    lm_candidate_close(shop, &c);
+    lm_candidate_close(shop, &w);
+    lm_plan_free(p);
+    lm_plan_free(wide);
+}
+
+START_TEST(each_block_has_directions_of_its_own)
+{
+    turn("per_block=true", true);
+    check_turned(first_hidden(open_plan(), 24), open_plan(), 24);
+    check_turned(first_hidden(mixed(), 11), mixed(), 11);
+    inst_close(&pca);
+}
+END_TEST
+
+START_TEST(directions_need_statistics)
+{
+    struct lm_workshop_args a = { .engine = engine, .model = model, .space = space,
+                                  .repair = choose, .memory = 1 << 20 };
+    struct lm_plan *p = first_hidden(open_plan(), 24);
+    struct lm_candidate c;
+    struct lm_workshop *w;
+    struct lm_err err;
+
+    turn("", false);
+    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    ck_assert_ok(lm_workshop_open(&a, &w, &e), e);
+    ck_assert_ok(lm_candidates_open(w, &p, 1, &c, &err, &e), e);
+    ck_assert_int_eq(err.code, LM_ECONFIG);
+    ck_assert_ptr_nonnull(strstr(err.text, "calibration"));
+    lm_workshop_close(w);
+    lm_plan_free(p);
+    inst_close(&pca);
+}
+END_TEST
+
+START_TEST(memory_for_directions_may_run_out)
+{
+    struct lm_plan *p = first_hidden(mixed(), 11);
+
+    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    turn("per_block=true", true);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
+    inst_close(&pca);
+    turn("", false);
+    ck_assert_int_gt(fail_every_allocation(candidate_life, p), 60);
+    inst_close(&pca);
+    lm_plan_free(p);
+}
+END_TEST
+
+/* ---- what they share --------------------------------------------------------------- */
 
 START_TEST(parts_are_shared_by_equal_sets)
 {
@@ -333,9 +508,16 @@ Suite *candidate_hidden_suite(void)
     TCase *t = tcase_create("hidden");
 
     tcase_add_checked_fixture(t, setup, teardown);
+    tcase_set_timeout(t, 60);
     tcase_add_test(t, kept_channels_are_the_model_with_others_at_zero);
     tcase_add_test(t, so_they_are_of_a_cut_and_repaired_model);
     tcase_add_test(t, a_tied_model_with_biases_stays_tied);
+    tcase_add_test(t, directions_are_a_projection_of_the_stream);
+    tcase_add_test(t, directions_of_a_tied_model_make_a_head);
+    tcase_add_test(t, of_directions_only_the_number_counts);
+    tcase_add_test(t, each_block_has_directions_of_its_own);
+    tcase_add_test(t, directions_need_statistics);
+    tcase_add_test(t, memory_for_directions_may_run_out);
     tcase_add_test(t, parts_are_shared_by_equal_sets);
     tcase_add_test(t, divergence_is_from_the_dense_model);
     tcase_add_test(t, memory_may_run_out);

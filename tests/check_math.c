@@ -212,6 +212,46 @@ START_TEST(cholesky_refuses)
 }
 END_TEST
 
+START_TEST(eigenvectors)
+{
+    static const int64_t order[] = { 1, 2, 5, 70, 200 };
+    for (size_t o = 0; o < sizeof order / sizeof *order; o++) {
+        struct lm_err e;
+        int64_t n = order[o];
+        double *a = positive_definite(n, n), *v = lm_alloc((size_t)n * 8, "test"), *x;
+        for (int64_t i = 0; i < n; i++)         /* only one triangle is meant */
+            for (int64_t j = 0; j < i; j++)
+                a[j * n + i] = a[i * n + j];
+        x = lm_alloc((size_t)(n * n) * 8, "test");
+        memcpy(x, a, (size_t)(n * n) * 8);
+        ck_assert_ok(lm_eigen(x, n, v, &e), e);
+        for (int64_t i = 0; i < n; i++) {
+            ck_assert(i == 0 || v[i] <= v[i - 1]);
+            for (int64_t r = 0; r < n; r++) {
+                double ax = 0, dot = 0;
+                for (int64_t k = 0; k < n; k++) {
+                    ax += a[r * n + k] * x[i * n + k];
+                    dot += x[r * n + k] * x[i * n + k];
+                }
+                ck_assert_double_eq_tol(ax, v[i] * x[i * n + r], 1e-9 * v[0]);
+                ck_assert_double_eq_tol(dot, r == i, 1e-10);
+            }
+        }
+        lm_release(a), lm_release(x), lm_release(v);
+    }
+}
+END_TEST
+
+START_TEST(eigenvectors_refused)
+{
+    struct lm_err e;
+    double nan[] = { 1, NAN, NAN, 1 }, value[2], big = 0;
+    ck_assert_int_eq(lm_eigen(nan, 2, value, &e), LM_EFAILED);
+    ck_assert_int_eq(lm_eigen(&big, 1 << 20, value, &e), LM_EBUG);
+    ck_assert_int_eq(lm_eigen(nan, 0, value, &e), LM_OK);
+}
+END_TEST
+
 START_TEST(blas_has_a_name)
 {
     ck_assert_ptr_nonnull(lm_linalg_core());
@@ -229,6 +269,8 @@ Suite *math_suite(void)
     tcase_add_test(c, cholesky_factor);
     tcase_add_test(c, cholesky_solve_leading);
     tcase_add_test(c, cholesky_refuses);
+    tcase_add_test(c, eigenvectors);
+    tcase_add_test(c, eigenvectors_refused);
     tcase_add_test(c, blas_has_a_name);
     suite_add_tcase(s, c);
     return s;

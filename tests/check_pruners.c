@@ -30,7 +30,8 @@ static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double
         *n = 1;
         return LM_OK;
     }
-    *n = site == LM_SITE_HIDDEN ? TOY_HIDDEN : site == LM_SITE_KV_GROUP ? s->n_kv : site == LM_SITE_HEAD ? s->n_head : s->n_ff;
+    *n = site == LM_SITE_HIDDEN ? TOY_HIDDEN : site == LM_SITE_KV_GROUP ? s->n_kv
+       : site == LM_SITE_HEAD ? s->n_head : s->n_ff;
     return LM_OK;
 }
 

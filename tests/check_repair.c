@@ -365,6 +365,51 @@ START_TEST(dead_and_broken_statistics)
 }
 END_TEST
 
+/* Directions of two Gram matrices: those of their sum, none of which another basis
+ * beats.  Energy of the first m: at least that of the best m columns, and what is
+ * left is the sum of eigenvalues, so each direction is one.                    */
+START_TEST(pca_finds_the_largest_directions)
+{
+    static struct problem p[2];
+    static float v[K * K];
+    const double *gram[2] = { p[0].gram, p[1].gram };
+    struct lm_stream_site s = { sizeof s, 2, K, gram, TOKENS };
+    const struct lm_repair *ops;
+    double last = INFINITY;
+    struct inst g;
+
+    make(&p[0], 3, 5);
+    make(&p[1], 4, 2);
+    inst_open(&g, "repair", "pca", "", NULL, NULL);
+    ops = g.ops;
+    ck_assert_uint_eq(ops->shapes(g.opt.config), 0);
+    ck_assert_ok(ops->basis(g.self, &s, v, &e), e);
+    for (int j = 0; j < K; j++) {       /* H b = h b, h falling */
+        double hb[K], h = 0, norm = 0;
+
+        for (int i = 0; i < K; i++) {
+            hb[i] = 0;
+            for (int l = 0; l < K; l++)
+                hb[i] += (gram[0][i * K + l] + gram[1][i * K + l]) * (double)v[l * K + j];
+            h += hb[i] * (double)v[i * K + j];
+            norm += (double)v[i * K + j] * (double)v[i * K + j];
+        }
+        ck_assert_double_eq_tol(norm, 1, 1e-5);
+        ck_assert_double_le(h, last * (1 + 1e-6));
+        for (int i = 0; i < K; i++)
+            ck_assert_double_eq_tol(hb[i], h * (double)v[i * K + j], 1e-2);
+        last = h;
+    }
+    p[1].gram[5] = NAN;
+    ck_assert_int_eq(ops->basis(g.self, &s, v, &e), LM_EFAILED);
+    inst_close(&g);
+    inst_open(&g, "repair", "pca", "per_block=true", NULL, NULL);
+    ck_assert_uint_eq(((const struct lm_repair *)g.ops)->shapes(g.opt.config),
+                      LM_SHAPE_TURNED);
+    inst_close(&g);
+}
+END_TEST
+
 struct life { struct inst g; const char *options; bool bias; };
 
 static enum lm_status whole_life(void *ctx)
@@ -392,7 +437,7 @@ static enum lm_status whole_life(void *ctx)
 START_TEST(memory_may_run_out)
 {
     static const struct { const char *name, *options; bool bias; int least; } one[] = {
-        { "none", "", false, 0 }, { "bias", "", true, 0 },
+        { "none", "", false, 0 }, { "pca", "", false, 0 }, { "bias", "", true, 0 },
         { "least_squares", "", false, 5 }, { "least_squares", "bias=true", true, 6 },
         { "admm", "", false, 8 } };
 
@@ -420,6 +465,7 @@ int main(void)
     tcase_add_test(t, biases_need_sums);
     tcase_add_test(t, damping_grows);
     tcase_add_test(t, dead_and_broken_statistics);
+    tcase_add_test(t, pca_finds_the_largest_directions);
     tcase_add_test(t, memory_may_run_out);
     suite_add_tcase(s, t);
     Suite *const all[] = { s, admm_suite() };

@@ -39,8 +39,9 @@ check_exports() # RUN TRIAL
     exits 0 export "$1" "$2" x --format hf --dtype f32 >/dev/null
     ok "$1: trial $2 measures as its GGUF file" as_measured "$1" "$2" x.gguf
     ok "$1: trial $2 measures as its folder" as_measured "$1" "$2" x
-    ok "$1: trial $2 has the parameters of its folder" same "$(metric size.params x \
-        size)" "$(report "$1" "trials/$2/metrics/size.params/value")"
+    test "$1" = c ||                    # a stock folder has all biases if it has one
+        ok "$1: trial $2 has the parameters of its folder" same "$(metric size.params x \
+            size)" "$(report "$1" "trials/$2/metrics/size.params/value")"
     rm -rf x x.gguf
 }
 
@@ -65,6 +66,37 @@ ok "one that cannot score channels is refused" says 2 \
 ok "widths must fit the number format" says 2 'multiples of 32' run hidden.cfg \
     --set run.out=q --set 'export=( { use = "gguf"; dtype = "q8_0"; } )'
 
+# ---- directions --------------------------------------------------------------------
+directions='prune=( { use = "hidden"; multiple = 8; rank = false; } )'
+ok "a run with directions" exits 0 run hidden.cfg --set run.out=d --set "$directions" \
+    --set 'score=( )' --set 'repair={ use = "pca"; }'
+for id in 2 3; do
+    check_exports d $id
+done
+exits 0 export d 2 x --format hf --dtype f32 >/dev/null
+ok "a tied model gets a head" grep -q '"tie_word_embeddings": false' x/config.json
+rm -rf x
+ok "they lose less than channels" less "$(report d trials/2/metrics/kl.nats/value)" \
+    "$(report a trials/2/metrics/kl.nats/value)"
+ok "those of each block cannot be exported" \
+    says 2 '^hidden.cfg:15: error: .*gguf.*turn the residual stream.*repair \(pca\)' \
+    check hidden.cfg --set "$directions" --set 'score=( )' \
+    --set 'repair={ use = "pca"; per_block = true; }'
+ok "but run and measured" exits 0 run hidden.cfg --set run.out=t --set "$directions" \
+    --set 'score=( )' --set 'repair={ use = "pca"; per_block = true; }' \
+    --set 'export=( )'
+ok "they too lose less than channels" less "$(report t trials/2/metrics/kl.nats/value)" \
+    "$(report a trials/2/metrics/kl.nats/value)"
+ok "export refuses one of them" says 2 'turn the residual stream|no format can hold' \
+    export t 2 x.gguf
+ok "without narrowing nothing is turned" prints sound check hidden.cfg \
+    --set 'prune=( { use = "ffn"; } )' --set 'score=( { use = "magnitude"; } )' \
+    --set 'data.calibration={ path = "half.txt"; }' \
+    --set 'repair={ use = "pca"; per_block = true; }'
+ok "a range is not searched in a repair of columns" says 2 'range is not searched' \
+    check hidden.cfg --set "$directions" --set 'repair={ use = "pca"; columns = ( { '\
+'use = "least_squares"; lambda = { min = 0.001; max = 0.1; }; } ); }'
+
 # ---- with all the rest --------------------------------------------------------------
 all="prune=( { use = \"hidden\"; multiple = 32; }, { use = \"blocks\"; first = 0; \
 last = 0; }, { use = \"kv_groups\"; min = 1; }, { use = \"ffn\"; step = 32; } )"
@@ -74,5 +106,12 @@ ok "with blocks, heads, channels, repair and formats" exits 0 run hidden.cfg \
     --set 'quantize=( { use = "int8"; } )'
 for id in 6 8; do
     check_exports b $id
+done
+ok "with directions, and affine least squares of columns" exits 0 run hidden.cfg \
+    --set run.out=c --set 'score=( { use = "activation"; } )' --set "$all" --set 'repair={ '\
+'use = "pca"; columns = ( { use = "least_squares"; bias = true; } ); }' \
+    --set 'search={ use = "random"; budget = 8; }' --set 'quantize=( { use = "int8"; } )'
+for id in 6 8; do
+    check_exports c $id
 done
 finish

@@ -76,6 +76,7 @@ static inline const struct lm_host *inst_host(void)
         .seed = inst_seed, .clock = lm_clock, .gemm = lm_gemm, .gemm64 = lm_gemm64,
         .gemv = lm_gemv,
         .cholesky = inst_cholesky, .cholesky_solve = lm_cholesky_solve,
+        .eigen = lm_eigen,
         .codec = lm_codec, .arch = lm_model_arch, .tensor = lm_model_tensor,
         .rows = lm_model_rows, .vocabulary = lm_model_vocabulary,
         .source = lm_model_source, .model_hash = lm_model_hash, .stat = inst_stats,

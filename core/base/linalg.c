@@ -12,8 +12,13 @@
 #include <math.h>
 #include <pthread.h>
 
+#include "base/mem.h"
+
 /* LAPACK by its Fortran name, as not every package has lapacke.h. */
 void dpotrf_(const char *uplo, const int *n, double *a, const int *lda, int *info);
+void dsyevd_(const char *jobz, const char *uplo, const int *n, double *a, const int *lda,
+             double *w, double *work, const int *lwork, int *iwork, const int *liwork,
+             int *info);
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -162,6 +167,53 @@ enum lm_status lm_cholesky(double *a, int64_t n, int64_t lda, struct lm_err *e)
     if (info != 0)
         return lm_fail(e, LM_EFAILED, "matrix of order %d is not positive definite "
                        "(pivot %d)", order, info);
+    return LM_OK;
+}
+
+/* LAPACK's values rise; rows here are its columns. */
+static void reverse(double *a, int64_t n, double *value)
+{
+    for (int64_t i = 0; i < n / 2; i++) {
+        double *x = a + i * n, *y = a + (n - 1 - i) * n, v = value[i];
+
+        value[i] = value[n - 1 - i];
+        value[n - 1 - i] = v;
+        for (int64_t j = 0; j < n; j++) {
+            v = x[j];
+            x[j] = y[j];
+            y[j] = v;
+        }
+    }
+}
+
+enum lm_status lm_eigen(double *a, int64_t n, double *value, struct lm_err *e)
+{
+    int order = (int)n, info = 0, n_work, n_iwork;
+    double *work;
+    size_t bytes;
+
+    init();
+    if (n <= 0)
+        return LM_OK;
+    if (n > 16384)                      /* its work space is counted in ints */
+        return lm_fail(e, LM_EBUG, "eigenvectors of order %lld are not possible",
+                       (long long)n);
+    for (int64_t i = 0; i < n * n; i++)
+        if (!isfinite(a[i]))
+            return lm_fail(e, LM_EFAILED, "a matrix of order %d has a value that is not "
+                           "finite, so it has no eigenvectors", order);
+    n_work = 1 + 6 * order + 2 * order * order;     /* what dsyevd asks for */
+    n_iwork = 3 + 5 * order;
+    bytes = (size_t)n_work * sizeof *work + (size_t)n_iwork * sizeof(int);
+    if (!(work = lm_alloc(bytes, "eigenvectors")))
+        return lm_fail_memory(e, bytes, "eigenvectors");
+    dsyevd_("V", "U", &order, a, &order, value, work, &n_work, (int *)(work + n_work),
+            &n_iwork, &info);
+    lm_release(work);
+    if (info)
+        return lm_fail(e, LM_EFAILED, "the eigenvectors of a matrix of order %d were not "
+                       "found (%d)", order, info);
+    reverse(a, n, value);
     return LM_OK;
 }
 

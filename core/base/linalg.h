@@ -19,6 +19,8 @@ void lm_gemv(char ta, int64_t m, int64_t n, float alpha, const float *a,
 void lm_syrk(int64_t m, int64_t n, const float *a, int64_t lda, float beta, float *c,
              int64_t ldc);
 enum lm_status lm_cholesky(double *a, int64_t n, int64_t lda, struct lm_err *e);
+/* Symmetric a [n][n]: value [n] falling; row i of a becomes the eigenvector of value[i] */
+enum lm_status lm_eigen(double *a, int64_t n, double *value, struct lm_err *e);
 void lm_cholesky_solve(const double *l, int64_t n, int64_t ldl, double *x, int64_t m,
                        int64_t ldx);
 #endif

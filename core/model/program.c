@@ -184,8 +184,9 @@ static enum lm_status lower_head(struct lm_lowered *p, const struct lm_segment *
         widen(p, REG_Q, hidden);
         from = REG_Q;
     }
-    o[n++] = (struct lm_op){ .code = code[head], .y = head == HEAD_EXPECT ? REG_HIDDEN : -1,
-                             .a = from, .b = -1, .c = -1, .w = matrix(p, s, 0),
+    o[n++] = (struct lm_op){ .code = code[head],
+                             .y = head == HEAD_EXPECT ? REG_HIDDEN : -1, .a = from,
+                             .b = -1, .c = -1, .w = matrix(p, s, 0),
                              .n = (int32_t)s->spec.table.rows, .k = hidden };
     return emit_all(p, o, n, e);
 }

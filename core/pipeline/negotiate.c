@@ -117,8 +117,10 @@ static uint64_t scorer_needs(const struct lm_pipeline *p, size_t n)
 
 uint64_t lm_repair_needs(const struct lm_stage *repair)
 {
-    const struct lm_repair *ops = repair->plugin->ops;
-    return ops->needs_of ? ops->needs_of(repair->opt.config) : ops->needs;
+    uint64_t needs = ((const struct lm_repair *)repair->plugin->ops)->needs;
+    for (size_t i = 0; i < repair->n_child; i++)
+        needs |= lm_repair_needs(&repair->child[i]);
+    return needs;
 }
 
 void lm_pipeline_needs(const struct lm_pipeline *p, uint64_t *stats, uint64_t *sites)
@@ -227,9 +229,15 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
 uint64_t lm_repair_biases(const struct lm_stage *repair)
 {
     const struct lm_repair *ops = repair->plugin->ops;
-    if (!ops->shapes || !ops->bias)
+    uint64_t biases = 0;
+    if (!ops->bias)
         return 0;
-    return ops->shapes(repair->opt.config) & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
+    if (ops->shapes)
+        biases = ops->shapes(repair->opt.config)
+            & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS);
+    for (size_t i = 0; i < repair->n_child; i++)
+        biases |= lm_repair_biases(&repair->child[i]);
+    return biases;
 }
 
 bool lm_repair_turns(const struct lm_stage *repair)

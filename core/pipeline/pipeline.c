@@ -472,7 +472,7 @@ static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
         return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be "
                             "searched: finalists are refined when the search is over",
                             p->refine.opt.tuned[0].opt->name);
-    for (size_t i = 0; i < p->n_prune; i++)
+    for (size_t i = 0; !lm_refine_replaces(p) && i < p->n_prune; i++)
         if (((const struct lm_pruner *)p->prune[i].plugin->ops)->edits
             & LM_BIT(LM_SITE_HIDDEN))
             return lm_conf_fail(e, at, "refine: candidates of prune[%zu] (%s) have a "

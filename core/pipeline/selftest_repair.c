@@ -5,7 +5,8 @@
  * than columns; fewer, so that the Gram matrix H is singular; inputs that are
  * always 0.  For every width m weights and biases are finite; m == k gives the
  * weights back and no bias; and a repair that is given statistics is no worse
- * than leaving the kept columns as they are: with D = W - [W' 0] and a bias b,
+ * than leaving the kept columns as they are.  A basis of the residual stream is
+ * orthonormal, and the same each time.  With D = W - [W' 0] and a bias b,
  * over T tokens x of the sum s,
  *
  *   sum_t |D x_t - b|^2 = trace(D H D^T) - 2 b.(D s) + T |b|^2.
@@ -221,10 +222,15 @@ static enum lm_status check_widths(struct lm_kit *k)
     const struct lm_repair *ops = k->plugin->ops;
     float out[ROWS * COLUMNS + GUARD];
     void *self;
-    if (!ops->shapes != !ops->bias)
-        return lm_broken(k, "has shapes() without bias(), or bias() without shapes()");
+    if (ops->bias && !ops->shapes)
+        return lm_broken(k, "has bias() without shapes()");
     if (crosses(k) && ops->shapes)
         return lm_broken(k, "needs LM_STAT_CROSS and has shapes(), which nobody asks");
+    uint64_t makes = ops->shapes ? ops->shapes(k->stage.opt.config) : 0;
+    if (!ops->bias && (makes & (LM_SHAPE_ATTN_BIAS | LM_SHAPE_MLP_BIAS)))
+        return lm_broken(k, "has no bias(), which shapes() promises");
+    if (!ops->basis && (makes & LM_SHAPE_TURNED))
+        return lm_broken(k, "has no basis(), which shapes() promises");
     enum lm_status s = lm_kit_create(k, &self);
     for (int which = 0; !s && which < N_SAMPLES; which++) {
         void *prepared = NULL;
@@ -292,6 +298,71 @@ static enum lm_status check_threads(struct lm_kit *k)
     return s;
 }
 
+/* ---- bases of the residual stream ------------------------------------------------- */
+
+struct crowded {
+    const struct lm_repair *ops;
+    void *self;
+    struct lm_stream_site site;
+    float out[COPIES][COLUMNS * COLUMNS + GUARD];
+    struct lm_err err[COPIES];
+};
+
+static void one_basis(void *ctx, int64_t i, uint32_t worker)
+{
+    struct crowded *c = ctx;
+    (void)worker;
+    for (int k = 0; k < COLUMNS * COLUMNS + GUARD; k++)
+        c->out[i][k] = poison;
+    c->err[i].code = c->ops->basis(c->self, &c->site, c->out[i], &c->err[i]);
+}
+
+static enum lm_status judge_basis(struct lm_kit *k, const struct crowded *c, int which)
+{
+    enum lm_status s = LM_OK;
+    for (int i = 0; !s && i < COPIES; i++) {
+        *k->e = c->err[i];
+        if (k->e->code)
+            return failed(k, "basis()", k->e->code);
+        s = whole(k, "basis()", c->out[i], COLUMNS * COLUMNS, COLUMNS, which);
+        if (!s && memcmp(c->out[0], c->out[i], sizeof c->out[0]))
+            s = lm_broken(k, "basis() gives other directions for the same stream");
+    }
+    for (int a = 0; !s && a < COLUMNS; a++)
+        for (int b = 0; !s && b <= a; b++) {
+            double dot = 0;
+            for (int i = 0; i < COLUMNS; i++)
+                dot += (double)c->out[0][i * COLUMNS + a] *
+                       (double)c->out[0][i * COLUMNS + b];
+            if (fabs(dot - (a == b)) > 1e-4)
+                s = lm_broken(k, "columns %d and %d of basis() are not orthonormal (%s)",
+                              b, a, sample[which].what);
+        }
+    return s;
+}
+
+static enum lm_status check_bases(struct lm_kit *k)
+{
+    static struct bench b;
+    static struct crowded c;
+    const struct lm_repair *ops = k->plugin->ops;
+    const double *gram[2] = { b.gram, b.gram };
+    void *self;
+    enum lm_status s;
+    if (!ops->basis)
+        return LM_OK;
+    s = lm_kit_create(k, &self);
+    for (int which = 0; !s && which < N_SAMPLES; which++) {
+        lay(k, &b, which);
+        c = (struct crowded){ .ops = ops, .self = self,
+            .site = { sizeof c.site, 1 + which % 2, COLUMNS, gram, b.site.tokens } };
+        lm_parallel(COPIES, one_basis, &c);
+        s = judge_basis(k, &c, which);
+    }
+    lm_kit_destroy(k, self);
+    return s;
+}
+
 /* ---- memory, cancel ---------------------------------------------------------------- */
 
 static enum lm_status live_poorly(void *ctx)
@@ -310,6 +381,12 @@ static enum lm_status live_poorly(void *ctx)
         if (!s && b.biased)
             s = ops->bias(self, prepared, some(k), out, bias, k->e);
         ops->release(self, prepared);
+    }
+    if (!s && ops->basis) {
+        static struct crowded c;
+        const double *gram = b.gram;
+        struct lm_stream_site at = { sizeof at, 1, COLUMNS, &gram, b.site.tokens };
+        s = ops->basis(self, &at, c.out[0], k->e);
     }
     lm_kit_destroy(k, self);
     return s;
@@ -330,6 +407,7 @@ const struct lm_kit_check lm_selftest_repair[] = {
     { "prepare() after a cancel", check_cancel, true },
     { "all widths", check_widths, false },
     { "repeated and parallel calls", check_threads, false },
+    { "bases of the residual stream", check_bases, false },
     { "work without memory", check_memory, false },
     { NULL, NULL, false }
 };

@@ -62,6 +62,9 @@ static enum lm_status resolve(void *ctx, const struct lm_conf *node,
         s->n_child = i + 1;
         enum lm_status st = lm_stage_open(&child[i], s->kind, lm_conf_item(node, i), NULL,
                                           NULL, where, s->run, e);
+        if (!st && child[i].opt.n_tuned)
+            st = lm_conf_fail(e, child[i].opt.tuned[0].at, "%s: a range is not searched "
+                              "here; write one value", where);
         if (!st)
             st = lm_stage_create(&child[i], NULL, NULL, e);
         if (st)

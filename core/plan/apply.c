@@ -144,7 +144,8 @@ static enum lm_status copy_table(struct copier *c, const struct lm_narrow *n,
     enum lm_status st = take_room(c, size, &data);
 
     if (!st)
-        st = give_room(c, lm_narrow_table(n, c->from, from, norm, data, c->e), data, size);
+        st = give_room(c, lm_narrow_table(n, c->from, from, norm, data, c->e), data,
+                       size);
     return st ? st : lend_floats(c, role, -1, data, a->vocab, n->width);
 }
 

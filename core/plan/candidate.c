@@ -571,9 +571,13 @@ uint64_t lm_candidate_features(const struct lm_candidate *c)
 
 void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out)
 {
+    const struct lm_arch *a = c->plan->arch;
+    const struct lm_basis *basis = c->part[c->net.n - 1]->narrow.basis;
     int64_t n = 0;
 
     lm_plan_cost(c->plan, dtype, out);
+    if (basis && !basis->kept && a->tied)       /* directions are in the head */
+        lm_table_cost(out, dtype, a->vocab, c->plan->hidden.kept);
     for (size_t i = 0; i < c->net.n; i++) {
         const struct lm_segment_spec *s = lm_segment_spec(c->net.seg[i]);
         const struct lm_mat *m[] = { &s->q, &s->k, &s->v, &s->o, &s->gate, &s->up,
@@ -581,8 +585,10 @@ void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_c
 
         for (size_t k = 0; k < sizeof m / sizeof *m; k++)
             n += m[k]->bias ? m[k]->rows : 0;
-        n += s->q_norm ? c->plan->arch->head_dim : 0;
-        n += s->k_norm ? c->plan->arch->head_dim : 0;
+        n += s->q_norm ? a->head_dim : 0;
+        n += s->k_norm ? a->head_dim : 0;
+        if (s->turn.w && c->part[i]->layer >= 0)
+            lm_turn_cost(out, dtype, s->hidden);
     }
     out->params += n;
     out->bytes += n * (int64_t)sizeof(float);

@@ -99,7 +99,8 @@ enum lm_status lm_candidate_refine(struct lm_workshop *w, struct lm_candidate *c
 void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c);
 /* LM_SHAPE_* features: those of the plan, and what repair made. */
 uint64_t lm_candidate_features(const struct lm_candidate *c);
-/* lm_plan_cost(), and all biases and the norms of q and k, as f32. */
+/* lm_plan_cost(), and all biases and the norms of q and k, as f32; a head that a tied
+ * model gets, and matrices by which blocks turn the stream.                 */
 void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_cost *out);
 struct lm_workshop_use {                /* for progress and tests */
     size_t  bytes;                      /* of derived weights now held */

@@ -3,7 +3,7 @@
  * multiply-adds.  Counted from the architecture alone, so that a plan is
  * judged on size before anything is built.                                  */
 #include "model/codec.h"
-#include "plan/plan.h"
+#include "plan/part.h"
 
 int32_t lm_plan_heads_each(const struct lm_plan *p, int32_t layer)
 {
@@ -121,6 +121,19 @@ static int64_t row_bytes(const struct lm_arch *a, const struct lm_layer_shape *m
 static uint32_t table_dtype(uint32_t dtype)
 {
     return dtype == LM_Q4_0 || dtype == LM_Q4_1 ? LM_Q8_0 : dtype;
+}
+
+void lm_table_cost(struct lm_cost *c, uint32_t dtype, int64_t rows, int64_t cols)
+{
+    add_matrix(c, table_dtype(dtype), rows, cols);
+}
+
+void lm_turn_cost(struct lm_cost *c, uint32_t dtype, int64_t m)
+{
+    int64_t n = add_matrix(c, dtype, m, m);
+
+    c->body_params += n;
+    c->macs += n;
 }
 
 void lm_shape_cost(const struct lm_arch *a, const struct lm_layer_shape *layer,

@@ -187,6 +187,11 @@ enum lm_status lm_narrow_table(const struct lm_narrow *n, const struct lm_model 
                                uint32_t role, const float *norm, float *out,
                                struct lm_err *e);
 
+/* count.c: adds a head of its own, and a matrix [m][m] by which a block turns the
+ * stream.                                                              [any] */
+void lm_table_cost(struct lm_cost *c, uint32_t dtype, int64_t rows, int64_t cols);
+void lm_turn_cost(struct lm_cost *c, uint32_t dtype, int64_t m);
+
 /* quantize.c.  What the plan wants of a block: out [4], hashed into key; any:
  * something.                                                         [main] */
 enum lm_status lm_quant_choose(const struct lm_workshop_args *a,

@@ -40,8 +40,8 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
 
     for (size_t i = 0; i < c->levels.n; i++)
         if (c->levels.v[i] == 0)
-            return h->fail(e, LM_ECONFIG, "levels holds 0, but a model without a residual "
-                           "stream is none");
+            return h->fail(e, LM_ECONFIG, "levels holds 0, but a model without a "
+                           "residual stream is none");
     return LM_OK;
 }
 
@@ -167,8 +167,8 @@ static const struct lm_opt options[] = {
                 "Shares of the full width to choose from, in place of multiples down to "
                 "min; the full width is always among them."),
     LM_FLAG(struct config, rank, "true", 0,
-            "Keep the channels of highest score; false: the first ones, for a repair that "
-            "makes directions of its own, such as pca."),
+            "Keep the channels of highest score; false: the first ones, for a repair "
+            "that makes directions of its own, such as pca."),
     LM_OPT_END
 };
 

@@ -21,3 +21,7 @@ plugins_repair_admm_la_LDFLAGS = $(PLUGIN_LINK)
 repair_LTLIBRARIES += %D%/sequential.la
 plugins_repair_sequential_la_SOURCES = %D%/sequential.c %D%/ridge.h
 plugins_repair_sequential_la_LDFLAGS = $(PLUGIN_LINK)
+
+repair_LTLIBRARIES += %D%/pca.la
+plugins_repair_pca_la_SOURCES = %D%/pca.c
+plugins_repair_pca_la_LDFLAGS = $(PLUGIN_LINK)

@@ -53,8 +53,8 @@ static enum lm_status score_stream(const struct activation *p, double *out, int6
             continue;
         st = h->stat(p->base.stats, LM_STAT_STREAM, at.site, at.layer, &moment, &size, e);
         if (!st && size != n * n)
-            st = h->fail(e, LM_EBUG, "statistics of the residual stream have %lld values, "
-                         "not %lld", (long long)size, (long long)(n * n));
+            st = h->fail(e, LM_EBUG, "statistics of the residual stream have %lld "
+                         "values, not %lld", (long long)size, (long long)(n * n));
         if (!st)
             st = h->rows(p->base.model, at.norm, at.layer, 0, 1, g, e);
         for (int64_t j = 0; !st && j < n; j++)
@@ -75,7 +75,8 @@ static enum lm_status score(void *self, uint32_t site, int32_t layer, double *ou
 
     if (site == LM_SITE_HIDDEN)
         return (st = stream_check(&p->base, n, e)) ? st : score_stream(p, out, n, e);
-    if ((st = columns_find(&p->base, site, layer, n, &s, e)) || (st = columns_stat(&p->base, &s, stat, &sum, e)))
+    if ((st = columns_find(&p->base, site, layer, n, &s, e))
+        || (st = columns_stat(&p->base, &s, stat, &sum, e)))
         return st;
     for (int64_t i = 0; i < n; i++)
         out[i] = columns_total(&s, sum, i)

@@ -64,7 +64,8 @@ static enum lm_status score(void *self, uint32_t site, int32_t layer, double *ou
 
     if (site == LM_SITE_HIDDEN)
         return (st = stream_check(p, n, e)) ? st : score_stream(p, out, n, e);
-    if ((st = columns_find(p, site, layer, n, &s, e)) || (st = columns_sums(p, &s, true, &sum, e)))
+    if ((st = columns_find(p, site, layer, n, &s, e))
+        || (st = columns_sums(p, &s, true, &sum, e)))
         return st;
     for (int64_t i = 0; i < n; i++)
         out[i] = sqrt(columns_total(&s, sum, i));
