@@ -11,6 +11,7 @@
 #include "model/codec.h"
 #include "pipeline/commands.h"
 #include "pipeline/negotiate.h"
+#include "pipeline/refine.h"
 #include "pipeline/sweep.h"
 #include "plan/plan.h"
 
