@@ -59,14 +59,17 @@ as_exported()
 }
 # A repair of the dense model may wait for the finalists: which trial is best does not
 # depend on it where only sizes are compared.
-sed 's/metric = "kl.nats"; }, //; s/pick = "knee"/pick = "best"/
+sed 's/{ metric = "kl.nats"; }, //; s/pick = "knee"/pick = "best"/
     s/^evaluate = ( {[^}]*},/evaluate = (/' plain.cfg >sizes.cfg
 sed 's/least_squares/none/; s/^evaluate/refine: { use = "least_squares"; };\n&/' \
     sizes.cfg >later.cfg
 ok "a run by size" exits 0 run sizes.cfg --set run.out=sizes
 ok "one that repairs at the end" exits 0 run later.cfg --set run.out=later
-ok "repaired late is repaired all the same" cmp sizes/export/best-f32.gguf \
-    later/export/best-f32.gguf
+at_last() { report "$1" "trials/$(report "$1" best)/metrics/perplexity.nats/value"; }
+ok "repaired late is repaired all the same" same "$(at_last sizes)" "$(at_last later)"
+sed '/^refine/d' later.cfg >never.cfg
+ok "a run without a repair" exits 0 run never.cfg --set run.out=never
+ok "is of another model" test "$(at_last later)" != "$(at_last never)"
 ok "the export measures as the finalist did" as_exported refined/export/best-f32.gguf
 ok "it can be exported again" exits 0 export refined "$best" again.gguf --dtype f32
 ok "to the same bytes" cmp again.gguf refined/export/best-f32.gguf

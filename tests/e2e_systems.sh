@@ -44,7 +44,7 @@ for i in $(seq 20 40); do       # prices are known by then
     test "$(awk -v a="$(of masks "$i" size.params)" -v b="$bound" \
         'BEGIN { print (a <= b && a > 0.97 * b) }')" = 1 && within=$((within + 1))
 done
-ok "later trials are at the bound ($within of 21)" less 17 "$within"
+ok "most later trials are at the bound ($within of 21)" less 14 "$within"
 ok "whittle-search runs" exits 0 run examples/whittle-search.cfg --set run.out=whittle \
     --set search.budget=8
 finish
