@@ -4,15 +4,11 @@
  * the cheapest next cut of all, step by step.                                    */
 #include <math.h>
 
-#include "inst.h"
-#include "toy.h"
+#include "prune_rig.h"
 
-enum { LAYERS = 4, GROUPS = 3, EACH = 4, HEADS = GROUPS * EACH, FF = 72, MOST = 128 };
-static struct lm_err e;
-static struct lm_model *model;
-static struct lm_space *space;
-static struct inst pruner;
-static union lm_value genome[MOST];
+enum { LAYERS = 4, GROUPS = 3, EACH = 4, HEADS = GROUPS * EACH, FF = 72 };
+static const struct toy toy = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
+                                .n_ff = FF };
 static bool equal;                      /* all scores are */
 
 static int members(uint32_t site)
@@ -42,45 +38,14 @@ static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double
 
 static void begin(const char *name, const char *options)
 {
-    const struct toy t = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
-                           .n_ff = FF };
-    const struct lm_pruner *ops;
-    model = toy_model(&t);
-    ck_assert_ok(lm_space_open(give, NULL, &space, &e), e);
-    inst_open(&pruner, "pruners", name, options, model, NULL);
-    ops = pruner.ops;
-    ck_assert_ok(ops->genes(pruner.self, space, &e), e);
-    ck_assert_uint_le(lm_space_slots(space), MOST);
-    lm_genome_initial(space, genome);
+    rig_begin(name, options, &toy);
 }
 
-static void end(void)
+static struct lm_plan *decoded(void)
 {
-    inst_close(&pruner);
-    lm_space_close(space);
-    lm_model_free(model);
-    ck_assert_int_eq(lm_mem_blocks(), 0);
-}
-
-static struct lm_plan *decode(void)
-{
-    const struct lm_pruner *ops = pruner.ops;
     struct lm_plan *p;
-    ck_assert_ok(lm_genome_check(space, genome, &e), e);
-    ck_assert_ok(lm_plan_open(lm_model_arch(model), space, &p, &e), e);
-    ck_assert_ok(ops->decode(pruner.self, genome, p, &e), e);
-    ck_assert_ok(lm_plan_canonical(p, &e), e);
+    ck_assert_ok(decode(&p), e);
     return p;
-}
-
-static const struct lm_gene *find(const char *name)
-{
-    size_t n;
-    const struct lm_gene *const *g = lm_space_genes(space, &n);
-    for (size_t i = 0; i < n; i++)
-        if (!strcmp(g[i]->name, name))
-            return g[i];
-    return NULL;
 }
 
 static void set(const struct lm_gene *g, int i, bool on)
@@ -100,13 +65,13 @@ START_TEST(sets_of_channels)
     ck_assert_uint_eq(g->n, FF);
     ck_assert(g->min == 24);            /* 21.6, up to a multiple */
     ck_assert(g->score[5] == score_of(LM_SITE_FFN_CHANNEL, 2, 5));
-    struct lm_plan *p = decode();
+    struct lm_plan *p = decoded();
     for (int l = 0; l < LAYERS; l++)
         ck_assert_ptr_null(p->layer[l].ffn.bits);
     lm_plan_free(p);
     for (int i = 0; i < FF; i += 3)     /* 48 stay: as they are */
         set(g, i, false);
-    p = decode();
+    p = decoded();
     ck_assert_int_eq(p->layer[2].ffn.kept, 48);
     for (int i = 0; i < FF; i++)
         ck_assert(lm_keep_has(&p->layer[2].ffn, i) == (i % 3 != 0));
@@ -115,7 +80,7 @@ START_TEST(sets_of_channels)
     set(g, 0, true);                    /* 51: the three of least score go */
     set(g, 3, true);
     set(g, 6, true);
-    p = decode();
+    p = decoded();
     ck_assert_int_eq(p->layer[2].ffn.kept, 48);
     int gone = 0;
     for (int i = 0; i < FF; i++) {
@@ -141,7 +106,7 @@ START_TEST(sets_of_groups)
     const struct lm_gene *g = find("kv_mask[1]");
     ck_assert(g->min == 1 && g->n == GROUPS);
     set(g, 1, false);
-    struct lm_plan *p = decode();
+    struct lm_plan *p = decoded();
     ck_assert_int_eq(p->layer[1].kv.kept, 2);
     ck_assert(!lm_keep_has(&p->layer[1].kv, 1));
     lm_plan_free(p);
@@ -167,7 +132,7 @@ START_TEST(sets_of_heads)
                 set(g, i, in[i]);
             }
         } while (n < 2 * GROUPS || n == HEADS);
-        struct lm_plan *p = decode();
+        struct lm_plan *p = decoded();
         const struct lm_keep *k = &p->layer[0].head;
         for (int first = 0; first < HEADS; first += EACH) {
             int kept = 0;
@@ -307,7 +272,7 @@ START_TEST(all_layers_compete)
     ck_assert(g->min == 0 && g->max == 2 && g->initial == 2);
     for (int i = 0; i < 3; i++) {
         genome[0].integer = i;
-        struct lm_plan *p = decode();
+        struct lm_plan *p = decoded();
         if (i < 2)
             compare(p, i ? 0.8 : 0.6, ways[_i].attn, ways[_i].multiple, ways[_i].standard);
         for (int l = 0; l < LAYERS && i == 2; l++)
@@ -335,7 +300,7 @@ START_TEST(all_layers_keep_the_same)
     equal = _i == 1;                    /* ties change nothing */
     begin("ranked", "scope=layer,multiple=2,attn=kv_groups,levels=[0.7]");
     genome[0].integer = 0;
-    struct lm_plan *p = decode();
+    struct lm_plan *p = decoded();
     ck_assert(fabs(body_of(p) - 0.7) < 0.1);        /* a group is a third */
     for (int l = 0; l < LAYERS; l++) {
         struct lm_layer_shape s = lm_plan_shape(p, l);
@@ -349,7 +314,7 @@ START_TEST(all_layers_keep_the_same)
     ck_assert(g->max > 4);
     for (int i = 0; i < g->max; i++) {
         genome[0].integer = i;
-        p = decode();
+        p = decoded();
         ck_assert(fabs(body_of(p) - (1 - 0.05 * (g->max - i))) < 0.01);
         lm_plan_free(p);
     }
@@ -360,10 +325,8 @@ END_TEST
 
 START_TEST(senseless_options_are_refused)
 {
-    const struct toy t = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
-                           .n_ff = FF };
     const struct lm_pruner *ops;
-    model = toy_model(&t);
+    model = toy_model(&toy);
     inst_load(&pruner, "pruners", "mask");
     ck_assert_int_eq(inst_create(&pruner, "ffn=false", model, NULL, &e), LM_ECONFIG);
     dlclose(pruner.dl);
@@ -378,39 +341,15 @@ START_TEST(senseless_options_are_refused)
 }
 END_TEST
 
-static enum lm_status whole_life(void *ctx)
+static void vary(const struct lm_space *s)
 {
-    const struct lm_pruner *ops = pruner.ops;
-    struct lm_space *s = NULL;
-    struct lm_plan *p = NULL;
-    enum lm_status st = inst_create(&pruner, "attn=heads,multiple=8", ctx, NULL, &e);
-    if (st)
-        return st;
-    if (!(st = lm_space_open(give, NULL, &s, &e)))
-        st = ops->genes(pruner.self, s, &e);
-    if (!st)
-        st = lm_plan_open(lm_model_arch(ctx), s, &p, &e);
-    if (!st) {
-        lm_genome_initial(s, genome);
-        genome[0].integer = lm_space_slots(s) > 1 ? 0x3f : 1;
-        st = ops->decode(pruner.self, genome, p, &e);
-    }
-    lm_plan_free(p);
-    lm_space_close(s);
-    inst_destroy(&pruner);
-    return st;
+    genome[0].integer = lm_space_slots(s) > 1 ? 0x3f : 1;
 }
 
 START_TEST(memory_may_run_out)
 {
     static const char *const names[] = { "mask", "ranked" };
-    const struct toy t = { .n_layer = LAYERS, .n_head = HEADS, .n_kv = GROUPS,
-                           .n_ff = FF };
-    model = toy_model(&t);
-    inst_load(&pruner, "pruners", names[_i]);
-    ck_assert_int_gt(fail_every_allocation(whole_life, model), 5);
-    dlclose(pruner.dl);
-    lm_model_free(model);
+    rig_starve(names + _i, 1, &toy, (struct rig_life){ "attn=heads,multiple=8", vary });
 }
 END_TEST
 

@@ -2,15 +2,9 @@
 /* check_pruners.c -- the genes that pruners declare and the plans they decode. */
 #include <math.h>
 
-#include "inst.h"
-#include "toy.h"
+#include "prune_rig.h"
 
 enum { LAYERS = 5 };
-static struct lm_err e;
-static struct lm_model *model;
-static struct lm_space *space;
-static struct inst pruner;
-static union lm_value genome[64];
 
 /* Higher index, higher score. */
 static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double **score,
@@ -37,36 +31,15 @@ static enum lm_status give(void *ctx, uint32_t site, int32_t layer, const double
 
 static void begin(const char *name, const char *options, int32_t n_kv, int32_t n_ff)
 {
-    const struct toy t = { .n_layer = LAYERS, .n_head = 2 * n_kv, .n_kv = n_kv,
-                           .n_ff = n_ff };
-    const struct lm_pruner *ops;
-
-    model = toy_model(&t);
-    ck_assert_ok(lm_space_open(give, NULL, &space, &e), e);
-    inst_open(&pruner, "pruners", name, options, model, NULL);
-    ops = pruner.ops;
-    ck_assert_ok(ops->genes(pruner.self, space, &e), e);
-    ck_assert_uint_le(lm_space_slots(space), 64);
-    lm_genome_initial(space, genome);
-}
-
-static void end(void)
-{
-    inst_close(&pruner);
-    lm_space_close(space);
-    lm_model_free(model);
-    ck_assert_int_eq(lm_mem_blocks(), 0);
+    rig_begin(name, options, &(struct toy){ .n_layer = LAYERS, .n_head = 2 * n_kv,
+                                            .n_kv = n_kv, .n_ff = n_ff });
 }
 
 static union lm_value *value_of(const char *name)
 {
-    size_t n;
-    const struct lm_gene *const *g = lm_space_genes(space, &n);
+    const struct lm_gene *g = find(name);
 
-    for (size_t i = 0; i < n; i++)
-        if (!strcmp(g[i]->name, name))
-            return &genome[g[i]->slot];
-    return NULL;
+    return g ? &genome[g->slot] : NULL;
 }
 
 static const struct lm_gene *gene(size_t i)
@@ -80,20 +53,6 @@ static size_t genes(void)
 
     lm_space_genes(space, &n);
     return n;
-}
-
-static enum lm_status decode(struct lm_plan **p)
-{
-    const struct lm_pruner *ops = pruner.ops;
-    enum lm_status st;
-
-    ck_assert_ok(lm_genome_check(space, genome, &e), e);
-    ck_assert_ok(lm_plan_open(lm_model_arch(model), space, p, &e), e);
-    if (!(st = ops->decode(pruner.self, genome, *p, &e)))
-        st = lm_plan_canonical(*p, &e);
-    if (st)
-        lm_plan_free(*p);
-    return st;
 }
 
 /* The plan of the genome as text, without the first line. */
@@ -384,44 +343,19 @@ START_TEST(senseless_options_are_refused)
 }
 END_TEST
 
-static enum lm_status whole_life(void *ctx)
+static void vary(const struct lm_space *s)
 {
-    const struct lm_pruner *ops = pruner.ops;
-    struct lm_space *s = NULL;
-    struct lm_plan *p = NULL;
-    enum lm_status st = inst_create(&pruner, "", ctx, NULL, &e);
-
-    if (st)
-        return st;
-    if (!(st = lm_space_open(give, NULL, &s, &e)))
-        st = ops->genes(pruner.self, s, &e);
-    if (!st)
-        st = lm_plan_open(lm_model_arch(ctx), s, &p, &e);
-    if (!st) {
-        lm_genome_initial(s, genome);
-        genome[1].integer = genome[1].integer == 96 ? 32 : 1;
-        genome[0].integer = lm_space_slots(s) == 1 ? 1 : genome[0].integer;
-        st = ops->decode(pruner.self, genome, p, &e);
-    }
-    lm_plan_free(p);
-    lm_space_close(s);
-    inst_destroy(&pruner);
-    return st;
+    genome[1].integer = genome[1].integer == 96 ? 32 : 1;
+    genome[0].integer = lm_space_slots(s) == 1 ? 1 : genome[0].integer;
 }
 
 START_TEST(memory_may_run_out)
 {
     static const char *const names[] = { "layers", "blocks", "kv_groups", "ffn", "heads",
                                          "depth" };
-    const struct toy t = { .n_layer = LAYERS, .n_head = 4, .n_kv = 2, .n_ff = 96 };
 
-    model = toy_model(&t);
-    for (int i = 0; i < 6; i++) {
-        inst_load(&pruner, "pruners", names[i]);
-        ck_assert_int_gt(fail_every_allocation(whole_life, model), 5);
-        dlclose(pruner.dl);
-    }
-    lm_model_free(model);
+    rig_starve(names, 6, &(struct toy){ .n_layer = LAYERS, .n_head = 4, .n_kv = 2,
+                                        .n_ff = 96 }, (struct rig_life){ "", vary });
 }
 END_TEST
 

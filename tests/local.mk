@@ -58,10 +58,10 @@ tests_check_plan_SOURCES = %D%/check_plan.c
 tests_check_candidate_SOURCES = %D%/inst.h %D%/toy.h %D%/check_candidate.h \
     %D%/check_candidate.c %D%/check_candidate_bias.c %D%/check_candidate_hidden.c \
     %D%/check_candidate_spill.c
-tests_check_pruners_SOURCES = %D%/inst.h %D%/toy.h %D%/check_pruners.c
+tests_check_pruners_SOURCES = %D%/prune_rig.h %D%/inst.h %D%/toy.h %D%/check_pruners.c
 tests_check_scorers_SOURCES = %D%/inst.h %D%/toy.h %D%/check_scorers.c
 check_PROGRAMS += %D%/check_inverse_hessian %D%/check_masks
-tests_check_masks_SOURCES = %D%/inst.h %D%/toy.h %D%/check_masks.c
+tests_check_masks_SOURCES = %D%/prune_rig.h %D%/inst.h %D%/toy.h %D%/check_masks.c
 tests_check_inverse_hessian_SOURCES = %D%/inst.h %D%/toy.h %D%/check_inverse_hessian.c
 tests_check_repair_SOURCES = %D%/inst.h %D%/check_repair.h %D%/check_repair.c \
     %D%/check_admm.c

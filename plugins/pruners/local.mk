@@ -31,9 +31,9 @@ plugins_pruners_depth_la_SOURCES = %D%/depth.c
 plugins_pruners_depth_la_LDFLAGS = $(PLUGIN_LINK)
 
 pruners_LTLIBRARIES += %D%/mask.la
-plugins_pruners_mask_la_SOURCES = %D%/mask.c
+plugins_pruners_mask_la_SOURCES = %D%/mask.c %D%/members.h
 plugins_pruners_mask_la_LDFLAGS = $(PLUGIN_LINK)
 
 pruners_LTLIBRARIES += %D%/ranked.la
-plugins_pruners_ranked_la_SOURCES = %D%/ranked.c
+plugins_pruners_ranked_la_SOURCES = %D%/ranked.c %D%/members.h
 plugins_pruners_ranked_la_LDFLAGS = $(PLUGIN_LINK)

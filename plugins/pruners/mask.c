@@ -14,19 +14,10 @@
  *   where it has too few, the best others.
  *
  * All members stay is always allowed, as it is what a search starts from.          */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "plugin.h"
-
-enum attn { NO_ATTN, BY_GROUP, BY_HEAD };
-
-struct config {
-    double  min;
-    int64_t min_attn, multiple, attn, first, last;
-    bool    ffn;
-};
+#include "members.h"
 
 struct part {                           /* a gene */
     int32_t  layer, n, least;           /* members, and the fewest of them */
@@ -37,7 +28,7 @@ struct part {                           /* a gene */
 struct mask {
     const struct lm_host *host;
     const struct lm_arch *arch;
-    struct config cfg;
+    struct members cfg;
     struct part *part;                  /* [n_part] */
     int32_t n_part;
     int32_t *index, *taken;             /* [most members] scratch of decode() */
@@ -64,11 +55,7 @@ static void destroy(void *self)
 
 static enum lm_status check(const struct lm_host *h, const void *config, struct lm_err *e)
 {
-    const struct config *c = config;
-
-    return c->ffn || c->attn != NO_ATTN ? LM_OK
-        : h->fail(e, LM_ECONFIG, "ffn = false and attn = \"none\" leave nothing to cut; "
-                  "set one of them");
+    return check_members(h, config, e);
 }
 
 /* ---- which masks there are ------------------------------------------------------ */
@@ -83,16 +70,13 @@ static void list_parts(struct mask *p)
 {
     for (int32_t i = (int32_t)p->cfg.first; i < p->arch->n_layer - p->cfg.last; i++) {
         const struct lm_layer_shape *s = &p->arch->layer[i];
-        double unit = (double)p->cfg.multiple;
-        double least = p->cfg.min <= 1 ? p->cfg.min * s->n_ff : p->cfg.min;
 
         if (p->cfg.attn == BY_GROUP)
             add_part(p, LM_SITE_KV_GROUP, i, s->n_kv, p->cfg.min_attn);
         else if (p->cfg.attn == BY_HEAD)
             add_part(p, LM_SITE_HEAD, i, s->n_head, p->cfg.min_attn * s->n_kv);
         if (p->cfg.ffn)
-            add_part(p, LM_SITE_FFN_CHANNEL, i, s->n_ff,
-                     (int64_t)(fmax(ceil(least / unit - 1e-9), 1) * unit));
+            add_part(p, LM_SITE_FFN_CHANNEL, i, s->n_ff, least_width(&p->cfg, s->n_ff));
     }
 }
 
@@ -105,7 +89,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
         return a->host->fail(e, LM_ENOMEM, "out of memory for pruner 'mask'");
     p->host = a->host;
     p->arch = a->host->arch(a->model);
-    p->cfg = *(const struct config *)a->config;
+    p->cfg = *(const struct members *)a->config;
     p->part = a->host->alloc(2 * (size_t)p->arch->n_layer * sizeof *p->part, "mask");
     if (p->part)
         list_parts(p);
@@ -264,52 +248,21 @@ static enum lm_status decode(void *self, const union lm_value *value,
 }
 
 /* ---- the module ----------------------------------------------------------------- */
-static const char *const attns[] = { "none", "kv_groups", "heads", NULL };
-
-static const struct lm_opt options[] = {
-    LM_FLAG(struct config, ffn, "true", 0,
-            "FFN channels may go."),
-    LM_PICK(struct config, attn, "none", attns, 0,
-            "What of attention may go: KV groups with their query heads, or query heads, "
-            "as many of each group."),
-    LM_REAL(struct config, min, "0.0625", 0, 1000000, NULL, 0,
-            "Least width of an MLP: a share of the full width up to 1, above that "
-            "channels; rounded up to a multiple."),
-    LM_INT(struct config, min_attn, "1", 1, 1000000, NULL, 0,
-           "KV groups that a layer keeps at least, or query heads that each of its "
-           "groups keeps at least."),
-    LM_INT(struct config, multiple, "32", 1, 65536, "channels", 0,
-           "Every width but the full one is a multiple of this, the block of the export "
-           "format; 1 where that has none."),
-    LM_INT(struct config, first, "0", 0, 1000000, "layers", 0,
-           "The first so many layers stay whole."),
-    LM_INT(struct config, last, "0", 0, 1000000, "layers", 0,
-           "The last so many layers stay whole."),
-    LM_OPT_END
-};
+static const struct lm_opt options[] = { MEMBER_OPTIONS, LM_OPT_END };
 
 static uint64_t shapes(const void *config)
 {
-    const struct config *c = config;
-
-    return (c->ffn ? LM_SHAPE_UNEVEN_FF : 0)
-         | (c->attn != NO_ATTN ? LM_SHAPE_UNEVEN_HEADS : 0);
+    return member_shapes(config);
 }
 
 static uint64_t ranks(const void *config)
 {
-    const struct config *c = config;
-
-    return (c->ffn ? LM_BIT(LM_SITE_FFN_CHANNEL) : 0)
-         | (c->attn == BY_GROUP ? LM_BIT(LM_SITE_KV_GROUP) : 0)
-         | (c->attn == BY_HEAD ? LM_BIT(LM_SITE_HEAD) : 0);
+    return member_sites(config);
 }
 
-#define SITES (LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_KV_GROUP) \
-               | LM_BIT(LM_SITE_HEAD))
 static const struct lm_pruner ops = {
-    .struct_size = sizeof ops, .edits = SITES, .needs_scores = SITES, .genes = genes,
-    .decode = decode, .shapes = shapes, .ranks = ranks
+    .struct_size = sizeof ops, .edits = MEMBER_SITES, .needs_scores = MEMBER_SITES,
+    .genes = genes, .decode = decode, .shapes = shapes, .ranks = ranks
 };
 
 static const struct lm_module module = {
@@ -318,7 +271,7 @@ static const struct lm_module module = {
     .summary = "keeps any set of channels, KV groups or query heads",
     .reference = "Shen et al. 2024, Search for efficient large language models "
                  "(arXiv 2409.17372)",
-    .opt = options, .config_size = sizeof(struct config), .check = check,
+    .opt = options, .config_size = sizeof(struct members), .check = check,
     .create = create, .destroy = destroy, .ops = &ops
 };
 

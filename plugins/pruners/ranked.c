@@ -20,16 +20,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "plugin.h"
+#include "members.h"
 
 enum scope { GLOBAL, LAYER };
-enum attn { NO_ATTN, BY_GROUP, BY_HEAD };
 
 struct config {
+    struct members members;             /* first: see MEMBER_OPTIONS */
     struct lm_reals levels;
-    double  least, step, min;
-    int64_t scope, attn, min_attn, multiple, first, last;
-    bool    ffn, standardize;
+    double  least, step;
+    int64_t scope;
+    bool    standardize;
 };
 
 struct part {                           /* one kind in one layer */
@@ -75,11 +75,7 @@ static void destroy(void *self)
 
 static enum lm_status check(const struct lm_host *h, const void *config, struct lm_err *e)
 {
-    const struct config *c = config;
-
-    return c->ffn || c->attn != NO_ATTN ? LM_OK
-        : h->fail(e, LM_ECONFIG, "ffn = false and attn = \"none\" leave nothing to cut; "
-                  "set one of them");
+    return check_members(h, config, e);
 }
 
 /* ---- what may go ---------------------------------------------------------------- */
@@ -91,13 +87,12 @@ static void add_part(struct ranked *p, struct part t)
 
 static void list_parts(struct ranked *p)
 {
-    const struct config *c = &p->cfg;
+    const struct members *c = &p->cfg.members;
     double d = p->arch->hidden, h = p->arch->head_dim;
 
     for (int32_t i = 0; i < p->arch->n_layer; i++) {
         const struct lm_layer_shape *s = &p->arch->layer[i];
-        int32_t size = s->n_kv ? s->n_head / s->n_kv : 0, multiple = (int32_t)c->multiple;
-        double least = ceil((c->min <= 1 ? c->min * s->n_ff : c->min) / multiple - 1e-9);
+        int32_t size = s->n_kv ? s->n_head / s->n_kv : 0;
 
         p->body += d * h * (2.0 * s->n_head + 2.0 * s->n_kv) + 3 * d * s->n_ff;
         if (i < c->first || i >= p->arch->n_layer - c->last)
@@ -111,8 +106,8 @@ static void list_parts(struct ranked *p)
                                        d * h * 2.0 * s->n_kv });
         if (c->ffn)
             add_part(p, (struct part){ LM_SITE_FFN_CHANNEL, i, s->n_ff,
-                                       (int32_t)fmin(fmax(least, 1) * multiple, 1e9),
-                                       multiple, 3 * d });
+                                       least_width(c, s->n_ff), (int32_t)c->multiple,
+                                       3 * d });
     }
 }
 
@@ -348,7 +343,6 @@ static enum lm_status decode(void *self, const union lm_value *value,
 
 /* ---- the module ----------------------------------------------------------------- */
 static const char *const scopes[] = { "global", "layer", NULL };
-static const char *const attns[] = { "none", "kv_groups", "heads", NULL };
 
 static const struct lm_opt options[] = {
     LM_PICK(struct config, scope, "global", scopes, 0,
@@ -361,27 +355,10 @@ static const struct lm_opt options[] = {
             "Shares lie this far apart, counted down from 1."),
     LM_REAL(struct config, least, "0.5", 0, 1, NULL, 0,
             "Least share."),
-    LM_FLAG(struct config, ffn, "true", 0,
-            "FFN channels may go."),
-    LM_PICK(struct config, attn, "none", attns, 0,
-            "What of attention may go: KV groups with their query heads, or query heads, "
-            "as many of each group."),
     LM_FLAG(struct config, standardize, "true", 0,
             "With scope = \"global\" the scores of each layer and kind are brought to "
             "mean 0 and deviation 1 before they are compared."),
-    LM_REAL(struct config, min, "0.0625", 0, 1000000, NULL, 0,
-            "Least width of an MLP: a share of the full width up to 1, above that "
-            "channels; rounded up to a multiple."),
-    LM_INT(struct config, min_attn, "1", 1, 1000000, NULL, 0,
-           "KV groups that a layer keeps at least, or query heads that each of its "
-           "groups keeps at least."),
-    LM_INT(struct config, multiple, "32", 1, 65536, "channels", 0,
-           "Every width but the full one is a multiple of this, the block of the export "
-           "format; 1 where that has none."),
-    LM_INT(struct config, first, "0", 0, 1000000, "layers", 0,
-           "The first so many layers stay whole."),
-    LM_INT(struct config, last, "0", 0, 1000000, "layers", 0,
-           "The last so many layers stay whole."),
+    MEMBER_OPTIONS,
     LM_OPT_END
 };
 
@@ -389,25 +366,18 @@ static uint64_t shapes(const void *config)
 {
     const struct config *c = config;
 
-    return c->scope == LAYER && !c->first && !c->last ? 0
-         : (c->ffn ? LM_SHAPE_UNEVEN_FF : 0)
-         | (c->attn != NO_ATTN ? LM_SHAPE_UNEVEN_HEADS : 0);
+    return c->scope == LAYER && !c->members.first && !c->members.last ? 0
+         : member_shapes(&c->members);
 }
 
 static uint64_t ranks(const void *config)
 {
-    const struct config *c = config;
-
-    return (c->ffn ? LM_BIT(LM_SITE_FFN_CHANNEL) : 0)
-         | (c->attn == BY_GROUP ? LM_BIT(LM_SITE_KV_GROUP) : 0)
-         | (c->attn == BY_HEAD ? LM_BIT(LM_SITE_HEAD) : 0);
+    return member_sites(config);
 }
 
-#define SITES (LM_BIT(LM_SITE_FFN_CHANNEL) | LM_BIT(LM_SITE_KV_GROUP) \
-               | LM_BIT(LM_SITE_HEAD))
 static const struct lm_pruner ops = {
-    .struct_size = sizeof ops, .edits = SITES, .needs_scores = SITES, .genes = genes,
-    .decode = decode, .shapes = shapes, .ranks = ranks
+    .struct_size = sizeof ops, .edits = MEMBER_SITES, .needs_scores = MEMBER_SITES,
+    .genes = genes, .decode = decode, .shapes = shapes, .ranks = ranks
 };
 
 static const struct lm_module module = {
