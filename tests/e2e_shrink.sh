@@ -24,7 +24,9 @@ ok "an unwritable folder" says 1 '/proc' shrink "$tiny" --text "$text" --out /pr
 ok "--max-latency beyond the model's context" says 2 'context' shrink "$tiny" \
     --text "$text" --max-latency 1ms
 
-ok "--to 0.7" shrink --to 0.7
+shrink --to 0.7 --dry-run
+ok "in little time nothing is refined" sh -c "! grep -q '^refine' '$tmp/out'"
+ok "--to 0.7, with time" exits 0 shrink "$tiny" --text "$text" --minutes 3 --to 0.7
 cp "$tmp/out" printed.txt
 ok "the run folder is ./lamina-out" test -d lamina-out
 for f in pipeline.cfg report.html report.json study.db; do
@@ -32,7 +34,8 @@ for f in pipeline.cfg report.html report.json study.db; do
 done
 head -n "$(wc -l <lamina-out/pipeline.cfg)" printed.txt >head.txt
 ok "the pipeline is printed" cmp head.txt lamina-out/pipeline.cfg
-ok "and is one" prints sound check lamina-out/pipeline.cfg
+ok "the best is refined in it" grep -q '^refine: { use = "sequential"' head.txt
+ok "and it is one" prints sound check lamina-out/pipeline.cfg
 ok "the front is printed" grep -q 'dense' printed.txt
 ok "what was chosen keeps at most 0.7 of the body" less \
     "$(best lamina-out size.body_params)" "$(calc '0.7 * 589824 + 1')"

@@ -50,7 +50,7 @@ static const struct lm_opt run_schema[] = {
     LM_REAL(struct lm_run_options, worker_timeout, "600", 0.1, 1e9, "s", LM_NO_HASH,
             "a worker without a sign of life for so long is killed; at least what one item "
             "of a trial and one block of a model take"),
-    LM_INT(struct lm_run_options, memory, "2000000000", 1e6, 1e15, "bytes", LM_NO_HASH,
+    LM_INT(struct lm_run_options, memory, LM_RUN_MEMORY, 1e6, 1e15, "bytes", LM_NO_HASH,
            "memory for derived matrices and packed weights (a half), the dense model's "
            "predictions and hidden states that "
            "candidates share; a model whose weights take more as floats is decoded block "

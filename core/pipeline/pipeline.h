@@ -7,6 +7,8 @@
 
 enum { LM_MAX_STAGES = 16, LM_MAX_WORKERS = 64 };
 
+#define LM_RUN_MEMORY "2000000000"       /* bytes that run.memory is by default */
+
 struct lm_run_options {                 /* group `run` */
     const char *name, *out;
     int64_t seed, threads, memory, batch, finalists, workers;

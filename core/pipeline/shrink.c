@@ -9,6 +9,7 @@
  * token, this machine's speed and `minutes`.                                 */
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -17,6 +18,7 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "pipeline/job.h"
+#include "pipeline/pipeline.h"
 #include "plan/plan.h"
 
 /* What decides the defaults. */
@@ -30,6 +32,7 @@ struct facts {
     int64_t window;                     /* tokens per sequence */
     int64_t n_mlp, n_attn, n_ff, groups;    /* sites that can be cut; their widths */
     double  overhead;                   /* bytes of a GGUF file that are no weights */
+    bool    resident;                   /* its floats fit into run.memory */
 };
 
 /* Best sgemm rate of each worker, all at once, at a shape of small models. */
@@ -157,6 +160,7 @@ static enum lm_status look(const struct lm_shrink *o, struct facts *f, struct lm
         !(s = lm_plan_open(lm_model_arch(m), NULL, &plan, e))) {
         f->arch = *lm_model_arch(m);
         f->overhead = file_overhead(m);
+        f->resident = (double)lm_model_float_bytes(m) <= strtod(LM_RUN_MEMORY, NULL);
         f->cost.struct_size = sizeof f->cost;
         lm_plan_cost(plan, LM_F16, &f->cost);
         for (int32_t i = 0; i < f->arch.n_layer; i++)
@@ -206,9 +210,16 @@ static double single_trials(const struct facts *f, const struct effort *t)
                     (t->points < f->groups - 1 ? t->points : f->groups - 1));
 }
 
+/* Repair in sequence wants many tokens for each column that it solves for, and all of
+ * the model at hand.  */
+static bool can_refine(const struct facts *f, const struct effort *t)
+{
+    return f->resident && t->calibration * f->window >= 32 * f->n_ff;
+}
+
 /* Seconds of a run.  A single-site trial runs half of the body and the head over
  * `fast` windows, a full one most of the body over `full` windows.             */
-static double run_seconds(const struct facts *f, const struct effort *t)
+static double run_seconds(const struct facts *f, const struct effort *t, bool refine)
 {
     enum { LADDER = 10, FINALISTS = 3 };
     double w = (double)f->window, rate = 0.9 * f->flops;
@@ -220,20 +231,27 @@ static double run_seconds(const struct facts *f, const struct effort *t)
         + single_trials(f, t) * (double)(t->rounds * t->fast) * w * (0.55 * body + head)
         + (double)((LADDER * t->rounds + t->evolve) * t->full) * w * (0.8 * body + head)
         + FINALISTS * 8 * w * (body + head);
+    if (refine)                         /* the dense model's blocks once, its own twice */
+        work += (double)t->calibration * w * (3 * body + 2 * gram);
     return work / rate + FINALISTS * 4 * (512 + 64) * body / (0.3 * rate) + 10;
 }
 
-static struct effort choose_effort(const struct lm_shrink *o, const struct facts *f)
+/* The most that fits; with repair of the winner where that leaves time for a search. */
+static struct effort choose_effort(const struct lm_shrink *o, const struct facts *f,
+                                   bool *refine)
 {
+    enum { N = sizeof efforts / sizeof *efforts };
     double seconds = (o->minutes > 0 ? o->minutes : 6) * 60;
-    double tokens = (double)f->tokens / (double)f->window;
-    size_t i = 0;
-    for (; i + 1 < sizeof efforts / sizeof *efforts; i++)
-        if (run_seconds(f, &efforts[i]) <= seconds &&
-            (double)efforts[i].calibration <= tokens &&
-            (double)efforts[i].full <= 0.15 * tokens)
-            break;
-    return efforts[i];
+    double sequences = (double)f->tokens / (double)f->window;
+
+    for (size_t i = 0; i < 2 * N; i++) {
+        const struct effort *t = &efforts[i % N];
+        *refine = i < N;
+        if (run_seconds(f, t, *refine) <= seconds && (!*refine || can_refine(f, t)) &&
+            (double)t->calibration <= sequences && (double)t->full <= 0.15 * sequences)
+            return *t;
+    }
+    return efforts[N - 1];
 }
 
 static void add_inputs(const struct lm_shrink *o, const struct facts *f,
@@ -319,7 +337,8 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t,
                        "%s: %zu tokens are too few to calibrate, search and "
                        "check on disjoint parts; %lld are needed", f.text, f.tokens,
                        (long long)ceil((double)f.window * 2 / 0.15));
-    struct effort b = choose_effort(o, &f);
+    bool refine;
+    struct effort b = choose_effort(o, &f, &refine);
     double share = share_of_goal(o, &f);
     if (o->max_bytes > 0 && o->max_bytes <= f.overhead + (double)f.cost.bytes -
                                             2 * (double)f.cost.body_params)
@@ -342,6 +361,9 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t,
                "runs = 3; }" : "");
     add_goal(o, &f, share, t);
     add_search(&f, share, &b, t);
+    if (refine)
+        lm_str_add(t, "\n# Behind the search the best is repaired once more, block by block.\n"
+                   "refine: { use = \"sequential\"; };\n");
     lm_str_add(t, "\n# Measured once the search is done: the dense model and the finalists.\n"
                "final = ( { use = \"perplexity\"; text = \"final\"; window = %lld; windows = "
                "8; }%s );\n"
