@@ -20,7 +20,7 @@ EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D
     %D%/search.cfg %D%/larger %D%/larger.cfg %D%/memory.cfg %D%/export %D%/export.cfg %D%/export_peer.py \
     %D%/hypervolume.py %D%/race %D%/race.py %D%/race_replay.py %D%/candidates \
     %D%/candidates_whittle.py %D%/speed %D%/speed.cfg %D%/speed_torch.py \
-    %D%/training-free %D%/training_free.py \
+    %D%/training-free %D%/training_free.py %D%/results %D%/results.py \
     %D%/speed_llama.py %D%/fidelity %D%/fidelity.py %D%/load %D%/load_llama.py \
     %D%/strategies %D%/strategies.py %D%/strategies_peers.py %D%/space.cfg %D%/space.py \
     %D%/space.csv

@@ -546,6 +546,10 @@ START_TEST(log_terminal)
         dup2(end, STDERR_FILENO);
         lm_progress_begin("work");
         lm_progress(0.25, NULL);
+        lm_progress_begin("inner");
+        usleep(150000);
+        lm_progress(0.3, NULL);
+        lm_progress_end();
         lm_progress(0.26, "too soon to be drawn now");
         lm_log(LM_INFO, "message");
         lm_progress_begin("nested");
@@ -563,8 +567,8 @@ START_TEST(log_terminal)
     for (ssize_t n; (n = read(terminal, text + have, sizeof text - 1 - have)) > 0;)
         have += (size_t)n;
     close(terminal);
-    ck_assert_str_eq(text, "\rwork: 25 %\033[K" "\r\033[Kmessage\r\n"
-                     "\rwork: 25 %\033[K" "\rwork: 26 % (too soon to be drawn now)\033[K"
+    ck_assert_str_eq(text, "\rwork: 25 %\033[K" "\rwork: 32 % (inner 30 %)\033[K"
+                     "\r\033[Kmessage\r\n" "\rwork: 32 % (inner 30 %)\033[K" "\rwork: 26 % (too soon to be drawn now)\033[K"
                      "\rwork: 50 % (half)\033[K" "\r\033[K");
 }
 END_TEST

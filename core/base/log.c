@@ -26,7 +26,7 @@ static struct {
     double begun, shown;                /* lm_clock()                        */
     bool   drawn;                       /* a line stands on the terminal     */
     double fraction, step;              /* of the outer task, last gain      */
-    char   what[64], detail[160], line[256];
+    char   what[64], inner[64], detail[160], line[256];
     void (*sink)(void *ctx, double fraction);
     void  *sink_ctx;
 } log_state = { .lock = PTHREAD_MUTEX_INITIALIZER, .least = LM_INFO };
@@ -99,6 +99,8 @@ void lm_progress_begin(const char *what)
         snprintf(log_state.what, sizeof log_state.what, "%s", what);
         log_state.fraction = log_state.step = 0;
         log_state.detail[0] = 0;
+    } else if (log_state.depth == 2) {
+        snprintf(log_state.inner, sizeof log_state.inner, "%s", what);
     }
     pthread_mutex_unlock(&log_state.lock);
 }
@@ -147,6 +149,7 @@ void lm_progress(double fraction, const char *detail)
 {
     fraction = fraction > 0 ? fraction < 1 ? fraction : 1 : 0;     /* NaN: 0 */
     double now = lm_clock();
+    char inner[80];
     if (sunk(fraction, now))
         return;
     pthread_mutex_lock(&log_state.lock);
@@ -156,8 +159,10 @@ void lm_progress(double fraction, const char *detail)
         log_state.fraction = fraction;
         snprintf(log_state.detail, sizeof log_state.detail, "%s", detail ? detail : "");
     } else {                            /* inside the outer task's next step */
+        snprintf(inner, sizeof inner, "%s %d %%", log_state.inner,
+                 (int)(100 * fraction));
         fraction = fmin(0.99, log_state.fraction + fraction * log_state.step);
-        detail = log_state.detail;
+        detail = *log_state.detail ? log_state.detail : inner;
     }
     if (log_state.depth >= 1 && log_state.least <= LM_INFO
         && now - log_state.shown >= (terminal ? REDRAW : PLAIN)) {
