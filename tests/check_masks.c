@@ -323,6 +323,23 @@ START_TEST(all_layers_keep_the_same)
 }
 END_TEST
 
+START_TEST(later_layers_lose_more)
+{
+    begin("ranked", "scope=layer,multiple=1,first_ratio=0.25,levels=[0.8]");
+    genome[0].integer = 0;
+    struct lm_plan *p = decoded();
+    ck_assert(fabs(body_of(p) - 0.8) < 0.01);
+    double last = FF - lm_plan_shape(p, LAYERS - 1).n_ff;
+    ck_assert(last > 20);
+    for (int l = 0; l < LAYERS; l++) {
+        double want = last * (0.25 + 0.75 * log(1 + l) / log(LAYERS));
+        ck_assert(fabs(FF - lm_plan_shape(p, l).n_ff - want) < 1);
+    }
+    lm_plan_free(p);
+    end();
+}
+END_TEST
+
 START_TEST(senseless_options_are_refused)
 {
     const struct lm_pruner *ops;
@@ -362,6 +379,7 @@ int main(void)
     tcase_add_test(t, sets_of_heads);
     tcase_add_loop_test(t, all_layers_compete, 0, 5);
     tcase_add_loop_test(t, all_layers_keep_the_same, 0, 2);
+    tcase_add_test(t, later_layers_lose_more);
     tcase_add_test(t, senseless_options_are_refused);
     tcase_add_loop_test(t, memory_may_run_out, 0, 2);
     suite_add_tcase(s, t);

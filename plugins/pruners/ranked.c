@@ -12,7 +12,9 @@
  *   With `standardize` the scores of each layer and kind are brought to mean 0 and
  *   sample deviation 1 before that.
  * - scope = "layer": all layers, and both kinds, keep the same share: units count by
- *   their place in the order of their layer, and those of one place go together.
+ *   their place in the order of their layer, and those of one place go together.  With
+ *   first_ratio a below 1 later layers lose more, as in SlimGPT (Ling et al. 2024): of n
+ *   layers number i, from 0, loses  a + (1 - a) ln(1 + i) / ln n  of what the last does.
  *
  * Invariant: a layer keeps its best members, so widths say all and are nested; they are
  * computed once, by genes().                                                       */
@@ -27,7 +29,7 @@ enum scope { GLOBAL, LAYER };
 struct config {
     struct members members;             /* first: see MEMBER_OPTIONS */
     struct lm_reals levels;
-    double  least, step;
+    double  least, step, first_ratio;
     int64_t scope;
     bool    standardize;
 };
@@ -178,6 +180,15 @@ static void sort_scores(const struct ranked *p, const struct part *t, double *v)
     }
 }
 
+/* What the layer loses as a share of what the last one does. */
+static double loses(const struct ranked *p, int32_t layer)
+{
+    const struct members *m = &p->cfg.members;
+    double n = p->arch->n_layer - (double)m->last - (double)m->first, a = p->cfg.first_ratio;
+
+    return n < 2 ? 1 : a + (1 - a) * log(1 + layer - (double)m->first) / log(n);
+}
+
 /* v [t->n]: best first. */
 static void add_units(struct ranked *p, size_t part, const double *v)
 {
@@ -190,7 +201,7 @@ static void add_units(struct ranked *p, size_t part, const double *v)
         for (int32_t i = left; i < kept; i++)
             u.score += v[i] / (kept - left);
         if (p->cfg.scope == LAYER)
-            u.score = -(left + kept) / (2.0 * t->n);
+            u.score = (1 - (left + kept) / (2.0 * t->n)) / loses(p, t->layer);
         u.weight = t->weight * (kept - left);
         u.left = left;
         p->unit[p->n_unit++] = u;
@@ -355,6 +366,10 @@ static const struct lm_opt options[] = {
             "Shares lie this far apart, counted down from 1."),
     LM_REAL(struct config, least, "0.5", 0, 1, NULL, 0,
             "Least share."),
+    LM_REAL(struct config, first_ratio, "1", 0, 1, NULL, 0,
+            "With scope = \"layer\": what the first layer loses, as a share of what the "
+            "last one does; those between follow the logarithm of their number.  SlimGPT's "
+            "is 0.25."),
     LM_FLAG(struct config, standardize, "true", 0,
             "With scope = \"global\" the scores of each layer and kind are brought to "
             "mean 0 and deviation 1 before they are compared."),
@@ -366,7 +381,8 @@ static uint64_t shapes(const void *config)
 {
     const struct config *c = config;
 
-    return c->scope == LAYER && !c->members.first && !c->members.last ? 0
+    return c->scope == LAYER && !c->members.first && !c->members.last
+        && c->first_ratio >= 1 ? 0
          : member_shapes(&c->members);
 }
 
