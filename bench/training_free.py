@@ -10,6 +10,7 @@ import os
 import statistics
 import sys
 
+MOST_OFF = 0.015                        # a row's size, as a share of the body
 COMPETITORS = ("flap", "wanda-sp", "slicegpt", "shortgpt", "sleb", "blockpruner",
                "slimgpt")
 MOST_OF_BEST, PPL_AT_60 = 0.7, 38.0
@@ -35,6 +36,8 @@ def read_row(folder, row):
     if not measured:
         return None
     t = min(measured, key=lambda t: abs(value(t, "size.body_params") / body - share))
+    if abs(value(t, "size.body_params") / body - share) > MOST_OFF:
+        return None
     seconds = 0
     if os.path.exists(f"{folder}/{name}.seconds"):
         with open(f"{folder}/{name}.seconds") as f:

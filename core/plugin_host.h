@@ -291,6 +291,10 @@ struct lm_host {
      * and in place of A the orthonormal eigenvectors, row i that of value[i].
      * LM_EFAILED: a number in A is not finite.                           [any] */
     enum lm_status (*eigen)(double *a, int64_t n, double *value, struct lm_err *e);
+    /* For search strategies, as price: the size of what a genome stands for, as exported
+     * without one in f32.  Nothing is built.  LM_EINFEASIBLE: it cannot be.   [main] */
+    enum lm_status (*weigh)(struct lm_run *r, const union lm_value *value,
+                            struct lm_cost *out, struct lm_err *e);
 };
 
 #endif

@@ -109,13 +109,14 @@ static enum lm_status damaged(const struct rig_problem *r, const union lm_value 
 }
 
 /* ---- strategies ------------------------------------------------------------ */
-enum { RANDOM, SPREAD, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, TPE, TPE_ALL, BAYES, BAYES_ONE,
-       LOCAL, REGULARIZED, NSGA3, LINAS, LINAS_LITERAL, MASKS, MASKS_LITERAL, GRID,
+enum { RANDOM, SPREAD, BINNED, NSGA2, NSGA2_UNIFORM, NSGA2_CUT, TPE, TPE_ALL, BAYES,
+       BAYES_ONE, LOCAL, REGULARIZED, NSGA3, LINAS, LINAS_LITERAL, MASKS, MASKS_LITERAL, GRID,
        ONE_PLUS, LAGRANGIAN, GREEDY, GREEDY_LAZY, CHAIN, HALVING, N_RIGS };
 
 static const struct rig rigs[N_RIGS] = {
     [RANDOM] = { .name = "random", .options = "budget=60" },
     [SPREAD] = { .name = "random", .options = "budget=60 spread=true" },
+    [BINNED] = { .name = "random", .options = "budget=60 bins=8" },
     [NSGA2] = { .name = "nsga2", .options = "population=12 generations=8" },
     [NSGA2_UNIFORM] = { .name = "nsga2",
         .options = "population=12 budget=100 crossover=uniform pm=0.2" },

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* check_search_baselines.c -- what grid, local, regularized_evolution, one_plus_lambda,
- * greedy and halving promise: whole and evenly spread grids, neighbours of the front,
- * parents among the latest, sizes that are kept, the cheapest step, and who goes on to
- * more items.                                                                     */
+/* check_search_baselines.c -- what random, grid, local, regularized_evolution,
+ * one_plus_lambda, greedy and halving promise: sizes drawn evenly, whole and evenly spread
+ * grids, neighbours of the front, parents among the latest, sizes that are kept, the
+ * cheapest step, and who goes on to more items.                                  */
 #include <math.h>
 
 #include "check_search.h"
@@ -51,6 +51,30 @@ static size_t times_seen(int64_t a, int64_t b, int64_t c)
         n += at(i, 0) == a && at(i, 1) == b && at(i, 2) == c;
     return n;
 }
+
+/* ---- random ---------------------------------------------------------------- */
+START_TEST(random_fills_bins)
+{
+    struct rig s = { .name = "random", .eval = trade,
+                     .options = "budget=49 bins=8 tolerance=0" };
+    int kept[8] = { 0 };
+
+    ten_steps(3);                       /* 0 to 30, few of them near the ends */
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 49);
+    for (size_t i = 1; i < logged.n; i++) {     /* behind the start */
+        int64_t sum = at(i, 0) + at(i, 1) + at(i, 2);
+        kept[sum < 30 ? sum * 8 / 30 : 7]++;
+    }
+    for (int i = 0; i < 8; i++)
+        ck_assert_int_eq(kept[i], 6);
+    clean();
+    s.options = "budget=1331 bins=8";   /* until there are no more */
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 1331);
+    clean();
+}
+END_TEST
 
 /* ---- grid ------------------------------------------------------------------ */
 START_TEST(grid_is_whole)
@@ -533,6 +557,7 @@ Suite *search_baselines(void)
     Suite *s = suite_create("search baselines");
     TCase *t = tcase_create("baselines");
 
+    tcase_add_test(t, random_fills_bins);
     tcase_add_test(t, grid_is_whole);
     tcase_add_test(t, grid_ties_like_genes);
     tcase_add_test(t, grid_is_spread);

@@ -86,11 +86,33 @@ static bool never(struct lm_run *r)
     return false;
 }
 
+/* The sum of what genes keep, in thousandths of their ranges. */
+static enum lm_status weigh(struct lm_run *r, const union lm_value *v,
+                            struct lm_cost *out, struct lm_err *e)
+{
+    double sum = 0;
+
+    (void)e;
+    for (size_t i = 0; i < r->problem->p.n_gene; i++) {
+        const struct lm_gene *g = &r->problem->gene[i];
+        double at = g->kind == LM_GENE_REAL ? v[g->slot].real
+                                            : (double)v[g->slot].integer;
+        if (g->kind == LM_GENE_SUBSET) {
+            at = 0;
+            for (uint32_t k = 0; k < g->n; k++)
+                at += (double)(v[g->slot + k / 64].bits >> (k % 64) & 1);
+        }
+        sum += 1 - fabs(at - g->initial) / fmax(g->max - g->min, 1e-9);
+    }
+    out->params = (int64_t)(1000 * sum);
+    return LM_OK;
+}
+
 static const struct lm_host host = {
     .struct_size = sizeof host, .abi_major = LM_ABI_MAJOR, .abi_minor = LM_ABI_MINOR,
     .version = "test", .alloc = lm_alloc, .resize = lm_resize, .release = lm_release,
     .fail = lm_fail, .log = quiet, .canceled = never, .seed = seed, .gemm64 = lm_gemm64,
-    .cholesky = lm_cholesky, .cholesky_solve = lm_cholesky_solve,
+    .cholesky = lm_cholesky, .cholesky_solve = lm_cholesky_solve, .weigh = weigh,
 };
 
 /* ---- strategies ------------------------------------------------------------ */
@@ -264,7 +286,10 @@ enum lm_status rig_drive(const struct rig *s, struct rig_made *m,
 {
     union lm_value *buffer = calloc(64 * RIG_SLOTS, sizeof *buffer);
     size_t most = SIZE_MAX, max = s->max ? s->max : 7, n = 0;
-    enum lm_status st = m->ops->begin(m->self, &p->p, e);
+    enum lm_status st;
+
+    m->run->problem = p;
+    st = m->ops->begin(m->self, &p->p, e);
 
     while (st == LM_OK) {
         struct lm_proposal out[64];

@@ -10,7 +10,7 @@
 
 enum { RIG_GENES = 160, RIG_SLOTS = 192, RIG_OBJECTIVES = 5, RIG_STARTS = 64 };
 
-struct lm_run { uint64_t seed; };
+struct lm_run { uint64_t seed; const struct rig_problem *problem; };
 
 /* A problem that is built gene by gene. */
 struct rig_problem {

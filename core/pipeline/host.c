@@ -117,7 +117,7 @@ const struct lm_host *lm_host(void)
         .run_folder = lm_run_folder, .call = lm_commands_call,
         .price = lm_run_price,
         .precision = lm_subject_precision,
-        .eigen = lm_eigen,
+        .eigen = lm_eigen, .weigh = lm_run_weigh,
     };
     return &table;
 }

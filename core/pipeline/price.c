@@ -150,3 +150,17 @@ enum lm_status lm_price_genomes(void *ctx, const union lm_value *const *value, s
     lm_release(block);
     return st;
 }
+
+enum lm_status lm_weigh_genome(void *ctx, const union lm_value *value,
+                               struct lm_cost *out, struct lm_err *e)
+{
+    const struct lm_pricing *p = ctx;
+    struct lm_plan *plan;
+    enum lm_status st = lm_genome_check(p->s->bench.space, value, e);
+
+    if (!st && !(st = lm_session_decode(p->s, value, &plan, e))) {
+        lm_plan_cost(plan, LM_F32, out);
+        lm_plan_free(plan);
+    }
+    return st;
+}

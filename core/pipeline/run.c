@@ -37,6 +37,7 @@ struct lm_run {
     size_t n_text;
     char *folder;
     lm_price *price;
+    lm_weigh *weigh;
     void *price_ctx;
 };
 
@@ -84,9 +85,10 @@ const char *lm_run_folder(const struct lm_run *r)
     return r ? r->folder : NULL;
 }
 
-void lm_run_set_price(struct lm_run *r, lm_price *price, void *ctx)
+void lm_run_set_price(struct lm_run *r, lm_price *price, lm_weigh *weigh, void *ctx)
 {
     r->price = price;
+    r->weigh = weigh;
     r->price_ctx = ctx;
 }
 
@@ -96,6 +98,14 @@ enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value
     if (!r || !r->price)
         return lm_fail(e, LM_EUNAVAILABLE, "genomes have no price outside of a search");
     return r->price(r->price_ctx, value, n, share, e);
+}
+
+enum lm_status lm_run_weigh(struct lm_run *r, const union lm_value *value,
+                            struct lm_cost *out, struct lm_err *e)
+{
+    if (!r || !r->weigh)
+        return lm_fail(e, LM_EUNAVAILABLE, "genomes have no size outside of a search");
+    return r->weigh(r->price_ctx, value, out, e);
 }
 
 uint64_t lm_run_seed(const struct lm_run *r)

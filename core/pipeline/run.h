@@ -38,9 +38,15 @@ uint64_t lm_run_seed(const struct lm_run *r);
 /* What a batch of genomes costs: see host.price.  While a search is on, it says so. */
 typedef enum lm_status lm_price(void *ctx, const union lm_value *const *value, size_t n,
                                 double *share, struct lm_err *e);
-void lm_run_set_price(struct lm_run *r, lm_price *price, void *ctx);    /* NULL: none */
+/* The size of what one stands for: see host.weigh. */
+typedef enum lm_status lm_weigh(void *ctx, const union lm_value *value,
+                                struct lm_cost *out, struct lm_err *e);
+void lm_run_set_price(struct lm_run *r, lm_price *price, lm_weigh *weigh, void *ctx);
+                                                                    /* NULL: none */
 enum lm_status lm_run_price(struct lm_run *r, const union lm_value *const *value,
                             size_t n, double *share, struct lm_err *e);
+enum lm_status lm_run_weigh(struct lm_run *r, const union lm_value *value,
+                            struct lm_cost *out, struct lm_err *e);
 /* Names a text; o is copied. */
 enum lm_status lm_run_text(struct lm_run *r, const char *name,
                            const struct lm_text_options *o, struct lm_err *e);

@@ -554,7 +554,7 @@ enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view,
     struct problem *q = lm_alloc(sizeof *q, "search");
     enum lm_status st = q ? allocate(&l, e) : lm_fail_memory(e, sizeof *q, "the search");
     lm_progress_begin("search");
-    lm_run_set_price(s->pipeline->run, lm_price_genomes, &pricing);
+    lm_run_set_price(s->pipeline->run, lm_price_genomes, lm_weigh_genome, &pricing);
     if (!st)
         st = lm_stage_create(&s->pipeline->search, NULL, NULL, e);
     if (!st)
@@ -567,7 +567,7 @@ enum lm_status lm_search_run(struct lm_session *s, struct lm_study *view,
     if (!st)
         st = lm_view_rank(view, e);
     lm_stage_close(&s->pipeline->search);       /* it holds pointers into q */
-    lm_run_set_price(s->pipeline->run, NULL, NULL);
+    lm_run_set_price(s->pipeline->run, NULL, NULL, NULL);
     release(&l);
     lm_release(q);
     return st;

@@ -233,6 +233,19 @@ void genes_draw_all(struct genes *s, union lm_value *genome)
         genes_draw(s, i, genome);
 }
 
+void genes_at_share(struct genes *s, double share, union lm_value *genome)
+{
+    for (size_t i = 0; i < s->p->n_gene; i++) {
+        const struct lm_gene *g = s->p->gene[i];
+
+        if (g->kind == LM_GENE_SUBSET)
+            genes_draw_subset(s, g, genome + g->slot,
+                              (double)(int64_t)(g->min + share * (g->max - g->min)));
+        else
+            genes_put(&s->axis[i], share * s->axis[i].top, genome);
+    }
+}
+
 void genes_keep_all(const struct genes *s, union lm_value *genome)
 {
     for (size_t i = 0; i < s->p->n_gene; i++)

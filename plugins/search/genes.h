@@ -67,6 +67,8 @@ void genes_draw_subset(struct genes *s, const struct lm_gene *g, union lm_value 
 
 /* ---- whole genomes ---- */
 void genes_draw_all(struct genes *s, union lm_value *genome);
+/* Scalars at a share of their range; subsets with so many of their members, drawn. */
+void genes_at_share(struct genes *s, double share, union lm_value *genome);
 void genes_keep_all(const struct genes *s, union lm_value *genome);
 /* Room for n more genomes to be noted. */
 enum lm_status genes_reserve(struct genes *s, size_t n, struct lm_err *e);

@@ -42,25 +42,12 @@ static const struct lm_opt options[] = {
     LM_OPT_END
 };
 
-/* Scalars at a share of their range; subsets with so many of their members. */
-static void at_share(struct search *s, double share, union lm_value *v)
-{
-    for (size_t i = 0; i < s->p->n_gene; i++) {
-        const struct lm_gene *g = s->p->gene[i];
-        if (g->kind == LM_GENE_SUBSET)
-            genes_draw_subset(&s->genes, g, v + g->slot, (double)(int64_t)
-                              (g->min + share * (g->max - g->min)));
-        else
-            genes_put(&s->genes.axis[i], share * s->genes.axis[i].top, v);
-    }
-}
-
 static void add_corners(struct search *s)
 {
     union lm_value *spare = round_spare(&s->round);
 
     for (int i = 0; i < 2; i++) {
-        at_share(s, 0.5 * i, spare);
+        genes_at_share(&s->genes, 0.5 * i, spare);
         round_add(&s->round, spare);
     }
     round_add_random(&s->round, s->round.n + 1);
