@@ -132,6 +132,37 @@ START_TEST(results)
 }
 END_TEST
 
+/* What a search judged by, measured again, is of other candidates than `final`. */
+START_TEST(names_do_not_matter)
+{
+    struct lm_study *s = make(true);
+    static double v[TRIALS][4];
+
+    s->n_metric = 4;
+    s->n_search = 1;
+    snprintf(s->metric[0].name, sizeof s->metric[0].name, "kl.nats");
+    snprintf(s->metric[1].name, sizeof s->metric[1].name, "kl" LM_CONFIRMED ".nats");
+    snprintf(s->metric[2].name, sizeof s->metric[2].name, "test.ppl");
+    snprintf(s->metric[3].name, sizeof s->metric[3].name, "test_kl.nats");
+    s->objective[0] = 0;
+    s->n_objective = 1;
+    for (int i = 0; i < TRIALS; i++) {
+        static double none[4] = { NAN, NAN, NAN, NAN };
+        double row[4] = { 0.1 * i, 0.1 * i, 10 + i, 0.1 * i };
+
+        memcpy(v[i], row, sizeof row);
+        trial[i].value = v[i];
+        trial[i].error = none;
+    }
+    ck_assert_str_eq(notes(s), "");
+    v[2][2] = 9.5;
+    ck_assert(strstr(notes(s), "trial 2 has a better test.ppl than trial 0"));
+    ck_assert(strstr(notes(s), "test_kl.nats"));
+    v[2][1] = -1;                       /* of the twin nothing is said */
+    ck_assert(strstr(notes(s), "trial 2 has a better test.ppl than trial 0"));
+}
+END_TEST
+
 START_TEST(one_metric_alone)
 {
     struct lm_study *s = make(false);
@@ -150,6 +181,7 @@ int main(void)
     tcase_add_test(t, overlap);
     tcase_add_test(t, short_texts);
     tcase_add_test(t, results);
+    tcase_add_test(t, names_do_not_matter);
     tcase_add_test(t, one_metric_alone);
     suite_add_tcase(s, t);
     return run_suites(&s, 1);

@@ -552,6 +552,31 @@ START_TEST(halving_drops_what_cannot_be_built)
 }
 END_TEST
 
+/* Of what lost a race at the last rung there are estimates only. */
+START_TEST(halving_passes_races_on)
+{
+    struct counter c = { .ops = { .struct_size = sizeof c.ops, .genes = ~UINT64_C(0),
+        .begin = count_begin, .ask = count_ask, .tell = count_tell,
+        .budget = count_budget } };
+    struct lm_instance v = { &c.ops, &c, "counter" };
+    struct lm_instances inner = { &v, 1 };
+    struct rig s = { .name = "halving", .options = "bracket=9 eta=2 rungs=1",
+                     .stages = &inner, .eval = easier, .races = true };
+
+    rig_problem_init(&p, 1);
+    rig_int(&p, 0, 0, 8, 1, 0);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    ck_assert_uint_eq(logged.n, 9 + 5);
+    for (size_t i = 9; i < logged.n; i++) {
+        bool lost = i % 3 == 1;
+
+        ck_assert(c.stopped[at(i, 0)] == lost);
+        ck_assert_double_eq(c.fidelity[at(i, 0)], lost ? 0.25 : 1);
+    }
+    clean();
+}
+END_TEST
+
 Suite *search_baselines(void)
 {
     Suite *s = suite_create("search baselines");
@@ -573,6 +598,7 @@ Suite *search_baselines(void)
     tcase_add_test(t, greedy_says_what_it_cannot);
     tcase_add_test(t, halving_promotes);
     tcase_add_test(t, halving_drops_what_cannot_be_built);
+    tcase_add_test(t, halving_passes_races_on);
     suite_add_tcase(s, t);
     return s;
 }

@@ -78,7 +78,7 @@ static enum lm_status guard_texts(struct lm_session *s, struct lm_str *out,
     struct usage u = { .n = 0 };
     enum lm_status st = LM_OK;
 
-    if (s->bench.stats)
+    if (s->bench.stats || p->refine.plugin)
         add_use(&u, "calibration", CALIBRATION);
     for (size_t i = 0; i < p->n_evaluate; i++)
         add_stage(&u, &p->evaluate[i], SEARCH);
@@ -139,7 +139,30 @@ enum lm_status lm_guard_inputs(struct lm_session *s, struct lm_str *out, struct 
 /* The metrics of one stage list: a perplexity and a divergence; -1: none. */
 struct pair { int ppl, kl; };
 
-/* final: of the evaluators of `final` */
+/* Does it measure again what the search was judged by? */
+static bool is_twin(const struct lm_study *v, int m)
+{
+    for (int i = 0; i < v->n_search; i++)
+        if (lm_view_twin(v, i) == m)
+            return true;
+    return false;
+}
+
+/* The metric "ID.LAST" of the evaluator that has metric m, "ID.nats"; -1: it has none. */
+static int beside(const struct lm_study *v, int m, const char *last)
+{
+    const char *name = v->metric[m].name, *dot = strrchr(name, '.');
+    size_t n = dot ? (size_t)(dot - name) : strlen(name);
+
+    for (int i = 0; i < v->n_metric; i++)
+        if (!strncmp(v->metric[i].name, name, n) && !strcmp(v->metric[i].name + n, last))
+            return i;
+    return -1;
+}
+
+/* final: of the evaluators of `final`, that is of candidates as they are exported.  An
+ * evaluator by any name that has nats and a perplexity measures losses, one that has nats
+ * alone divergence. */
 static struct pair find_pair(const struct lm_study *v, bool final)
 {
     struct pair p = { -1, -1 };
@@ -147,10 +170,11 @@ static struct pair find_pair(const struct lm_study *v, bool final)
     for (int i = final ? v->n_search : 0; i < (final ? v->n_metric : v->n_search); i++) {
         const char *dot = strrchr(v->metric[i].name, '.');
 
-        if (dot && !strcmp(dot, ".ppl") && p.ppl < 0)
+        if (!dot || (final && is_twin(v, i)))
+            continue;
+        if (!strcmp(dot, ".ppl") && p.ppl < 0)
             p.ppl = i;
-        if (!strncmp(v->metric[i].name, "kl", 2) && dot && !strcmp(dot, ".nats")
-            && p.kl < 0)
+        if (!strcmp(dot, ".nats") && p.kl < 0 && beside(v, i, ".ppl") < 0)
             p.kl = i;
     }
     return p;

@@ -421,7 +421,7 @@ static void describe(const struct loop *l, struct problem *q)
             .reference = lm_view_objective(v, &v->trial[0], k), .noisy = m->noisy };
         for (size_t b = 0; b < v->n_bound; b++)
             if (v->bound[b].metric == v->objective[k] && !m->maximise)
-                q->objective[k].bound = v->bound[b].max;
+                q->objective[k].bound = fmin(q->objective[k].bound, v->bound[b].max);
         q->ptr[k] = &q->objective[k];
     }
     q->p = (struct lm_problem){ .struct_size = sizeof q->p,

@@ -366,7 +366,7 @@ static const struct lm_opt options[] = {
             "Shares lie this far apart, counted down from 1."),
     LM_REAL(struct config, least, "0.5", 0, 1, NULL, 0,
             "Least share."),
-    LM_REAL(struct config, first_ratio, "1", 0, 1, NULL, 0,
+    LM_REAL(struct config, first_ratio, "1", 0.001, 1, NULL, 0,
             "With scope = \"layer\": what the first layer loses, as a share of what the "
             "last one does; those between follow the logarithm of their number.  SlimGPT's "
             "is 0.25."),

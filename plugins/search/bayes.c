@@ -269,10 +269,11 @@ static void measure_front(struct search *s)
         const struct member *m = &s->pool.member[i];
         double y[2] = { 0 };
         s->n_parent += m->rank == 0 || i < PARENTS;
+        if (!is_feasible(s, m))
+            continue;
         for (size_t k = 0; k < s->n_obj; k++)
             y[k] = bent(s, k, row(s, m)[k]);
-        if (is_feasible(s, m))
-            add_to_front(s, y);
+        add_to_front(s, y);
     }
 }
 

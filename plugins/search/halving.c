@@ -29,8 +29,12 @@ struct entry {
     double *f, *violation;              /* [n_objective], [n_constraint]        */
     double  share;                      /* what the inner strategy asked for    */
     size_t  rung;                       /* it was measured in                   */
+    double  fidelity;                   /* by the host, there                   */
+    bool    stopped;                    /* it lost a race there                 */
     uint32_t status;
 };
+
+struct mean { double value; size_t n; };
 
 struct search {
     const struct lm_host *h;
@@ -40,7 +44,7 @@ struct search {
     struct entry *entry;                /* [bracket]                            */
     union lm_value *value;              /* [bracket][n_slot]                    */
     double *number;                     /* [bracket][n_objective + n_constraint] */
-    double *change;                     /* [rungs][n_objective] to the next rung */
+    struct mean *change;                /* [rungs][n_objective] to the next rung */
     struct lm_outcome *outcome;         /* [bracket]                            */
     const struct lm_outcome **told;     /* [bracket]                            */
     size_t *order;                      /* [bracket] entries of the present rung */
@@ -137,7 +141,7 @@ static double at_end(const struct search *s, const struct entry *x, size_t k)
     double f = x->f[k];
 
     for (size_t r = x->rung; r < (size_t)s->cfg->rungs; r++)
-        f += s->change[r * s->p->n_objective + k];
+        f += s->change[r * s->p->n_objective + k].value;
     return f;
 }
 
@@ -145,13 +149,14 @@ static enum lm_status close_bracket(struct search *s, struct lm_err *e)
 {
     for (size_t i = 0; i < s->n; i++) {
         struct entry *x = &s->entry[i];
-        bool whole = x->rung == (size_t)s->cfg->rungs || x->status != LM_OK;
+        bool whole = (x->rung == (size_t)s->cfg->rungs && !x->stopped)
+            || x->status != LM_OK;
         for (size_t k = 0; k < s->p->n_objective; k++)
             x->f[k] = at_end(s, x, k);
         s->outcome[i] = (struct lm_outcome){ .struct_size = sizeof *s->outcome,
             .status = x->status, .value = x->value, .objective = x->f,
             .violation = x->violation, .stopped = !whole,
-            .fidelity = x->share * (whole ? 1 : share_of(s, x->rung)) };
+            .fidelity = whole ? x->share : x->fidelity };
         s->told[i] = &s->outcome[i];
     }
     return inner_ops(s)->tell(inner(s)->self, s->told, s->n, e);
@@ -160,17 +165,21 @@ static enum lm_status close_bracket(struct search *s, struct lm_err *e)
 static void hear(struct search *s, struct entry *x, const struct lm_outcome *o)
 {
     size_t m = s->p->n_objective;
-    double *change = s->change + (s->rung ? s->rung - 1 : 0) * m;
+    struct mean *change = s->change + (s->rung ? s->rung - 1 : 0) * m;
 
     for (size_t k = 0; k < m; k++) {
-        if (s->rung > 0 && isfinite(o->objective[k] - x->f[k]))
-            change[k] += (o->objective[k] - x->f[k]) / (double)s->n_alive;
+        double by = o->status == LM_OK ? o->objective[k] - x->f[k] : NAN;
+
+        if (s->rung > 0 && isfinite(by))
+            change[k].value += (by - change[k].value) / (double)++change[k].n;
         x->f[k] = o->status == LM_OK ? o->objective[k] : NAN;
     }
     for (size_t k = 0; k < s->p->n_constraint; k++)
         x->violation[k] = o->status == LM_OK ? o->violation[k] : NAN;
     x->status = o->status;
     x->rung = s->rung;
+    x->fidelity = o->fidelity;
+    x->stopped = LM_HAS(o, stopped) && o->stopped;
 }
 
 /* ---- the strategy ---------------------------------------------------------- */

@@ -67,6 +67,7 @@ struct search {
     struct prices prices;
     struct importance importance;
     int     descents;                   /* that are left                        */
+    bool    descended;                  /* they are over                        */
     bool    by_bound;                   /* excess of objectives, not of constraints */
     size_t  n_pop, generation;
     union lm_value *child, *other;      /* [n_slot] scratch                     */
@@ -501,10 +502,10 @@ static enum lm_status next_generation(void *ctx, struct lm_err *e)
     if ((st = prices_learn(&s->prices, e)) != LM_OK)
         return st;
     sort_parents(s);
-    if (s->descents > 0) {
+    if (!s->descended) {
         if (descend(s))
             return LM_OK;
-        s->descents = 0;
+        s->descended = true;
         s->pool.n = s->pool.n > 0;      /* the start alone */
     }
     if (s->pool.n > 0) {
@@ -611,6 +612,7 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
         st = importance_open(&s->importance, &s->genes, s->cfg->start == ALL_COMPETE, e);
     s->descents = s->importance.n > 0 && s->prices.n > 0 && p->n_start == 0
         && s->cfg->start != WHOLE ? DESCENTS : 0;
+    s->descended = s->descents == 0;
     if (st == LM_OK && p->n_constraint == 0)
         s->h->log(s->run, LM_WARN, "search 'mask_mutation' looks at the first objective "
                   "only; without a constraint on size little will be cut");
