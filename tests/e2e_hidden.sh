@@ -68,6 +68,9 @@ ok "widths must fit the number format" says 2 'multiples of 32' run hidden.cfg \
 
 # ---- directions --------------------------------------------------------------------
 directions='prune=( { use = "hidden"; multiple = 8; rank = false; } )'
+ok "without directions or importance nothing says what stays" says 2 \
+    "prune\[0\] \(hidden\) does not rank .* repair 'none' has no basis" check hidden.cfg \
+    --set "$directions" --set 'repair={ use = "none"; }'
 ok "a run with directions" exits 0 run hidden.cfg --set run.out=d --set "$directions" \
     --set 'score=( )' --set 'repair={ use = "pca"; }'
 for id in 2 3; do

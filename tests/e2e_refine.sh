@@ -26,6 +26,10 @@ ok "it cannot be searched" says 2 '^searched.cfg:12: .*ridge.*searched' check se
 sed 's/{ use = "kv_groups"; min = 1; }/{ use = "hidden"; }/' refined.cfg >narrow.cfg
 ok "nor go with a narrower residual stream" \
     says 2 '^narrow.cfg:12: .*hidden.*narrower residual stream' check narrow.cfg
+ok "nor be a part of the search's repair" says 2 "repair: 'sequential' is for finalists" \
+    check plain.cfg --set 'repair={ use = "pca"; columns = ( { use = "sequential"; } ); }'
+ok "or of another" says 2 "refine: 'sequential' .* cannot be a part of 'pca'" \
+    check plain.cfg --set 'refine={ use = "pca"; columns = ( { use = "sequential"; } ); }'
 ok "a model larger than memory is refused before the search" \
     says 2 '^refined.cfg:12: .*run.memory' run refined.cfg --set run.memory=1000000
 ok "without a study" test ! -e r/study.db
@@ -91,6 +95,8 @@ confirmed() { trials "low-$1/report.json" | grep -o 'kl_f32.nats[^}]*}'; }
 ok "there is something to confirm" less 5 "$(confirmed plain | wc -l)"
 ok "what confirms the search is of what the search saw" \
     same "$(confirmed plain)" "$(confirmed refined)"
+ok "on the search's own text, which is no overlap" \
+    sh -c "! grep -q 'also stands in the search text' low-plain/report.json"
 protocols() { grep -c "refined by 'sequential'" low-refined/report.json; }
 ok "only what else is measured says that it is of refined ones" same 2 "$(protocols)"
 

@@ -29,6 +29,7 @@ struct lm_follow {
     struct lm_engine *g;
     const int32_t *ids;
     int64_t n_seq, length, group, n_group, hidden;
+    size_t memory;
     float *stream[2];                   /* [n_seq * length][hidden], mapped */
 
     /* of the work at hand */
@@ -47,8 +48,8 @@ static size_t stream_bytes(const struct lm_follow *f)
 }
 
 enum lm_status lm_follow_open(struct lm_engine *g, const int32_t *ids, int64_t n_seq,
-                              int64_t length, const char *folder, struct lm_follow **out,
-                              struct lm_err *e)
+                              int64_t length, size_t memory, const char *folder,
+                              struct lm_follow **out, struct lm_err *e)
 {
     struct lm_follow *f = lm_alloc(sizeof *f, "streams");
     void *stream[2] = { NULL, NULL };
@@ -59,7 +60,7 @@ enum lm_status lm_follow_open(struct lm_engine *g, const int32_t *ids, int64_t n
     if (!f)
         return lm_fail_memory(e, sizeof *f, "two residual streams");
     *f = (struct lm_follow){ .g = g, .ids = ids, .n_seq = n_seq, .length = length,
-                             .hidden = g->arch->hidden };
+                             .hidden = g->arch->hidden, .memory = memory };
     if (n_seq < 1 || length < 1 || length > INT32_MAX / 2
         || n_seq > INT32_MAX / 2 / length
         || !lm_mul_i64(n_seq * length, f->hidden * 4, &floats))
@@ -241,11 +242,29 @@ static enum lm_status run_wave(struct lm_follow *f, struct lm_err *e)
     return LM_OK;
 }
 
+double lm_follow_bytes(int64_t n_seq, int64_t length, int64_t k, int64_t n)
+{
+    double tokens = (double)lm_sample_group(n_seq, length) * (double)length;
+
+    return sizeof(float) * (double)(k + n) * (tokens + (double)k);
+}
+
+/* As many as there are threads, or as fit into the memory. */
+static int64_t count_benches(const struct lm_follow *f)
+{
+    int64_t n = lm_pool_threads() < f->n_group ? lm_pool_threads() : f->n_group;
+    double bytes = lm_follow_bytes(f->n_seq, f->length, f->k, f->hidden);
+
+    if (f->k && bytes * (double)n > (double)f->memory)
+        n = (int64_t)((double)f->memory / bytes);
+    return n < 1 ? 1 : n;
+}
+
 static enum lm_status run_all(struct lm_follow *f, struct lm_err *e)
 {
     enum lm_status st = LM_OK;
 
-    f->n_bench = lm_pool_threads() < f->n_group ? lm_pool_threads() : f->n_group;
+    f->n_bench = count_benches(f);
     f->bench = lm_alloc_array((size_t)f->n_bench, sizeof *f->bench, "streams");
     if (!f->bench)
         return lm_fail_memory(e, (size_t)f->n_bench * sizeof *f->bench, "streams");

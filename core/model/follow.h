@@ -10,10 +10,13 @@
 
 struct lm_follow;
 enum lm_follow_stream { LM_FOLLOW_DENSE, LM_FOLLOW_CANDIDATE };
-/* ids [n_seq][length], row-major; they must outlive it.                      [main] */
+/* ids [n_seq][length], row-major; they must outlive it.  memory: bytes that what threads
+ * measure may take; fewer work where it would be more, one at least.          [main] */
 enum lm_status lm_follow_open(struct lm_engine *g, const int32_t *ids, int64_t n_seq,
-                              int64_t length, const char *folder, struct lm_follow **f,
-                              struct lm_err *e);
+                              int64_t length, size_t memory, const char *folder,
+                              struct lm_follow **f, struct lm_err *e);
+/* What one thread takes to measure a matrix of k columns and n rows.         [any] */
+double lm_follow_bytes(int64_t n_seq, int64_t length, int64_t k, int64_t n);
 void lm_follow_close(struct lm_follow *f);
 /* A stream goes through an embedding, which begins it, or a block.           [main] */
 enum lm_status lm_follow_run(struct lm_follow *f, enum lm_follow_stream which,

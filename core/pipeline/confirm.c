@@ -61,3 +61,13 @@ enum lm_status lm_confirm_stages(struct lm_pipeline *p, struct lm_err *e)
     }
     return st;
 }
+
+bool lm_confirms(const struct lm_pipeline *p, const char *id)
+{
+    for (size_t i = 0; i < p->n_evaluate; i++) {
+        size_t n = strlen(p->evaluate[i].id);
+        if (!strncmp(id, p->evaluate[i].id, n) && !strcmp(id + n, LM_CONFIRMED))
+            return true;
+    }
+    return false;
+}

@@ -12,9 +12,11 @@
 #include "base/log.h"
 #include "base/pool.h"
 #include "base/process.h"
+#include "model/follow.h"
 #include "pipeline/estimate.h"
 #include "pipeline/finish.h"
 #include "pipeline/job.h"
+#include "pipeline/refine.h"
 
 enum { OTHERS = 30000000 };             /* bytes of tables, libraries, threads */
 
@@ -46,18 +48,6 @@ struct account {
 };
 
 /* ---- evaluators ------------------------------------------------------------------ */
-/* Does a judge of `final` confirm one of `evaluate`?  (confirm.c) */
-static bool is_twin(const struct lm_pipeline *p, const char *id)
-{
-    for (size_t i = 0; i < p->n_evaluate; i++) {
-        size_t n = strlen(p->evaluate[i].id);
-
-        if (!strncmp(id, p->evaluate[i].id, n) && !strcmp(id + n, LM_CONFIRMED))
-            return true;
-    }
-    return false;
-}
-
 static enum lm_status ask_judge(struct account *a, size_t i, struct asking *out,
                                 struct lm_err *e)
 {
@@ -72,7 +62,7 @@ static enum lm_status ask_judge(struct account *a, size_t i, struct asking *out,
     st = lm_judge_asks(a->s->bench.evaluation, i, &a->dense, &asked, e);
     tokens = asked.tokens * (double)j->n_items;
     out->tokens[asked.precision != LM_AS_F32] += tokens;
-    out->twin += is_twin(a->p, j->id) ? tokens : 0;
+    out->twin += lm_confirms(a->p, j->id) ? tokens : 0;
     out->longest = asked.longest > out->longest ? asked.longest : out->longest;
     if (tokens > 0 && asked.precision != LM_AS_F32
         && (out->precision == LM_AS_F32 || asked.precision < out->precision))
@@ -195,8 +185,8 @@ static void count_final(struct account *a)
                                                  LM_FINALISTS_AT_ONCE);
 }
 
-/* The sample goes through the dense model, and twice through the candidate: to be
- * measured, and on.                                                             */
+/* In sequence: the sample goes through the dense model, and twice through the candidate,
+ * to be measured, and on.                                                       */
 static void count_refine(struct account *a)
 {
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
@@ -210,6 +200,10 @@ static void count_refine(struct account *a)
             macs += a->sketch.last * k * (k / 2 + arch->hidden);
             flops += a->sketch.last * (k * k * k / 3 + 4.0 * arch->hidden * k * k);
         }
+    if (lm_refine_replaces(a->p)) {
+        a->refine = (double)a->refined * a->sketch.refit * a->speed.flop;
+        return;
+    }
     a->refine = (double)a->refined
         * ((double)a->sample * macs * a->speed.mac + flops * a->speed.flop);
 }
@@ -305,6 +299,25 @@ static double packed(const struct account *a, double limit)
         ? fmin(limit / 4, (a->floats + a->sketch.derived) * part) : 0;
 }
 
+static bool in_sequence(const struct account *a)
+{
+    return a->refined > 0 && !lm_refine_replaces(a->p);
+}
+
+/* Second moments by all threads, and the repair of the widest matrix. */
+static double refining(const struct account *a, double limit)
+{
+    const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
+    double n = arch->hidden, most = 0;
+
+    for (int32_t i = 0; i < arch->n_layer; i++)
+        most = fmax(most, fmax(arch->layer[i].n_ff,
+                               (double)arch->layer[i].n_head * arch->head_dim));
+    double one = lm_follow_bytes(a->sample, 1, (int64_t)most, arch->hidden);
+    double all = fmax(one, fmin(one * lm_pool_threads(), limit / 4));
+    return in_sequence(a) ? all + 8 * (2 * most * most + 4 * n * most) : 0;
+}
+
 /* Of one process with this limit.  Candidates are built before they are run; what is
  * repaired at a time is limited where weights are decoded for it.               */
 static double memory_of(const struct account *a, bool streams, double limit)
@@ -315,8 +328,8 @@ static double memory_of(const struct account *a, bool streams, double limit)
     if (!streams)
         return OTHERS + a->floats + fmin(heap_of(a, limit), a->sketch.derived)
             + packed(a, limit)
-            + fmax(a->sketch.flops > 0 ? at_once * scratch : 0,
-                   running(a, false, limit / 4));
+            + fmax(fmax(a->sketch.flops > 0 ? at_once * scratch : 0,
+                        running(a, false, limit / 4)), refining(a, limit));
     at_once = fmax(1, floor(fmin(at_once, limit / 2 / scratch)));
     return OTHERS + fmin(a->floats, fmax(limit / 4, largest_block(a)))
         + fmax(a->sketch.cut > 0 ? at_once * scratch : 0, running(a, true, limit / 8));
@@ -332,7 +345,7 @@ static void count_bytes(struct account *a)
     a->memory = memory_of(a, a->streams, limit);
     if (workers > 0)
         a->memory += workers * memory_of(a, a->floats > part, part);
-    a->passes = 4.0 * (double)a->sample * arch->hidden * (a->refined ? 2 : 1);
+    a->passes = 4.0 * (double)a->sample * arch->hidden * (in_sequence(a) ? 2 : 1);
     a->passes = fmax(a->passes, derived - (a->streams ? 0 : heap_of(a, limit)));
     a->stays = a->needs ? (double)lm_stats_bytes(arch, a->needs, a->sites, a->sample) : 0;
 }

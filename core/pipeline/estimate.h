@@ -28,6 +28,8 @@ struct lm_sketch {
                                            mean, prefixes shared as the search does */
     double last;                        /* the same of finalists */
     double flops;                       /* of repair */
+    double refit;                       /* of one candidate's by a `refine` that takes
+                                           the place of repair, mean */
     double rows;                        /* multiply-adds for Gram matrices of rows */
     double derived;                     /* bytes of derived matrices */
     double cut;                         /* sites, in an order each, that are repaired */

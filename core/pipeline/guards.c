@@ -83,7 +83,8 @@ static enum lm_status guard_texts(struct lm_session *s, struct lm_str *out,
     for (size_t i = 0; i < p->n_evaluate; i++)
         add_stage(&u, &p->evaluate[i], SEARCH);
     for (size_t i = 0; i < p->n_final; i++)
-        add_stage(&u, &p->final[i], FINAL);
+        if (!lm_confirms(p, p->final[i].id))    /* which judges the search again */
+            add_stage(&u, &p->final[i], FINAL);
     for (size_t i = 0; !st && i < u.n; i++)
         for (size_t k = 0; !st && k < u.n; k++)
             if (u.v[i].role < u.v[k].role)

@@ -196,8 +196,9 @@ const char *lm_feature_name(uint64_t features)
     return "this shape";
 }
 
-enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
-                                     const char *what, struct lm_err *e)
+/* Can exports hold what has or makes `features`? */
+static enum lm_status check_exports(struct lm_pipeline *p, uint64_t features,
+                                    const char *what, struct lm_err *e)
 {
     for (size_t i = 0; i < p->n_export; i++) {
         const struct lm_export_stage *x = &p->export[i];
@@ -214,6 +215,13 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
                                 : missing & LM_SHAPE_FORMATS ?
                                 "leave them out" : "keep layers equal");
     }
+    return LM_OK;
+}
+
+/* Can what programs of the user are given? */
+static enum lm_status check_offers(struct lm_pipeline *p, uint64_t features,
+                                   const char *what, struct lm_err *e)
+{
     for (size_t i = 0; i < p->n_offer; i++) {
         uint64_t missing = features & ~p->offer[i].limits.features;
         if (missing)
@@ -224,6 +232,13 @@ enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
                                 lm_feature_name(missing), what);
     }
     return LM_OK;
+}
+
+enum lm_status lm_negotiate_features(struct lm_pipeline *p, uint64_t features,
+                                     const char *what, struct lm_err *e)
+{
+    enum lm_status s = check_exports(p, features, what, e);
+    return s ? s : check_offers(p, features, what, e);
 }
 
 uint64_t lm_repair_biases(const struct lm_stage *repair)
@@ -247,12 +262,43 @@ bool lm_repair_turns(const struct lm_stage *repair)
         && (ops->shapes(repair->opt.config) & LM_SHAPE_TURNED);
 }
 
-/* What the pruners can make, and then the repair of what they cut that is exported. */
+/* What a repair makes of matrices that edits narrow. */
+static uint64_t repair_features(const struct lm_stage *repair, uint64_t edits)
+{
+    uint64_t features = lm_repair_biases(repair);
+    if (!(edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD))))
+        features &= ~(uint64_t)LM_SHAPE_ATTN_BIAS;
+    if (!(edits & LM_BIT(LM_SITE_FFN_CHANNEL)))
+        features &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
+    if ((edits & LM_BIT(LM_SITE_HIDDEN)) && lm_repair_turns(repair))
+        features |= LM_SHAPE_TURNED;
+    return features;
+}
+
+/* Which directions of the residual stream stay is said by importance or by a basis. */
+static enum lm_status check_basis(const struct lm_pipeline *p,
+                                  const struct lm_stage *pruner, size_t n,
+                                  const struct lm_stage *repair, struct lm_err *e)
+{
+    if (!(touched(pruner) & LM_BIT(LM_SITE_HIDDEN)) ||
+        (lm_pruner_ranks(pruner) & LM_BIT(LM_SITE_HIDDEN)) ||
+        ((const struct lm_repair *)repair->plugin->ops)->basis)
+        return LM_OK;
+    return lm_conf_fail(e, pruner->at, "prune[%zu] (%s) does not rank channels of the "
+                        "residual stream, and %s '%s' has no basis for it; write rank = "
+                        "true, or %s: { use = \"pca\"; };", n,
+                        pruner->plugin->module.name,
+                        repair == &p->repair ? "repair" : "refine",
+                        repair->plugin->module.name,
+                        repair == &p->repair ? "repair" : "refine");
+}
+
+/* What the pruners can make, and then the repair of what they cut that is exported; a
+ * program of the user is given candidates as the search has them. */
 static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
 {
-    const struct lm_stage *repair = lm_refine_replaces(p) ? &p->refine : &p->repair;
-    uint64_t edits = 0, biases = lm_repair_biases(repair);
-    uint64_t turned = lm_repair_turns(repair) ? LM_SHAPE_TURNED : 0;
+    const struct lm_stage *exported = lm_refine_replaces(p) ? &p->refine : &p->repair;
+    uint64_t edits = 0;
     char what[96];
     for (size_t i = 0; i < p->n_prune; i++) {
         const struct lm_pruner *ops = p->prune[i].plugin->ops;
@@ -261,19 +307,21 @@ static enum lm_status check_features(struct lm_pipeline *p, struct lm_err *e)
         uint64_t features = ops->shapes ? ops->shapes(p->prune[i].opt.config)
                                         : lm_negotiate_edits(ops->edits);
         enum lm_status s = lm_negotiate_features(p, features, what, e);
+        if (!s)
+            s = check_basis(p, &p->prune[i], i, &p->repair, e);
+        if (!s)
+            s = check_basis(p, &p->prune[i], i, exported, e);
         if (s)
             return s;
-        edits |= ops->edits;
+        edits |= touched(&p->prune[i]);
     }
-    if (!(edits & (LM_BIT(LM_SITE_KV_GROUP) | LM_BIT(LM_SITE_HEAD))))
-        biases &= ~(uint64_t)LM_SHAPE_ATTN_BIAS;
-    if (!(edits & LM_BIT(LM_SITE_FFN_CHANNEL)))
-        biases &= ~(uint64_t)LM_SHAPE_MLP_BIAS;
-    if (!(edits & LM_BIT(LM_SITE_HIDDEN)))
-        turned = 0;
-    snprintf(what, sizeof what, "%s (%s)", repair == &p->repair ? "repair" : "refine",
-             repair->plugin->module.name);
-    return lm_negotiate_features(p, biases | turned, what, e);
+    snprintf(what, sizeof what, "%s (%s)", exported == &p->repair ? "repair" : "refine",
+             exported->plugin->module.name);
+    enum lm_status s = check_exports(p, repair_features(exported, edits), what, e);
+    if (s)
+        return s;
+    snprintf(what, sizeof what, "repair (%s)", p->repair.plugin->module.name);
+    return check_offers(p, repair_features(&p->repair, edits), what, e);
 }
 
 enum lm_status lm_negotiate_model(struct lm_pipeline *p, const struct lm_model *m,

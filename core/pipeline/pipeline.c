@@ -461,14 +461,17 @@ static enum lm_status open_repairs(struct lm_pipeline *p, struct lm_err *e)
     enum lm_status s = open_single(p, LM_REPAIR, "repair", "none", &p->repair, e);
     if (s)
         return s;
-    if (((const struct lm_repair *)p->repair.plugin->ops)->needs & LM_BIT(LM_STAT_CROSS))
-        return lm_conf_fail(e, p->repair.at, "repair: '%s' is for finalists; write "
-                            "refine: { use = \"%s\"; }", p->repair.plugin->module.name,
-                            p->repair.plugin->module.name);
+    if (lm_repair_needs(&p->repair) & LM_BIT(LM_STAT_CROSS))
+        return lm_conf_fail(e, p->repair.at, "repair: 'sequential' is for finalists; "
+                            "write refine: { use = \"sequential\"; }");
     if (!at)
         return LM_OK;
     if ((s = open_single(p, LM_REPAIR, "refine", NULL, &p->refine, e)))
         return s;
+    if (lm_refine_replaces(p) && (lm_repair_needs(&p->refine) & LM_BIT(LM_STAT_CROSS)))
+        return lm_conf_fail(e, p->refine.at, "refine: 'sequential' repairs whole candidates "
+                            "and cannot be a part of '%s'",
+                            p->refine.plugin->module.name);
     if (p->refine.opt.n_tuned)
         return lm_conf_fail(e, p->refine.opt.tuned[0].at, "refine: '%s' cannot be "
                             "searched: finalists are refined when the search is over",

@@ -107,6 +107,8 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e);
  * evaluator with this behind its id.                               confirm.c */
 #define LM_CONFIRMED "_f32"
 enum lm_status lm_confirm_stages(struct lm_pipeline *p, struct lm_err *e);
+/* Is an evaluator of `final` of this name one of these? */
+bool lm_confirms(const struct lm_pipeline *p, const char *id);
 /* Does some evaluator compute in bf16 or int8? */
 bool lm_pipeline_packs(const struct lm_pipeline *p);
 /* "perplexity.ppl" -> index among the metrics of stages; -1. */

@@ -61,6 +61,7 @@ enum lm_status lm_refine(struct lm_session *s, struct lm_candidate *c, struct lm
     job.repair = (struct lm_repair_choice){ .ops = r->plugin->ops, .self = r->self,
         .key = lm_hash_str(r->plugin->module.name, r->opt.hash) };
     job.ids = ids;
+    job.memory = (size_t)s->pipeline->options->memory / 4;
     job.folder = folder;
     st = lm_candidate_refine(s->bench.workshop, c, &job, e);
     lm_release(ids);

@@ -337,8 +337,8 @@ static enum lm_status check_widths(const struct lm_pipeline *p,
             if (n_ff % multiple && n_ff != plan->arch->layer[k].n_ff)
                 return lm_conf_fail(e, x->stage.at,
                                     "export: %s in %s needs FFN widths in "
-                                    "multiples of %d, but gene %s can make %d; set `step` "
-                                    "and `multiple` of the ffn pruner", x->stage.id,
+                                    "multiples of %d, but gene %s can make %d; set "
+                                    "`step` or `multiple` of its pruner", x->stage.id,
                                     lm_dtype_names[x->o->dtype], multiple, gene, n_ff);
         }
     }
@@ -373,10 +373,33 @@ static enum lm_status check_initial(struct lm_session *s, const union lm_value *
     return st;
 }
 
+enum { MOST_LEVELS = 4096, SIZES = 64 };
+
+/* Of a set: some sizes from both ends, which have all remainders there are. */
+static int64_t count_levels(const struct lm_gene *g)
+{
+    int64_t count = lm_gene_count(g);
+    if (g->kind == LM_GENE_SUBSET)
+        count = (int64_t)fmin(g->max - g->min, 2 * SIZES);
+    return count < MOST_LEVELS ? count : MOST_LEVELS;
+}
+
+static void put_level(const struct lm_gene *g, int64_t i, union lm_value *v)
+{
+    double size = i < SIZES ? g->min + (double)i : g->max - (double)(i - SIZES) - 1;
+    if (g->kind != LM_GENE_SUBSET) {
+        *v = lm_gene_value(g, i);
+        return;
+    }
+    for (uint32_t k = 0; k < g->slots; k++)
+        v[k].bits = 0;
+    for (int64_t k = 0; k < (int64_t)size; k++)
+        v[k / 64].bits |= UINT64_C(1) << (k % 64);
+}
+
 /* Every level of every gene alone, before anything is evaluated. */
 static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
 {
-    enum { MOST = 4096 };
     size_t n;
     const struct lm_gene *const *gene = lm_space_genes(s->bench.space, &n);
     union lm_value *v = lm_alloc_array(lm_space_slots(s->bench.space) + 1, sizeof *v,
@@ -387,12 +410,12 @@ static enum lm_status check_levels(struct lm_session *s, struct lm_err *e)
         st = check_initial(s, v, e);
     }
     for (size_t g = 0; !st && g < n; g++) {
-        int64_t count = lm_gene_count(gene[g]);
-        for (int64_t i = 0; !st && i < count && i < MOST; i++) {
+        int64_t count = count_levels(gene[g]);
+        for (int64_t i = 0; !st && i < count; i++) {
             struct lm_plan *plan = NULL;
             struct lm_err why = { 0 };
             lm_genome_initial(s->bench.space, v);
-            v[gene[g]->slot] = lm_gene_value(gene[g], i);
+            put_level(gene[g], i, v + gene[g]->slot);
             st = lm_session_decode(s, v, &plan, &why);
             if (st == LM_EINFEASIBLE)
                 st = LM_OK;

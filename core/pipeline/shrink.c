@@ -261,7 +261,8 @@ static void add_inputs(const struct lm_shrink *o, const struct facts *f,
         { "calibration", 0, 0.7 }, { "search", 0.7, 0.85 }, { "final", 0.85, 1 } };
     lm_str_add(t,
                "# Written by `lamina shrink`; change it and run it with `lamina run`.\n"
-               "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; finalists = 1; out = ",
+               "lamina = 1;\n\nrun: { name = \"shrink\"; seed = %lld; threads = %lld; "
+               "finalists = 1; out = ",
                (long long)o->seed, (long long)o->threads);
     lm_conf_quote(t, o->out);
     lm_str_add(t, "; };\nmodel: { path = ");
@@ -323,6 +324,43 @@ static void add_search(const struct facts *f, double share, const struct effort 
     lm_str_free(&sizes);
 }
 
+static void add_stages(const struct lm_shrink *o, const struct facts *f,
+                       const struct effort *b, struct lm_str *t)
+{
+    lm_str_add(t, "\n# What may be cut, how it is ranked, and how the rest is repaired.\n"
+               "score = ( { use = \"obs\"; } );\n"
+               "prune = ( { use = \"kv_groups\"; min = 1; },\n"
+               "          { use = \"ffn\"; step = 32; multiple = 32; } );\n"
+               "repair: { use = \"least_squares\"; };\n"
+               "\n# How candidates are judged: as repaired, on text of their own.\n"
+               "evaluate = ( { use = \"kl\"; text = \"search\"; window = %lld; "
+               "windows = %lld; spread = true; },\n"
+               "             { use = \"size\"; }%s );\n", (long long)f->window,
+               (long long)b->full, o->max_ms > 0 ?
+               ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
+               "runs = 3; }" : "");
+}
+
+/* What is done when the search is over. */
+static void add_end(const struct lm_shrink *o, const struct facts *f, bool refine,
+                    struct lm_str *t)
+{
+    const char *latency = o->max_ms > 0 ? "" : f->arch.context >= 576
+        ? ",\n          { use = \"latency\"; prefill = 512; decode = \"64@512\"; runs = 3; }"
+        : ",\n          { use = \"latency\"; prefill = 128; decode = \"32@128\"; }";
+
+    if (refine)
+        lm_str_add(t, "\n# Behind the search the best is repaired once more, block by "
+                   "block.\nrefine: { use = \"sequential\"; };\n");
+    lm_str_add(t, "\n# Measured once the search is done: the dense model and the "
+               "finalists.\n"
+               "final = ( { use = \"perplexity\"; text = \"final\"; window = %lld; "
+               "windows = 8; }%s );\n"
+               "export = ( { use = \"gguf\"; dtype = \"f16\"; pick = \"best\"; } );\n"
+               "report = ( { use = \"table\"; }, { use = \"json\"; }, "
+               "{ use = \"html\"; } );\n", (long long)f->window, latency);
+}
+
 enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t,
                               struct lm_err *e)
 {
@@ -347,31 +385,9 @@ enum lm_status lm_shrink_text(const struct lm_shrink *o, struct lm_str *t,
                        "and tokenizer take (%.0f bytes)", o->max_bytes, f.overhead +
                        (double)f.cost.bytes - 2 * (double)f.cost.body_params);
     add_inputs(o, &f, &b, t);
-    lm_str_add(t, "\n# What may be cut, how it is ranked, and how the rest is repaired.\n"
-               "score = ( { use = \"obs\"; } );\n"
-               "prune = ( { use = \"kv_groups\"; min = 1; },\n"
-               "          { use = \"ffn\"; step = 32; multiple = 32; } );\n"
-               "repair: { use = \"least_squares\"; };\n"
-               "\n# How candidates are judged: as repaired, on text of their own.\n"
-               "evaluate = ( { use = \"kl\"; text = \"search\"; window = %lld; windows = %lld; "
-               "spread = true; },\n             { use = \"size\"; }%s );\n",
-                   (long long)f.window,
-               (long long)b.full, o->max_ms > 0 ?
-               ",\n             { use = \"latency\"; prefill = 0; decode = \"64@512\"; "
-               "runs = 3; }" : "");
+    add_stages(o, &f, &b, t);
     add_goal(o, &f, share, t);
     add_search(&f, share, &b, t);
-    if (refine)
-        lm_str_add(t, "\n# Behind the search the best is repaired once more, block by block.\n"
-                   "refine: { use = \"sequential\"; };\n");
-    lm_str_add(t, "\n# Measured once the search is done: the dense model and the finalists.\n"
-               "final = ( { use = \"perplexity\"; text = \"final\"; window = %lld; windows = "
-               "8; }%s );\n"
-               "export = ( { use = \"gguf\"; dtype = \"f16\"; pick = \"best\"; } );\n"
-               "report = ( { use = \"table\"; }, { use = \"json\"; }, { use = \"html\"; } );\n",
-               (long long)f.window, o->max_ms > 0 ? "" :
-               f.arch.context >= 576 ? ",\n          { use = \"latency\"; prefill = 512; "
-               "decode = \"64@512\"; runs = 3; }" : ",\n          { use = \"latency\"; prefill = 128; "
-               "decode = \"32@128\"; }");
+    add_end(o, &f, refine, t);
     return t->failed ? lm_fail_memory(e, t->n, "the pipeline") : LM_OK;
 }

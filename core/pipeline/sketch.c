@@ -10,7 +10,9 @@
 #include "model/codec.h"
 #include "pipeline/estimate.h"
 #include "pipeline/finish.h"
+#include "pipeline/negotiate.h"
 #include "pipeline/price.h"
+#include "pipeline/refine.h"
 
 enum { MOST = 128 };                    /* genomes that are drawn */
 
@@ -31,6 +33,21 @@ static void draw_close(struct draw *d)
     lm_release(d->value);
 }
 
+/* A size, and so many members. */
+static void draw_subset(const struct lm_gene *g, struct lm_rng *r, union lm_value *v)
+{
+    uint64_t least = (uint64_t)g->min, most = (uint64_t)g->max;
+    uint64_t left = least + lm_rng_below(r, most - least + 1);
+
+    for (uint32_t i = 0; i < g->slots; i++)
+        v[i].bits = 0;
+    for (uint32_t i = 0; i < g->n; i++)
+        if (lm_rng_below(r, g->n - i) < left) {
+            v[i / 64].bits |= UINT64_C(1) << (i % 64);
+            left--;
+        }
+}
+
 static void draw_one(const struct draw *d, uint64_t index, union lm_value *v)
 {
     struct lm_rng r = lm_rng((uint64_t)d->s->pipeline->options->seed, "estimate", index);
@@ -40,10 +57,15 @@ static void draw_one(const struct draw *d, uint64_t index, union lm_value *v)
     lm_genome_initial(d->s->bench.space, v);
     for (size_t g = 0; g < n; g++) {
         int64_t count = lm_gene_count(gene[g]);
+        union lm_value *at = v + gene[g]->slot;
 
         if (count > 1)
-            v[gene[g]->slot] = lm_gene_value(gene[g],
-                                             (int64_t)lm_rng_below(&r, (uint64_t)count));
+            *at = lm_gene_value(gene[g], (int64_t)lm_rng_below(&r, (uint64_t)count));
+        else if (gene[g]->kind == LM_GENE_SUBSET)
+            draw_subset(gene[g], &r, at);
+        else if (gene[g]->kind == LM_GENE_REAL && count == 0)
+            at->real = gene[g]->min
+                + lm_rng_unit(&r) * (gene[g]->max - gene[g]->min);
     }
 }
 
@@ -116,6 +138,7 @@ struct variant {
     uint64_t rack;                      /* the order it is cut in, */
     uint64_t repair;                    /* settings of its repair, */
     uint64_t cut;                       /* these and what is kept, */
+    uint64_t narrow;                    /* where the stream is narrower */
     uint64_t quant;                     /* and its number formats */
     bool     built;                     /* nobody asked for this cut before */
 };
@@ -124,7 +147,8 @@ struct tally {
     const struct draw *d;
     const struct lm_arch *a;
     const struct lm_engine *engine;
-    bool squares;                       /* the repair wants Gram matrices */
+    bool squares, refits;               /* repair, or `refine` in its place, wants Gram
+                                           matrices */
     int64_t tokens;
     double plans;                       /* that were drawn and can be built */
     struct lm_sketch *out;
@@ -173,6 +197,8 @@ static struct variant look(const struct lm_plan *p, int32_t layer, bool mlp)
         v.rack = rack_of(l, mlp);
         v.cut = lm_price_block(p, layer, mlp, false);
     }
+    if (p->hidden.bits)
+        v.narrow = lm_price_block(p, layer, mlp, false);
     for (size_t i = 0; i < p->n_setting; i++)
         v.repair = lm_hash_u64(p->setting[i].value.bits,
                                lm_hash_str(p->setting[i].name, v.repair));
@@ -222,6 +248,22 @@ static void tally_cut(const struct tally *t, const struct variant *v, size_t i,
         t->out->rows += (double)t->tokens * k * k / 2;
 }
 
+/* The matrices of a block that reads and writes a narrower stream. */
+static double narrow_bytes(const struct lm_plan *p, int32_t layer, bool mlp)
+{
+    struct lm_layer_shape s = lm_plan_shape(p, layer);
+    double members = mlp ? 3.0 * s.n_ff
+                         : 2.0 * (s.n_head + s.n_kv) * (double)p->arch->head_dim;
+
+    return 4 * p->hidden.kept * members;
+}
+
+/* What least squares of a block's cut takes; k: all columns, c: those that stay. */
+static double solve_flops(double n, double k, double c)
+{
+    return 2 * n * c * c + k * k * k / 3 + 2 * n * k * k;
+}
+
 static double rows_of(const struct lm_plan *p, int32_t layer, int i)
 {
     struct lm_layer_shape s = lm_plan_shape(p, layer);
@@ -267,18 +309,27 @@ static void tally_formats(const struct tally *t, const struct lm_plan *p, int32_
 static void tally_block(const struct tally *t, int32_t layer, bool mlp)
 {
     struct variant v[MOST];
+    double all = mlp ? t->a->layer[layer].n_ff
+                     : (double)t->a->layer[layer].n_head * t->a->head_dim;
 
     for (size_t i = 0; i < t->d->n; i++) {
-        bool anew = true;
+        bool anew = true, narrow;
 
         v[i] = look(t->d->plan[i], layer, mlp);
+        narrow = v[i].narrow != 0;
         v[i].built = v[i].cut != 0;
         for (size_t j = 0; j < i; j++) {
             v[i].built &= v[j].cut != v[i].cut;
             anew &= v[j].quant != v[i].quant;
+            narrow &= v[j].narrow != v[i].narrow;
         }
         if (v[i].built)
             tally_cut(t, v, i, layer, mlp);
+        if (narrow)
+            t->out->derived += narrow_bytes(t->d->plan[i], layer, mlp);
+        if (v[i].cut && t->refits)
+            t->out->refit += solve_flops(t->a->hidden, all, columns_of(t->d->plan[i],
+                                         layer, mlp)) / t->plans;
         if (v[i].quant)
             tally_formats(t, t->d->plan[i], layer, mlp, anew);
     }
@@ -287,7 +338,7 @@ static void tally_block(const struct tally *t, int32_t layer, bool mlp)
 enum lm_status lm_sketch_genomes(struct lm_session *s, size_t trials, int64_t tokens,
                                  struct lm_sketch *out, struct lm_err *e)
 {
-    const struct lm_repair *ops = s->pipeline->repair.plugin->ops;
+    const struct lm_pipeline *p = s->pipeline;
     struct draw d;
     struct tally t = { .d = &d, .a = lm_model_arch(s->bench.model),
                        .engine = s->bench.engine, .tokens = tokens, .out = out };
@@ -298,7 +349,9 @@ enum lm_status lm_sketch_genomes(struct lm_session *s, size_t trials, int64_t to
         return st;
     for (size_t i = 0; i < d.n; i++)
         t.plans += d.plan[i] != NULL;
-    t.squares = ops && ops->prepare && (ops->needs & LM_BIT(LM_STAT_GRAM));
+    t.squares = lm_repair_needs(&p->repair) & LM_BIT(LM_STAT_GRAM);
+    t.refits = lm_refine_replaces(p)
+        && (lm_repair_needs(&p->refine) & LM_BIT(LM_STAT_GRAM));
     for (int32_t i = 0; i < t.a->n_layer; i++) {
         tally_block(&t, i, false);
         tally_block(&t, i, true);

@@ -193,12 +193,12 @@ static enum lm_status foresee(const struct lm_sweep *s, size_t v, struct total *
     struct lm_conf *conf;
     char folder[4096], time[32] = "done";
     size_t left = 0;
+    bool done[LM_SWEEP_SEEDS];
     for (size_t k = 0; k < s->o->seeds.n; k++) {
-        bool done;
         enum lm_status st = lm_sweep_folder(s, v, k, folder, e);
-        if (st || (st = lm_job_finished(folder, &done, e)))
+        if (st || (st = lm_job_finished(folder, &done[k], e)))
             return st;
-        left += !done;
+        left += !done[k];
     }
     if (left) {
         enum lm_status st = lm_sweep_conf(s, v, 0, &conf, e);
@@ -206,14 +206,9 @@ static enum lm_status foresee(const struct lm_sweep *s, size_t v, struct total *
             return st;
         lm_human_time(time, one.seconds);
     }
-    for (size_t k = 0; k < s->o->seeds.n; k++) {
-        bool done;
-        enum lm_status st = lm_sweep_folder(s, v, k, folder, e);
-        if (st || (st = lm_job_finished(folder, &done, e)))
-            return st;
+    for (size_t k = 0; k < s->o->seeds.n; k++)
         lm_str_add(text, "  %-32s seed %-8lld %s\n", s->variant[v].tag,
-                   (long long)s->o->seeds.v[k], done ? "done" : time);
-    }
+                   (long long)s->o->seeds.v[k], done[k] ? "done" : time);
     all->left += left;
     all->seconds += (double)left * one.seconds;
     all->exports += (double)left * one.exports;

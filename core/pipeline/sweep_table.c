@@ -198,6 +198,12 @@ static void choose(struct lm_sweep_table *t)
     }
 }
 
+/* A run that failed says nothing, whatever it had measured. */
+static double measured(const struct lm_sweep_result *r, size_t m)
+{
+    return r->state == LM_SWEEP_DONE ? r->value[m] : NAN;
+}
+
 static void judge_cell(struct lm_sweep_table *t, size_t v, size_t m)
 {
     struct lm_sweep_cell *c = &t->cell[v * t->n_metric + m];
@@ -206,7 +212,7 @@ static void judge_cell(struct lm_sweep_table *t, size_t v, size_t m)
     *c = (struct lm_sweep_cell){ .min = INFINITY, .max = -INFINITY, .p = NAN,
                                  .corrected = NAN };
     for (size_t k = 0; k < t->n_seed; k++) {
-        double x = mine[k].value[m], base = t->result[k].value[m];
+        double x = measured(&mine[k], m), base = measured(&t->result[k], m);
         if (!isfinite(x))
             continue;
         value[c->n++] = x;

@@ -92,6 +92,8 @@ struct lm_refine {
     struct lm_repair_choice repair;     /* one that needs LM_STAT_CROSS */
     const int32_t *ids;                 /* [n_seq][length] */
     int64_t n_seq, length;
+    size_t memory;                      /* bytes for the work of all threads, see
+                                           lm_follow_open() */
     const char *folder;                 /* for two residual streams of the sample */
 };
 enum lm_status lm_candidate_refine(struct lm_workshop *w, struct lm_candidate *c,

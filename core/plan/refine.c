@@ -40,7 +40,7 @@ static enum lm_status fail_block(const struct lm_part *p, struct lm_err *e)
 
 /* ---- what is to be done ---------------------------------------------------------- */
 
-/* The one place that knows what cannot be refined. */
+/* The last place that knows what cannot be refined. */
 static enum lm_status check(const struct lm_workshop *w, const struct lm_candidate *c,
                             struct lm_err *e)
 {
@@ -192,13 +192,27 @@ static enum lm_status formatted(struct work *k, size_t i, struct lm_part **p,
     return LM_OK;
 }
 
-/* Part i of the candidate becomes the refined one. */
+static enum lm_status make_part(struct work *k, size_t i, struct lm_part **p,
+                                struct lm_err *e)
+{
+    enum lm_status st = refined(k, i, p, e);
+
+    return st ? st : formatted(k, i, p, e);
+}
+
+/* Part i of the candidate becomes the refined one.  A full disk may hold what nobody
+ * needs now. */
 static enum lm_status exchange(struct work *k, size_t i, struct lm_err *e)
 {
+    uint64_t before = k->w->clock;
     struct lm_part *p;
-    enum lm_status st = refined(k, i, &p, e);
+    enum lm_status st = make_part(k, i, &p, e);
 
-    if (st || (st = formatted(k, i, &p, e)))
+    if (st == LM_EIO && lm_workshop_spare(k->w, before)) {
+        *e = (struct lm_err){ .code = LM_OK };
+        st = make_part(k, i, &p, e);
+    }
+    if (st)
         return st;
     p->used = ++k->w->clock;
     p->refs++;
@@ -262,8 +276,8 @@ static enum lm_status make_all(struct work *k, struct lm_err *e)
     if (!st && why.code)
         st = lm_fail(e, why.code, "%s", why.text);
     if (!st)
-        st = lm_follow_open(k->w->args.engine, r->ids, r->n_seq, r->length, r->folder,
-                            &k->follow, e);
+        st = lm_follow_open(k->w->args.engine, r->ids, r->n_seq, r->length, r->memory,
+                            r->folder, &k->follow, e);
     if (!st)
         st = walk(k, &dense.net, e);
     lm_follow_close(k->follow);

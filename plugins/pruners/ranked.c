@@ -184,7 +184,8 @@ static void sort_scores(const struct ranked *p, const struct part *t, double *v)
 static double loses(const struct ranked *p, int32_t layer)
 {
     const struct members *m = &p->cfg.members;
-    double n = p->arch->n_layer - (double)m->last - (double)m->first, a = p->cfg.first_ratio;
+    double n = p->arch->n_layer - (double)m->last - (double)m->first;
+    double a = p->cfg.first_ratio;
 
     return n < 2 ? 1 : a + (1 - a) * log(1 + layer - (double)m->first) / log(n);
 }

@@ -10,8 +10,9 @@
  *   from it.  From the uncompressed genome, where masks have scores and there are bounds,
  *   the search descends to the genome that keeps what is most important and fits: one at
  *   a time, as the price of it becomes known.  Then a generation of mutants of the
- *   start, with the probabilities `first_`, depth left.  Then generations of `mutants` of parents, `crossovers` of two of them, and
- *   the rest mutants with the probabilities `first_`.
+ *   start, with the probabilities `first_` and without a change of depth.  Then
+ *   generations of `mutants` of parents, `crossovers` of two of them, and the rest
+ *   mutants with the probabilities `first_`.
  * - Parents: the best `parents` genomes ever told, by constrained domination and the
  *   first objective.  Others are not looked at.
  * - A ratio moves up or down by up to `reach` of its range, at least a step.

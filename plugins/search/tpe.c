@@ -78,7 +78,7 @@ static const struct lm_opt options[] = {
             "Share of the genomes told that counts as good."),
     LM_REAL(struct config, near, "0.2", 0, 1, NULL, 0,
             "Share of the good genomes, those nearest to one of them in the objectives, "
-            "that an estimate is of; 1: all of them."),
+            "that an estimate is of, 8 at least; 1: all of them."),
     LM_INT(struct config, candidates, "24", 1, 10000, "genomes", 0,
            "How many genomes are drawn for each that is proposed."),
     LM_INT(struct config, batch, "4", 1, 1000, "genomes", 0,
