@@ -31,18 +31,23 @@ static void change(struct breed *b, bool trade, union lm_value *child)
         vary_mutate(b->vary, child);
 }
 
+struct mutation { struct breed *b; size_t n_start; };
+
+/* round_child */
+static bool make_mutant(void *ctx, union lm_value *child)
+{
+    const struct mutation *m = ctx;
+    struct genes *g = m->b->vary->g;
+    size_t n = g->p->n_slot, parent = (size_t)genes_below(g, (double)m->n_start);
+
+    memcpy(child, m->b->round->queue + parent * n, n * sizeof *child);
+    change(m->b, trades(m->b), child);
+    return true;
+}
+
 void breed_mutants(struct breed *b, size_t n_start, size_t until)
 {
-    struct genes *g = b->vary->g;
-    size_t n = g->p->n_slot;
-
-    for (int i = 0; i < RETRIES && b->round->n < until; i++) {
-        size_t parent = (size_t)genes_below(g, (double)n_start);
-        memcpy(b->child, b->round->queue + parent * n, n * sizeof *b->child);
-        change(b, trades(b), b->child);
-        if (round_add(b->round, b->child))
-            i = -1;
-    }
+    round_add_children(b->round, until, make_mutant, &(struct mutation){ b, n_start });
 }
 
 void breed_pairs(struct breed *b, breed_parent *parent, void *ctx, size_t until)

@@ -17,7 +17,7 @@
 #include "round.h"
 #include "vary.h"
 
-enum { RETRIES = 100, FIRST = 4 };
+enum { FIRST = 4 };
 
 struct config { int64_t budget, batch; bool corners; };
 
@@ -53,19 +53,15 @@ static void add_corners(struct search *s)
     round_add_random(&s->round, s->round.n + 1);
 }
 
-static void add_neighbours(struct search *s)
+/* round_child */
+static bool make_neighbour(void *ctx, union lm_value *child)
 {
-    size_t until = (size_t)s->cfg->batch;
-    union lm_value *spare = round_spare(&s->round);
+    struct search *s = ctx;
+    size_t k = (size_t)genes_below(&s->genes, (double)s->archive.n);
+    size_t gene = (size_t)genes_below(&s->genes, (double)s->p->n_gene);
 
-    for (int i = 0; i < RETRIES && s->round.n < until; i++) {
-        size_t k = (size_t)genes_below(&s->genes, (double)s->archive.n);
-        size_t gene = (size_t)genes_below(&s->genes, (double)s->p->n_gene);
-        memcpy(spare, s->archive.member[k].value, s->p->n_slot * sizeof *spare);
-        if (vary_gene(&s->vary, gene, spare) && round_add(&s->round, spare))
-            i = -1;
-    }
-    round_add_random(&s->round, until);
+    memcpy(child, s->archive.member[k].value, s->p->n_slot * sizeof *child);
+    return vary_gene(&s->vary, gene, child);
 }
 
 /* round_fill */
@@ -86,10 +82,9 @@ static enum lm_status fill(void *ctx, struct lm_err *e)
     while (front < s->archive.n && s->archive.member[front].rank == 0)
         front++;
     s->archive.n = front;
-    if (front > 0)
-        add_neighbours(s);
-    else                                /* nothing told of all items yet */
-        round_add_random(&s->round, (size_t)s->cfg->batch);
+    if (front > 0)                      /* else nothing was told of all items yet */
+        round_add_children(&s->round, (size_t)s->cfg->batch, make_neighbour, s);
+    round_add_random(&s->round, (size_t)s->cfg->batch);
     return LM_OK;
 }
 

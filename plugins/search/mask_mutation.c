@@ -41,7 +41,7 @@
 #include "round.h"
 #include "vary.h"
 
-enum { RETRIES = 100, MOVES = 20, DESCENTS = 6, HALVINGS = 40 };
+enum { MOVES = 20, DESCENTS = 6, HALVINGS = 40 };
 #define BOLD 0.1                        /* children aimed beyond partial prices */
 enum fill { BY_LOT, BY_SCORE };
 enum crossing { BY_LAYER, BY_GENE };
@@ -433,20 +433,28 @@ static const struct member *any_parent(struct search *s)
     return &s->pool.member[(size_t)genes_below(&s->genes, (double)s->pool.n)];
 }
 
-/* Children until the round has so many; r NULL: crossovers. */
+/* r NULL: crossovers */
+struct descent { struct search *s; const struct rates *r; };
+
+/* round_child */
+static bool make_child(void *ctx, union lm_value *child)
+{
+    const struct descent *d = ctx;
+    struct search *s = d->s;
+    const struct member *parent = any_parent(s);
+
+    memcpy(child, parent->value, s->p->n_slot * sizeof *child);
+    if (d->r)
+        mutate(s, *d->r, child);
+    else
+        cross(s, any_parent(s)->value, child);
+    repair(s, parent, child);
+    return true;
+}
+
 static void add_children(struct search *s, size_t until, const struct rates *r)
 {
-    for (int i = 0; i < RETRIES && s->round.n < until; i++) {
-        const struct member *parent = any_parent(s);
-        memcpy(s->child, parent->value, s->p->n_slot * sizeof *s->child);
-        if (r)
-            mutate(s, *r, s->child);
-        else
-            cross(s, any_parent(s)->value, s->child);
-        repair(s, parent, s->child);
-        if (round_add(&s->round, s->child))
-            i = -1;
-    }
+    round_add_children(&s->round, until, make_child, &(struct descent){ s, r });
 }
 
 /* The largest share whose genome is priced within the bounds, a little below them. */

@@ -20,8 +20,6 @@
 #include "round.h"
 #include "vary.h"
 
-enum { RETRIES = 100 };
-
 struct config { int64_t budget, offspring, initial; double resize; };
 
 struct search {
@@ -76,20 +74,17 @@ static void first_round(struct search *s)
     }
 }
 
-static void breed(struct search *s, const struct member *parent)
+/* round_child */
+static bool make_child(void *ctx, union lm_value *child)
 {
-    size_t until = (size_t)s->cfg->offspring;
-    union lm_value *child = round_spare(&s->round);
+    struct search *s = ctx;
+    const struct member *parent = &s->parent.member[0];
+    bool resize = parent->violation > 0 || genes_unit(&s->genes) < s->cfg->resize;
 
-    for (int i = 0; i < RETRIES && s->round.n < until; i++) {
-        bool resize = parent->violation > 0 || genes_unit(&s->genes) < s->cfg->resize;
-        memcpy(child, parent->value, s->p->n_slot * sizeof *child);
-        if (resize || !vary_exchange(&s->vary, child))
-            vary_mutate(&s->vary, child);
-        if (round_add(&s->round, child))
-            i = -1;
-    }
-    round_add_random(&s->round, until);
+    memcpy(child, parent->value, s->p->n_slot * sizeof *child);
+    if (resize || !vary_exchange(&s->vary, child))
+        vary_mutate(&s->vary, child);
+    return true;
 }
 
 /* round_fill */
@@ -102,10 +97,9 @@ static enum lm_status fill(void *ctx, struct lm_err *e)
         first_round(s);
     if (s->round.n > 0)
         return LM_OK;
-    if (s->parent.n > 0)
-        breed(s, &s->parent.member[0]);
-    else                                /* nothing told of all items yet */
-        round_add_random(&s->round, (size_t)s->cfg->offspring);
+    if (s->parent.n > 0)                /* else nothing was told of all items yet */
+        round_add_children(&s->round, (size_t)s->cfg->offspring, make_child, s);
+    round_add_random(&s->round, (size_t)s->cfg->offspring);
     return LM_OK;
 }
 

@@ -18,8 +18,6 @@
 #include "round.h"
 #include "vary.h"
 
-enum { RETRIES = 100 };
-
 struct config { int64_t budget, population, sample, batch; };
 
 struct search {
@@ -68,19 +66,23 @@ static const struct member *parent(struct search *s)
     return &s->pool.member[(size_t)best];
 }
 
+/* round_child */
+static bool make_child(void *ctx, union lm_value *child)
+{
+    struct search *s = ctx;
+    size_t gene = (size_t)genes_below(&s->genes, (double)s->p->n_gene);
+
+    memcpy(child, parent(s)->value, s->p->n_slot * sizeof *child);
+    return vary_gene(&s->vary, gene, child);
+}
+
 static void breed(struct search *s)
 {
     size_t until = (size_t)s->cfg->batch;
-    union lm_value *child = round_spare(&s->round);
 
     pool_rank(&s->pool);
     pool_spread(&s->pool);
-    for (int i = 0; i < RETRIES && s->round.n < until; i++) {
-        size_t gene = (size_t)genes_below(&s->genes, (double)s->p->n_gene);
-        memcpy(child, parent(s)->value, s->p->n_slot * sizeof *child);
-        if (vary_gene(&s->vary, gene, child) && round_add(&s->round, child))
-            i = -1;
-    }
+    round_add_children(&s->round, until, make_child, s);
     round_add_random(&s->round, until);
 }
 

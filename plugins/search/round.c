@@ -4,7 +4,7 @@
 
 #include <string.h>
 
-enum { RETRIES = 1000 };
+enum { DRAWS = 1000, CHILDREN = 100 };
 
 enum lm_status round_open(struct round *r, struct genes *g, size_t size, int64_t budget,
                           struct lm_err *e)
@@ -57,11 +57,20 @@ bool round_add_starts(struct round *r)
     return r->started > before;
 }
 
+void round_add_children(struct round *r, size_t until, round_child *make, void *ctx)
+{
+    union lm_value *child = round_spare(r);
+
+    for (int i = 0; i < CHILDREN && r->n < until; i++)
+        if (make(ctx, child) && round_add(r, child))
+            i = -1;
+}
+
 void round_add_random(struct round *r, size_t until)
 {
     union lm_value *spare = round_spare(r);
 
-    for (int i = 0; i < RETRIES && r->n < until; i++) {
+    for (int i = 0; i < DRAWS && r->n < until; i++) {
         genes_draw_all(r->g, spare);
         if (round_add(r, spare))
             i = -1;
