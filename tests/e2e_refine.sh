@@ -76,6 +76,9 @@ ok "a run without a repair" exits 0 run never.cfg --set run.out=never
 ok "is of another model" test "$(at_last later)" != "$(at_last never)"
 ok "the export measures as the finalist did" as_exported refined/export/best-f32.gguf
 ok "it can be exported again" exits 0 export refined "$best" again.gguf --dtype f32
+ok "the card of a folder says what was measured before" sh -c "'$LAMINA' --quiet export \
+    refined $best card --format hf && grep -q '^| kl.nats, before that |' card/README.md &&
+    grep -q '^| perplexity.nats |' card/README.md"
 ok "to the same bytes" cmp again.gguf refined/export/best-f32.gguf
 
 # ---- what makes no difference -------------------------------------------------------

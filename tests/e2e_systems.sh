@@ -32,6 +32,10 @@ ok "shortgpt runs" exits 0 run examples/shortgpt.cfg --set run.out=shortgpt \
     --set 'evaluate[0].windows=2'
 ok "its smallest model has three layers of six" same 3 \
     "$(report shortgpt trials/2/plan | grep -o 'none' | wc -l | tr -d ' ')"
+ok "slicegpt runs" exits 0 run examples/slicegpt.cfg --set run.out=slicegpt \
+    --set 'evaluate[0].windows=2' --set 'evaluate[1].windows=2'
+ok "with all of its widths" same "64 72 80" "$(grep -o 'hidden=[0-9]*' slicegpt/report.json |
+    sort -u | sed 's/.*=//' | tr '\n' ' ' | sed 's/ $//')"
 
 # ---- searches -------------------------------------------------------------------------------
 search="examples/search-llm.cfg --set search.population=16 --set search.budget=40"
@@ -45,6 +49,21 @@ for i in $(seq 20 40); do       # prices are known by then
         'BEGIN { print (a <= b && a > 0.97 * b) }')" = 1 && within=$((within + 1))
 done
 ok "most later trials are at the bound ($within of 21)" less 14 "$within"
+keeps()             # the best of a run has at most a share of the body
+{
+    less "$(of "$1" "$(report "$1" best)" size.body_params)" \
+        "$(calc "$2 * $(of "$1" 0 size.body_params) + 1")"
+}
+for name in sleb blockpruner; do
+    ok "$name runs" exits 0 run examples/$name.cfg --set run.out=$name \
+        --set 'evaluate[0].windows=1' --set search.lazy=2
+    ok "$name keeps 0.8 of the body" keeps $name 0.8
+done
+ok "evopress runs" exits 0 run examples/evopress.cfg --set run.out=evopress \
+    --set 'evaluate[0].windows=16' --set 'search.inner[0].budget=96'
+ok "it keeps 0.75 of the body" keeps evopress 0.75
+ok "llama-nas-search runs" exits 0 run examples/llama-nas-search.cfg --set run.out=nas \
+    --set 'evaluate[0].windows=1' --set search.population=10 --set search.budget=24
 ok "whittle-search runs" exits 0 run examples/whittle-search.cfg --set run.out=whittle \
     --set search.budget=8
 finish

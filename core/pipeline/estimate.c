@@ -476,7 +476,8 @@ static enum lm_status estimate(struct account *a, struct lm_str *text, struct lm
         st = measure(a, e);
     if (st)
         return st;
-    a->trials = 1 + ops->budget(p->search.self);
+    a->trials = ops->budget(p->search.self);
+    a->trials += a->trials < SIZE_MAX;
     a->sample = sample_tokens(p);
     a->floats = (double)lm_model_float_bytes(b->model);
     a->streams = lm_engine_streams(b->engine);

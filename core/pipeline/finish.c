@@ -306,7 +306,9 @@ static void card(const struct lm_session *s, const struct lm_study *v, int64_t t
     for (int i = 0; i < v->n_metric; i++) {
         char value[32];
         if (!isnan(t->value[i]))
-            lm_str_add(out, "| %s | %s %s |\n", v->metric[i].name,
+            lm_str_add(out, "| %s%s | %s %s |\n", v->metric[i].name,
+                       s->pipeline->refine.plugin && lm_view_as_searched(v, i)
+                       ? ", before that" : "",
                        lm_human_value(value, t->value[i]), v->metric[i].unit);
     }
     lm_str_add(out, "\n## Plan\n\n```\n%s```\n", t->plan_text);

@@ -10,7 +10,7 @@
 
 /* ---- texts ----------------------------------------------------------------------- */
 
-enum { MOST_TEXTS = 16 };
+enum { MOST_TEXTS = 4 * LM_MAX_STAGES };
 #define LEAST_SHARE 0.005               /* below: headings, boiler-plate */
 enum role { CALIBRATION, SEARCH, FINAL };
 static const char *const role_name[] = { "calibration", "search", "final" };
@@ -140,15 +140,6 @@ enum lm_status lm_guard_inputs(struct lm_session *s, struct lm_str *out, struct 
 /* The metrics of one stage list: a perplexity and a divergence; -1: none. */
 struct pair { int ppl, kl; };
 
-/* Does it measure again what the search was judged by? */
-static bool is_twin(const struct lm_study *v, int m)
-{
-    for (int i = 0; i < v->n_search; i++)
-        if (lm_view_twin(v, i) == m)
-            return true;
-    return false;
-}
-
 /* The metric "ID.LAST" of the evaluator that has metric m, "ID.nats"; -1: it has none. */
 static int beside(const struct lm_study *v, int m, const char *last)
 {
@@ -171,7 +162,7 @@ static struct pair find_pair(const struct lm_study *v, bool final)
     for (int i = final ? v->n_search : 0; i < (final ? v->n_metric : v->n_search); i++) {
         const char *dot = strrchr(v->metric[i].name, '.');
 
-        if (!dot || (final && is_twin(v, i)))
+        if (!dot || (final && lm_view_as_searched(v, i)))
             continue;
         if (!strcmp(dot, ".ppl") && p.ppl < 0)
             p.ppl = i;

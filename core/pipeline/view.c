@@ -194,6 +194,14 @@ int lm_view_twin(const struct lm_study *s, int m)
     return -1;
 }
 
+bool lm_view_as_searched(const struct lm_study *s, int m)
+{
+    for (int i = 0; i < s->n_search; i++)
+        if (i == m || lm_view_twin(s, i) == m)
+            return true;
+    return false;
+}
+
 /* Have all twins of what the study judges by measured this trial? */
 static bool is_confirmed(const struct lm_study *s, const struct lm_view_trial *t)
 {

@@ -60,6 +60,9 @@ enum lm_status lm_view_add(struct lm_study *s, const struct lm_record *r,
 /* The metric of `final` that measures in f32 what metric m of `evaluate` measures
  * in less ("kl_f32.nats" of "kl.nats"); -1: none.                            */
 int lm_view_twin(const struct lm_study *s, int m);
+/* Is metric m of candidates as the search had them: of `evaluate`, or a twin?  Others are
+ * of what is exported.                                                       */
+bool lm_view_as_searched(const struct lm_study *s, int m);
 /* Marks feasible and front; needed after the last lm_view_add and lm_view_final.
  * Where metrics have twins, and trials that these have measured: by the twins,
  * among those trials, and `share` bounds are shares of trial 0's twins.      */

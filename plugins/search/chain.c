@@ -286,7 +286,7 @@ static size_t budget(void *self)
     for (size_t i = c->stage; i < c->cfg->stages.n; i++) {
         const struct lm_instance *s = stage_at(c, i);
         const struct lm_search *ops = s->ops;
-        size_t b = ops->budget ? ops->budget(s->self) : 0;
+        size_t b = ops->budget(s->self);
         sum = b > SIZE_MAX - sum ? SIZE_MAX : sum + b;
     }
     return sum;

@@ -256,7 +256,7 @@ static enum lm_status tell(void *self, const struct lm_outcome *const *o, size_t
 static size_t budget(void *self)
 {
     const struct search *s = self;
-    size_t b = inner_ops(s)->budget ? inner_ops(s)->budget(inner(s)->self) : 0;
+    size_t b = inner_ops(s)->budget(inner(s)->self);
     size_t rungs = (size_t)s->cfg->rungs + 1, now = s->ended ? 0 : s->n * rungs;
 
     return b > (SIZE_MAX - now) / rungs ? SIZE_MAX : b * rungs + now;
