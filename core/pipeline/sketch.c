@@ -223,6 +223,12 @@ static double rack_bytes(const struct lm_plan *p, int32_t layer, bool mlp, bool 
         * (mlp ? 2.0 * s.n_ff : (s.n_head + 2.0 * s.n_kv) * p->arch->head_dim);
 }
 
+/* What least squares of a block's cut takes; k: all columns, c: those that stay. */
+static double solve_flops(double n, double k, double c)
+{
+    return 2 * n * c * c + k * k * k / 3 + 2 * n * k * k;
+}
+
 /* Cut blocks that genome i is the first to ask for.  Of a batch all widths in one order
  * are made from one factorization.                                              */
 static void tally_cut(const struct tally *t, const struct variant *v, size_t i,
@@ -243,7 +249,7 @@ static void tally_cut(const struct tally *t, const struct variant *v, size_t i,
     t->out->derived += 4 * n * c + (rack ? rack_bytes(p, layer, mlp, v[i].rack == 1) : 0);
     if (!t->squares)
         return;
-    t->out->flops += 2 * n * c * c + (ready ? 0 : k * k * k / 3 + 2 * n * k * k);
+    t->out->flops += ready ? 2 * n * c * c : solve_flops(n, k, c);
     if (!ready && (double)t->tokens < 2 * k)
         t->out->rows += (double)t->tokens * k * k / 2;
 }
@@ -256,12 +262,6 @@ static double narrow_bytes(const struct lm_plan *p, int32_t layer, bool mlp)
                          : 2.0 * (s.n_head + s.n_kv) * (double)p->arch->head_dim;
 
     return 4 * p->hidden.kept * members;
-}
-
-/* What least squares of a block's cut takes; k: all columns, c: those that stay. */
-static double solve_flops(double n, double k, double c)
-{
-    return 2 * n * c * c + k * k * k / 3 + 2 * n * k * k;
 }
 
 static double rows_of(const struct lm_plan *p, int32_t layer, int i)
