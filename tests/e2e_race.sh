@@ -73,6 +73,25 @@ ok "memory for few hidden states" run race.cfg --set run.out=few --set run.memor
 trials few/report.json >few.txt
 ok "nor does their memory" cmp race.txt few.txt
 
+# ---- two evaluators of one text --------------------------------------------------------
+judge() { echo "{ use = \"$1\"; text = \"search\"; window = 128; windows = 8; precision = \"$2\"; }"; }
+share()             # of the multiply-adds that a run with evaluators $2 shares
+{
+    run full.cfg --set run.out="$1" --set search.budget=4 --set 'final=( )' \
+        --set "evaluate=( $2, { use = \"size\"; } )" \
+        --set "objectives=( { metric = \"$3.nats\"; } )" >/dev/null || return 1
+    sed -n 's/.*shared prefixes: \([0-9.]*\) %.*/\1/p' "$tmp/err"
+}
+one=$(share losses "$(judge perplexity f32)" perplexity)
+both=$(share both "$(judge kl f32), $(judge perplexity f32)" kl)
+ok "hidden states serve losses and divergence ($one, then $both %)" less \
+    "$(calc "$one + 30")" "$both"
+values() { trials "$1/report.json" | grep -o '"perplexity[.a-z]*": {"value[^}]*}'; }
+ok "of five trials" same 10 "$(values losses | wc -l)"
+ok "with the same losses" same "$(values losses)" "$(values both)"
+both=$(share apart "$(judge kl bf16), $(judge perplexity f32)" kl)
+ok "not those of another precision ($both %)" less "$both" "$(calc "$one + 20")"
+
 # ---- killed ---------------------------------------------------------------------------
 ends_alike()
 {

@@ -15,42 +15,12 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
-#include "study/judging.h"
+#include "study/batch.h"
 
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { MAX_BRANCHES = 64 };             /* planned for */
-
-/* A candidate's place in the walk of shared prefixes. */
-struct place { const struct lm_candidate *c; size_t index; };
-
-struct batch {
-    struct lm_evaluation *v;
-    const struct place *order;          /* [n] */
-    struct place *live;                 /* [n_live] those with items to run now, in the
-                                           same order */
-    size_t *common;                     /* [n_live] segments that one has in common with
-                                           the one before it */
-    size_t n, n_live, n_metric;
-    const double *share;
-    double *from, *to;                  /* [n] shares of the items that are run now */
-    const int64_t *low, *high;          /* [judges] of them; NULL: all */
-    struct lm_candidate *candidate;     /* [n] */
-    bool   *stop;                       /* [n] not at the end of its race */
-    bool   *go;                         /* [n] to its next rung */
-    size_t *rung;                       /* [n] behind it */
-    const bool *skip;
-    struct lm_result *result;           /* [n][n_metric] */
-    struct lm_err *err;                 /* [n] */
-    pthread_mutex_t lock;               /* err, done, fatal */
-    struct lm_err fatal;                /* what ends the whole evaluation */
-    int64_t done, total;                /* items x candidates, for progress */
-    const struct task *task;
-};
-struct task { size_t judge; int64_t item; size_t first, end; };    /* live[first..end) */
 
 /* ---- one judge, one candidate, one item -------------------------------------------- */
 
@@ -75,7 +45,7 @@ static bool has_failed(struct batch *b, size_t candidate)
 
 /* Want of memory, a full disk and cancelling say nothing about a candidate: they
  * end all.                                                                   */
-static void set_failed(struct batch *b, size_t candidate, const struct lm_err *why)
+void lm_batch_fail(struct batch *b, size_t candidate, const struct lm_err *why)
 {
     pthread_mutex_lock(&b->lock);
     if (why->code == LM_ENOMEM || why->code == LM_ECANCELED || why->code == LM_EIO) {
@@ -87,7 +57,7 @@ static void set_failed(struct batch *b, size_t candidate, const struct lm_err *w
     pthread_mutex_unlock(&b->lock);
 }
 
-static void step(struct batch *b)
+void lm_batch_step(struct batch *b)
 {
     pthread_mutex_lock(&b->lock);
     double fraction = (double)++b->done / (double)b->total;
@@ -106,7 +76,7 @@ static enum lm_status check_sums(const struct lm_judge *j, int64_t item,
     return LM_OK;
 }
 
-static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candidate,
+void lm_batch_judge(struct batch *b, size_t judge, int64_t item, size_t candidate,
                        const struct lm_candidate *c, struct lm_runner *runner)
 {
     const struct lm_judge *j = &b->v->args.judge[judge];
@@ -123,7 +93,7 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
     if (st != LM_OK) {
         if (why.code == LM_OK)
             lm_fail(&why, LM_EBUG, "%s failed without saying why", j->id);
-        set_failed(b, candidate, &why);
+        lm_batch_fail(b, candidate, &why);
         return;
     }
     struct lm_result *r = b->result + candidate * b->n_metric +
@@ -133,8 +103,7 @@ static void judge_item(struct batch *b, size_t judge, int64_t item, size_t candi
             r[m].sum[item] = sum[m];
 }
 
-/* Does this candidate still want this item? */
-static bool is_due(struct batch *b, size_t judge, int64_t item, size_t candidate)
+bool lm_batch_due(struct batch *b, size_t judge, int64_t item, size_t candidate)
 {
     const struct lm_judge *j = &b->v->args.judge[judge];
 
@@ -174,9 +143,9 @@ static void run_serial(struct batch *b, bool direct)
                 for (size_t i = first; i < end && !lm_canceled(); i++) {
                     const struct place *p = &b->order[i];
 
-                    if (is_due(b, j, item, p->index))
-                        judge_item(b, j, item, p->index, p->c, NULL);
-                    step(b);
+                    if (lm_batch_due(b, j, item, p->index))
+                        lm_batch_judge(b, j, item, p->index, p->c, NULL);
+                    lm_batch_step(b);
                 }
             lm_clocks_close(v);
         }
@@ -195,172 +164,13 @@ static void run_commands(struct batch *b)
             if (!(v->args.judge[j].ops->needs & LM_NEEDS_COMMANDS))
                 continue;
             for (int64_t item = 0; item < v->args.judge[j].n_items; item++) {
-                if (!lm_canceled() && is_due(b, j, item, p->index))
-                    judge_item(b, j, item, p->index, p->c, NULL);
-                step(b);
+                if (!lm_canceled() && lm_batch_due(b, j, item, p->index))
+                    lm_batch_judge(b, j, item, p->index, p->c, NULL);
+                lm_batch_step(b);
             }
         }
         lm_offers_drop(v);
     }
-}
-
-static size_t common_prefix(const struct lm_network *x, const struct lm_network *y)
-{
-    size_t n = 0;
-
-    while (n < x->n && n < y->n && lm_segment_spec(x->seg[n])->key ==
-                                   lm_segment_spec(y->seg[n])->key)
-        n++;
-    return n;
-}
-
-/* Where candidates that come later in the task part from the k-th: the least prefix on
- * the way to each of them, deepest first.                                            */
-static size_t branches(const struct batch *b, const struct task *t, size_t k, size_t *out)
-{
-    size_t n = 0, least = SIZE_MAX;
-
-    for (size_t j = k + 1; j < t->end && n < MAX_BRANCHES && b->common[j]; j++)
-        if (b->common[j] < least)
-            out[n++] = least = b->common[j];
-    return n;
-}
-
-/* What a task will ask for; what comes of it does not count. */
-static void rehearse_task(struct batch *b, const struct task *t)
-{
-    const struct lm_judge *j = &b->v->args.judge[t->judge];
-
-    for (size_t k = t->first; k < t->end && !lm_canceled(); k++) {
-        struct lm_subject subject = { .evaluation = b->v, .candidate = b->live[k].c,
-                                      .needs = j->ops->needs };
-        struct lm_sum sum[LM_MAX_METRICS] = { { 0, 0 } };
-        struct lm_err why = { 0 };
-
-        if (is_due(b, t->judge, t->item, b->live[k].index))
-            j->ops->eval(j->self, &subject, t->item, sum, &why);
-    }
-}
-
-static void run_task(void *ctx, int64_t i, uint32_t worker)
-{
-    struct batch *b = ctx;
-    const struct task *t = &b->task[i];
-    size_t depth[MAX_BRANCHES];
-
-    for (size_t k = t->first; k < t->end; k++) {
-        size_t index = b->live[k].index;
-        struct lm_runner *runner;
-        struct lm_err why = { 0 };
-
-        if (lm_canceled())
-            return;
-        if (!is_due(b, t->judge, t->item, index))
-            ;
-        else if (lm_evaluation_runner(b->v, worker, &runner, &why) != LM_OK)
-            set_failed(b, index, &why);
-        else {
-            lm_runner_plan(runner, depth, branches(b, t, k, depth));
-            if (b->v->args.alone)
-                lm_runner_forget(runner);
-            judge_item(b, t->judge, t->item, index, b->live[k].c, runner);
-            lm_runner_plan(runner, NULL, 0);
-        }
-        step(b);
-    }
-}
-
-static void run_streamed(void *ctx, int64_t i, uint32_t worker, bool rehearsal)
-{
-    struct batch *b = ctx;
-
-    if (rehearsal)
-        rehearse_task(b, &b->task[i]);
-    else
-        run_task(b, i, worker);
-}
-
-/* A task is one item of one judge with all candidates, in the order that shares
- * prefixes; where few items do not go round evenly, the candidates are cut into a few
- * runs, so that all workers have something to do.                            */
-static size_t blocks_of(const struct batch *b, int64_t n_items)
-{
-    size_t threads = (size_t)lm_pool_threads(), items = (size_t)n_items;
-    bool even = items >= 4 * threads || items % threads == 0;
-    size_t want = even ? 1 : (4 * threads + items - 1) / items;
-    size_t most = items >= threads ? (b->n_live + 7) / 8 : b->n_live;
-
-    return want < most ? want : most;
-}
-
-/* Items of a judge that some candidate is due to see: [*first, *end). */
-static void find_items(const struct batch *b, size_t judge, int64_t *first, int64_t *end)
-{
-    const struct lm_judge *j = &b->v->args.judge[judge];
-
-    *first = INT64_MAX;
-    *end = 0;
-    for (size_t i = 0; i < b->n_live; i++) {
-        int64_t from = lm_judge_items(j, b->from[b->live[i].index]);
-        int64_t to = lm_judge_items(j, b->to[b->live[i].index]);
-
-        *first = from < *first ? from : *first;
-        *end = to > *end ? to : *end;
-    }
-    if (b->low && *first < b->low[judge])
-        *first = b->low[judge];
-    if (b->low && *end > b->high[judge])
-        *end = b->high[judge];
-}
-
-static size_t make_tasks(const struct batch *b, struct task *task)
-{
-    const struct lm_evaluation_args *a = &b->v->args;
-    size_t n = 0;
-
-    for (size_t j = 0; j < a->n_judge; j++) {
-        int64_t first, end;
-
-        if (!lm_judge_samples(&a->judge[j]))
-            continue;
-        find_items(b, j, &first, &end);
-        size_t blocks = first < end ? blocks_of(b, end - first) : 0;
-        for (int64_t item = first; item < end; item++)
-            for (size_t k = 0; k < blocks; k++, n++)
-                if (task)
-                    task[n] = (struct task){ j, item, b->n_live * k / blocks,
-                                             b->n_live * (k + 1) / blocks };
-    }
-    return n;
-}
-
-/* The items that from and to name. */
-static enum lm_status run_range(struct batch *b, struct lm_err *e)
-{
-    struct task *task;
-
-    b->n_live = 0;
-    for (size_t i = 0; i < b->n; i++)
-        if (b->to[b->order[i].index] > b->from[b->order[i].index])
-            b->live[b->n_live++] = b->order[i];
-    for (size_t k = 0; k < b->n_live; k++)
-        b->common[k] = k ? common_prefix(&b->live[k - 1].c->net, &b->live[k].c->net) : 0;
-    size_t n = make_tasks(b, NULL);
-    if (n == 0)
-        return LM_OK;
-    task = lm_alloc_array(n, sizeof *task, "tasks");
-    if (!task)
-        return lm_fail_memory(e, n * sizeof *task, "the evaluation");
-    make_tasks(b, task);
-    b->task = task;
-    const struct lm_engine *engine = b->v->args.engine;
-    enum lm_status st = LM_OK;
-    if (engine && lm_engine_streams(engine))
-        st = lm_evaluate_streamed(b->v, (int64_t)n, run_streamed, b, e);
-    else if ((st = lm_parallel((int64_t)n, run_task, b)) != LM_OK)
-        lm_fail(e, st, "the evaluation was interrupted");
-    lm_release(task);
-    return st;
 }
 
 /* Items of a pass that candidates are to see now, times candidates. */
@@ -393,7 +203,7 @@ static enum lm_status run_pass(struct batch *b, enum lm_pass pass, struct lm_err
         if (n)
             st = a->delegate(a->delegate_ctx, &c, b->result, b->err, &b->v->delegated, e);
     } else if (pass == LM_PASS_SAMPLE) {
-        st = run_range(b, e);
+        st = lm_batch_sample(b, e);
     } else if (pass == LM_PASS_COMMANDS) {
         run_commands(b);
     } else {
@@ -564,7 +374,8 @@ static enum lm_status open_batch(struct batch *b, struct lm_candidate *c,
     b->stop = lm_alloc_array(2 * n + 1, sizeof *b->stop, "order");
     b->rung = lm_alloc_array(n + 1, sizeof *b->rung, "order");
     b->common = lm_alloc_array(n + 1, sizeof *b->common, "order");
-    if (!order || !b->from || !b->stop || !b->rung || !b->common)
+    b->lead = lm_alloc_array(b->v->args.n_judge + 1, sizeof *b->lead, "order");
+    if (!order || !b->from || !b->stop || !b->rung || !b->common || !b->lead)
         return lm_fail_memory(e, n * sizeof *order, "the evaluation");
     b->to = b->from + n;
     b->go = b->stop + n;
@@ -582,6 +393,7 @@ static void close_batch(struct batch *b)
     lm_release(b->stop);
     lm_release(b->rung);
     lm_release(b->common);
+    lm_release(b->lead);
     pthread_mutex_destroy(&b->lock);
 }
 

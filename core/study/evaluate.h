@@ -98,7 +98,12 @@ enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_
 uint64_t lm_subject_plan(const struct lm_subject *s);
 
 /* What a judge asks of a candidate for its first item, found without running it. */
-struct lm_asked { double tokens; size_t longest; uint32_t precision; };
+struct lm_asked {
+    double tokens;
+    size_t longest;
+    uint32_t precision;
+    uint64_t texts;                     /* hash of all token ids and precisions; 0: none */
+};
 enum lm_status lm_judge_asks(struct lm_evaluation *v, size_t judge,
                              const struct lm_candidate *c, struct lm_asked *out,
                              struct lm_err *e);

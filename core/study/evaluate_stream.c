@@ -290,7 +290,34 @@ enum lm_status lm_judge_asks(struct lm_evaluation *v, size_t judge,
         out->tokens += (double)a.at[i].n;
         out->longest = a.at[i].n > out->longest ? a.at[i].n : out->longest;
         out->precision = a.at[i].net.precision;
+        out->texts = lm_hash(a.at[i].ids, a.at[i].n * sizeof *a.at[i].ids,
+                             lm_hash_u64(out->precision + 1, out->texts + 1));
     }
     answers_close(&a);
     return LM_OK;
+}
+
+enum lm_status lm_judges_compare(struct lm_evaluation *v, const struct lm_candidate *c,
+                                 struct lm_err *e)
+{
+    size_t n = v->args.n_judge;
+    struct lm_asked *asked = lm_alloc_array(n + 1, sizeof *asked, "evaluation");
+    enum lm_status st = LM_OK;
+
+    v->alike = lm_alloc_array(n + 1, sizeof *v->alike, "evaluation");
+    if (!asked || !v->alike)
+        st = lm_fail_memory(e, n * sizeof *asked, "the evaluation");
+    for (size_t j = 0; !st && j < n; j++) {
+        const struct lm_judge *x = &v->args.judge[j];
+
+        v->alike[j] = j;
+        if (!lm_judge_samples(x) || (st = lm_judge_asks(v, j, c, &asked[j], e)))
+            continue;
+        for (size_t k = 0; k < j && v->alike[j] == j; k++)
+            if (asked[j].texts && asked[k].texts == asked[j].texts
+                && v->args.judge[k].n_items == x->n_items)
+                v->alike[j] = k;
+    }
+    lm_release(asked);
+    return st;
 }

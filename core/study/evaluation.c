@@ -47,6 +47,7 @@ void lm_evaluation_close(struct lm_evaluation *v)
     for (uint32_t i = 0; i < v->n_runner; i++)
         lm_runner_close(v->runner[i]);
     lm_release(v->runner);
+    lm_release(v->alike);
     lm_teacher_close(v->teacher);
     lm_network_close(&v->dense);
     lm_release(v);

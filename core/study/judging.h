@@ -38,6 +38,8 @@ struct lm_evaluation {
     struct lm_work delegated;           /* run elsewhere */
     struct lm_answers *answers;         /* NULL but in lm_evaluate_streamed() */
     struct lm_work streamed;            /* what that has run */
+    size_t *alike;                      /* [judges] the first one that asks candidates for
+                                           the same; NULL: not known yet */
 };
 
 /* Items, protocol and metrics of a judge. */
@@ -55,6 +57,9 @@ enum lm_status lm_evaluate_streamed(struct lm_evaluation *v, int64_t n,
 /* Fills out [n - 1] or, of divergences, [n], and says so; or the subject must run. */
 bool lm_subject_answered(struct lm_subject *s, const struct lm_network *net, bool kl,
                          const int32_t *ids, size_t n, float *out);
+/* Fills v->alike.  c: any candidate.                                          [main] */
+enum lm_status lm_judges_compare(struct lm_evaluation *v, const struct lm_candidate *c,
+                                 struct lm_err *e);
 void lm_clocks_close(struct lm_evaluation *v);
 /* Removes the files of lm_subject_file. */
 void lm_offers_drop(struct lm_evaluation *v);
