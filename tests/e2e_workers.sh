@@ -200,6 +200,16 @@ ok "a crash while it is timed" run still.cfg --set run.out=loud --set evaluate[3
     --set "evaluate[3].at=$victim"
 ok "costs its trial" grep -q 'SIGSEGV) while timing this trial' loud/report.json
 
+# ---- what finalists were measured by is not measured again -------------------------------
+ok "a run with a diary of its end" run shaky.cfg --set run.out=ended --set search.budget=12 \
+    --set 'final[+]={ use = "shaky"; id = "late"; diary = "late.txt"; }'
+lines=$(wc -l <late.txt)
+cp ended/report.json ended.json
+ok "which is not empty" less 5 "$lines"
+ok "resumed, it ends" exits 0 run --resume ended
+ok "and measures nothing again" same "$lines" "$(wc -l <late.txt)"
+ok "with the same report" same "$(trials ended.json)" "$(trials ended/report.json)"
+
 # ---- refused ---------------------------------------------------------------------------
 ok "too many workers: status 2" says 2 'workers.*above the maximum 64' check race.cfg \
     --set run.workers=65

@@ -105,6 +105,8 @@ static bool measures(const struct lm_session *s, const struct lm_study *v,
                      const struct finalist *f, enum state state, size_t k)
 {
     bool twin = confirms(v, k);
+    if (!isnan(v->trial[f->trial].value[v->n_search + (int)k]))
+        return false;                   /* an interrupted run did */
     if (!s->pipeline->refine.plugin)
         return state == AS_EXPORTED && (f->whole || twin);
     return state == AS_SEARCHED ? twin : f->whole && !twin;
@@ -179,6 +181,8 @@ static enum lm_status measure(struct lm_session *s, struct lm_study *v, struct l
         n = finalists(s->pipeline, v, f, front);
     else
         st = lm_fail_memory(e, all * sizeof *f, "finalists");
+    for (size_t i = 0; !st && i < n; i++)
+        st = lm_view_load_final(v, &v->trial[f[i].trial], e);
     if (!st)
         st = measure_round(s, v, f, n, AS_SEARCHED, r, skip, e);
     if (!st)

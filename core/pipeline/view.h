@@ -89,6 +89,9 @@ int64_t lm_view_pick(const struct lm_study *s, enum lm_pick pick);
 /* Stores a metric of a finalist. */
 enum lm_status lm_view_final(struct lm_study *s, int64_t trial, int metric, double value,
                              double error, struct lm_err *e);
+/* What of that is in the store, into the trial; the rest stays as it is. */
+enum lm_status lm_view_load_final(struct lm_study *s, struct lm_view_trial *t,
+                                  struct lm_err *e);
 
 /* The host's study_* functions. */
 int64_t lm_view_n_trials(const struct lm_study *s);

@@ -220,13 +220,10 @@ enum lm_status lm_view_final(struct lm_study *s, int64_t trial, int metric, doub
     return lm_store_put(s->store, key, text, e);
 }
 
-static enum lm_status load_trial(struct lm_study *s, const struct lm_record *r,
-                                 struct lm_err *e)
+enum lm_status lm_view_load_final(struct lm_study *s, struct lm_view_trial *t,
+                                  struct lm_err *e)
 {
-    struct lm_view_trial *t;
-    enum lm_status st = lm_view_add(s, r, &t, e);
-    if (st)
-        return st;
+    enum lm_status st;
     for (int m = s->n_search; m < s->n_metric; m++) {
         char key[160], *text;
         final_key(key, sizeof key, t->id, s->metric[m].name);
@@ -237,6 +234,14 @@ static enum lm_status load_trial(struct lm_study *s, const struct lm_record *r,
         lm_release(text);
     }
     return LM_OK;
+}
+
+static enum lm_status load_trial(struct lm_study *s, const struct lm_record *r,
+                                 struct lm_err *e)
+{
+    struct lm_view_trial *t;
+    enum lm_status st = lm_view_add(s, r, &t, e);
+    return st ? st : lm_view_load_final(s, t, e);
 }
 
 static enum lm_status load_all(struct lm_study *s, struct lm_err *e)
