@@ -79,6 +79,7 @@ static enum lm_status weigh(struct search *s, const union lm_value *v, double *p
     struct lm_cost cost = { .struct_size = sizeof cost };
     enum lm_status st;
 
+    *params = 0;
     if (!LM_HAS(s->h, weigh))
         return s->h->fail(e, LM_EUNSUPPORTED, "bins: this host does not tell sizes");
     st = s->h->weigh(s->run, v, &cost, e);
