@@ -3,7 +3,7 @@ scorersdir = $(plugindir)/scorers
 scorers_LTLIBRARIES =
 
 scorers_LTLIBRARIES += %D%/magnitude.la
-plugins_scorers_magnitude_la_SOURCES = %D%/columns.h %D%/magnitude.c
+plugins_scorers_magnitude_la_SOURCES = %D%/columns.h %D%/stream.h %D%/magnitude.c
 plugins_scorers_magnitude_la_LDFLAGS = $(PLUGIN_LINK)
 
 scorers_LTLIBRARIES += %D%/wanda.la
@@ -19,7 +19,7 @@ plugins_scorers_obs_la_SOURCES = %D%/hessian.h %D%/obs.c
 plugins_scorers_obs_la_LDFLAGS = $(PLUGIN_LINK)
 
 scorers_LTLIBRARIES += %D%/activation.la
-plugins_scorers_activation_la_SOURCES = %D%/columns.h %D%/activation.c
+plugins_scorers_activation_la_SOURCES = %D%/columns.h %D%/stream.h %D%/activation.c
 plugins_scorers_activation_la_LDFLAGS = $(PLUGIN_LINK)
 
 scorers_LTLIBRARIES += %D%/flap.la
