@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Medians of what bench/results measured: results.py FOLDER ROUNDS "NAME..."
 
-NAME.KEY = value, and NAME.KEY.ratio: the median over rounds of what the round has for NAME
-over what it has for the dense model.  Memory of llama.cpp is without its interpreter's.
+NAME.KEY = value (size_mb: of a file; file_mb: of it and of libraries, in memory), and
+NAME.KEY.ratio: the median over rounds of what the round has for NAME over what it has for
+the dense model.  Memory of llama.cpp is without its interpreter's.
 """
 import glob
 import os
@@ -34,7 +35,7 @@ def main(folder, rounds, names):
     for n in names:
         for t in ("f16", "q8_0"):
             size = os.path.getsize(f"{folder}/{n}.{t}.gguf")
-            print(f"{n}.{t}.file_mb = {size / 1e6:.1f}")
+            print(f"{n}.{t}.size_mb = {size / 1e6:.1f}")
         for key in sorted(seen[n][0]):
             both = [(a[key], b[key]) for a, b in zip(seen[n], seen["dense"])]
             print(f"{n}.{key} = {statistics.median(a for a, _ in both):.5g}")
