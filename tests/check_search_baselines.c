@@ -482,6 +482,22 @@ static size_t count_budget(void *self)
     return 9 - ((const struct counter *)self)->asked;
 }
 
+/* A search of `halving` around a counter. */
+static void halve(struct counter *c, struct rig s)
+{
+    struct lm_instance v = { &c->ops, c, "counter" };
+    struct lm_instances inner = { &v, 1 };
+
+    *c = (struct counter){ .ops = { .struct_size = sizeof c->ops, .genes = ~UINT64_C(0),
+        .begin = count_begin, .ask = count_ask, .tell = count_tell,
+        .budget = count_budget } };
+    s.name = "halving";
+    s.stages = &inner;
+    rig_problem_init(&p, 1);
+    rig_int(&p, 0, 0, 8, 1, 0);
+    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+}
+
 /* Early items are easier: what x costs falls by 2 from share to share. */
 static enum lm_status easier(const struct rig_problem *r, const union lm_value *v,
                              double fidelity, double *f)
@@ -493,18 +509,10 @@ static enum lm_status easier(const struct rig_problem *r, const union lm_value *
 
 START_TEST(halving_promotes)
 {
-    struct counter c = { .ops = { .struct_size = sizeof c.ops, .genes = ~UINT64_C(0),
-        .begin = count_begin, .ask = count_ask, .tell = count_tell,
-        .budget = count_budget } };
-    struct lm_instance v = { &c.ops, &c, "counter" };
-    struct lm_instances inner = { &v, 1 };
-    struct rig s = { .name = "halving", .options = "bracket=9 eta=3 rungs=2",
-                     .stages = &inner, .eval = easier };
+    struct counter c;
     static const int64_t second[] = { 0, 5, 7 };    /* 4 x mod 9 of 0, 2, 1 */
 
-    rig_problem_init(&p, 1);
-    rig_int(&p, 0, 0, 8, 1, 0);
-    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    halve(&c, (struct rig){ .options = "bracket=9 eta=3 rungs=2", .eval = easier });
     ck_assert_uint_eq(logged.n, 9 + 3 + 1);
     for (size_t i = 0; i < 9; i++)
         ck_assert_double_eq_tol(logged.trial[i].fidelity, 1 / 9.0, 1e-12);
@@ -534,17 +542,9 @@ static enum lm_status half_fit(const struct rig_problem *r, const union lm_value
 
 START_TEST(halving_drops_what_cannot_be_built)
 {
-    struct counter c = { .ops = { .struct_size = sizeof c.ops, .genes = ~UINT64_C(0),
-        .begin = count_begin, .ask = count_ask, .tell = count_tell,
-        .budget = count_budget } };
-    struct lm_instance v = { &c.ops, &c, "counter" };
-    struct lm_instances inner = { &v, 1 };
-    struct rig s = { .name = "halving", .options = "bracket=9 eta=2 rungs=1",
-                     .stages = &inner, .eval = half_fit };
+    struct counter c;
 
-    rig_problem_init(&p, 1);
-    rig_int(&p, 0, 0, 8, 1, 0);
-    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    halve(&c, (struct rig){ .options = "bracket=9 eta=2 rungs=1", .eval = half_fit });
     ck_assert_uint_eq(logged.n, 9 + 4);             /* 5 may go on, 4 were built */
     for (size_t i = 9; i < logged.n; i++)
         ck_assert_int_eq(at(i, 0) % 2, 1);
@@ -555,17 +555,10 @@ END_TEST
 /* Of what lost a race at the last rung there are estimates only. */
 START_TEST(halving_passes_races_on)
 {
-    struct counter c = { .ops = { .struct_size = sizeof c.ops, .genes = ~UINT64_C(0),
-        .begin = count_begin, .ask = count_ask, .tell = count_tell,
-        .budget = count_budget } };
-    struct lm_instance v = { &c.ops, &c, "counter" };
-    struct lm_instances inner = { &v, 1 };
-    struct rig s = { .name = "halving", .options = "bracket=9 eta=2 rungs=1",
-                     .stages = &inner, .eval = easier, .races = true };
+    struct counter c;
 
-    rig_problem_init(&p, 1);
-    rig_int(&p, 0, 0, 8, 1, 0);
-    ck_assert_ok(rig_run(&s, &p, &logged, &err), err);
+    halve(&c, (struct rig){ .options = "bracket=9 eta=2 rungs=1", .eval = easier,
+                            .races = true });
     ck_assert_uint_eq(logged.n, 9 + 5);
     for (size_t i = 9; i < logged.n; i++) {
         bool lost = i % 3 == 1;

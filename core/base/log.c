@@ -154,18 +154,19 @@ void lm_progress(double fraction, const char *detail)
         return;
     pthread_mutex_lock(&log_state.lock);
     bool terminal = on_terminal();
+    bool due = log_state.depth >= 1 && log_state.least <= LM_INFO
+        && now - log_state.shown >= (terminal ? REDRAW : PLAIN);
     if (log_state.depth == 1) {
         log_state.step = fmax(0, fraction - log_state.fraction);
         log_state.fraction = fraction;
         snprintf(log_state.detail, sizeof log_state.detail, "%s", detail ? detail : "");
-    } else {                            /* inside the outer task's next step */
+    } else if (due) {                   /* inside the outer task's next step */
         snprintf(inner, sizeof inner, "%s %d %%", log_state.inner,
                  (int)(100 * fraction));
         fraction = fmin(0.99, log_state.fraction + fraction * log_state.step);
         detail = *log_state.detail ? log_state.detail : inner;
     }
-    if (log_state.depth >= 1 && log_state.least <= LM_INFO
-        && now - log_state.shown >= (terminal ? REDRAW : PLAIN)) {
+    if (due) {
         log_state.shown = now;
         compose(fraction, detail, now);
         if (terminal)

@@ -185,6 +185,11 @@ static void count_final(struct account *a)
                                                  LM_FINALISTS_AT_ONCE);
 }
 
+static bool in_sequence(const struct account *a)
+{
+    return a->refined > 0 && !lm_refine_replaces(a->p);
+}
+
 /* In sequence: the sample goes through the dense model, and twice through the candidate,
  * to be measured, and on.                                                       */
 static void count_refine(struct account *a)
@@ -192,6 +197,10 @@ static void count_refine(struct account *a)
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
     double macs = (1 + 2 * a->sketch.last) * body_macs(&a->dense), flops = 0;
 
+    if (!in_sequence(a)) {
+        a->refine = (double)a->refined * a->sketch.refit * a->speed.flop;
+        return;
+    }
     for (int32_t i = 0; i < arch->n_layer; i++)
         for (int kind = 0; kind < 2; kind++) {
             double k = kind ? arch->layer[i].n_ff
@@ -200,10 +209,6 @@ static void count_refine(struct account *a)
             macs += a->sketch.last * k * (k / 2 + arch->hidden);
             flops += a->sketch.last * (k * k * k / 3 + 4.0 * arch->hidden * k * k);
         }
-    if (lm_refine_replaces(a->p)) {
-        a->refine = (double)a->refined * a->sketch.refit * a->speed.flop;
-        return;
-    }
     a->refine = (double)a->refined
         * ((double)a->sample * macs * a->speed.mac + flops * a->speed.flop);
 }
@@ -299,23 +304,20 @@ static double packed(const struct account *a, double limit)
         ? fmin(limit / 4, (a->floats + a->sketch.derived) * part) : 0;
 }
 
-static bool in_sequence(const struct account *a)
-{
-    return a->refined > 0 && !lm_refine_replaces(a->p);
-}
-
 /* Second moments by all threads, and the repair of the widest matrix. */
 static double refining(const struct account *a, double limit)
 {
     const struct lm_arch *arch = lm_model_arch(a->s->bench.model);
     double n = arch->hidden, most = 0;
 
+    if (!in_sequence(a))
+        return 0;
     for (int32_t i = 0; i < arch->n_layer; i++)
         most = fmax(most, fmax(arch->layer[i].n_ff,
                                (double)arch->layer[i].n_head * arch->head_dim));
     double one = lm_follow_bytes(a->sample, 1, (int64_t)most, arch->hidden);
     double all = fmax(one, fmin(one * lm_pool_threads(), limit / 4));
-    return in_sequence(a) ? all + 8 * (2 * most * most + 4 * n * most) : 0;
+    return all + 8 * (2 * most * most + 4 * n * most);
 }
 
 /* Of one process with this limit.  Candidates are built before they are run; what is

@@ -89,23 +89,15 @@ static size_t finalists(const struct lm_pipeline *p, const struct lm_study *v,
     return n;
 }
 
-/* Does metric k of `final` confirm one of `evaluate`? */
-static bool confirms(const struct lm_study *v, size_t k)
-{
-    for (int m = 0; m < v->n_search; m++)
-        if (lm_view_twin(v, m) == v->n_search + (int)k)
-            return true;
-    return false;
-}
-
 /* What confirms the search is of candidates as it saw them; all else that `final`
  * measures is of what is exported.  Without a `refine` these are the same, and one round
  * does it.                                                                    */
 static bool measures(const struct lm_session *s, const struct lm_study *v,
                      const struct finalist *f, enum state state, size_t k)
 {
-    bool twin = confirms(v, k);
-    if (!isnan(v->trial[f->trial].value[v->n_search + (int)k]))
+    int metric = v->n_search + (int)k;
+    bool twin = lm_view_as_searched(v, metric);
+    if (!isnan(v->trial[f->trial].value[metric]))
         return false;                   /* an interrupted run did */
     if (!s->pipeline->refine.plugin)
         return state == AS_EXPORTED && (f->whole || twin);
@@ -206,7 +198,7 @@ static enum lm_status put_protocol(struct lm_session *s, struct lm_study *v, siz
     bool twin = false;
     for (int m = v->n_search; m < v->n_metric; m++)
         twin |= !strncmp(v->metric[m].name, j->id, n) && v->metric[m].name[n] == '.' &&
-                confirms(v, (size_t)(m - v->n_search));
+                lm_view_as_searched(v, m);
     lm_str_add(&text, "%s", j->protocol);
     if (refine->plugin && !twin)
         lm_str_add(&text, "; of candidates refined by '%s'", refine->plugin->module.name);

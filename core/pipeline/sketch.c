@@ -193,12 +193,11 @@ static struct variant look(const struct lm_plan *p, int32_t layer, bool mlp)
 
     if (!l || (mlp ? l->drop_mlp : l->drop_attn))
         return v;
-    if (mlp ? l->ffn.bits != NULL : l->kv.bits || l->head.bits) {
-        v.rack = rack_of(l, mlp);
-        v.cut = lm_price_block(p, layer, mlp, false);
-    }
-    if (p->hidden.bits)
-        v.narrow = lm_price_block(p, layer, mlp, false);
+    bool cut = mlp ? l->ffn.bits != NULL : l->kv.bits || l->head.bits;
+    uint64_t key = cut || p->hidden.bits ? lm_price_block(p, layer, mlp, false) : 0;
+    v.rack = cut ? rack_of(l, mlp) : 0;
+    v.cut = cut ? key : 0;
+    v.narrow = p->hidden.bits ? key : 0;
     for (size_t i = 0; i < p->n_setting; i++)
         v.repair = lm_hash_u64(p->setting[i].value.bits,
                                lm_hash_str(p->setting[i].name, v.repair));

@@ -5,8 +5,6 @@
  * prefixes, so that a worker's runner finds most hidden states where it left them.
  * Evaluators that ask candidates for the same token ids share tasks: behind the losses
  * of a text its divergence costs no more than the head.                      */
-#include <string.h>
-
 #include "base/mem.h"
 #include "base/pool.h"
 #include "study/batch.h"

@@ -53,11 +53,6 @@ static void destroy(void *self)
     p->host->release(p);
 }
 
-static enum lm_status check(const struct lm_host *h, const void *config, struct lm_err *e)
-{
-    return check_members(h, config, e);
-}
-
 /* ---- which masks there are ------------------------------------------------------ */
 static void add_part(struct mask *p, uint32_t site, int32_t layer, int32_t n,
                      int64_t least)
@@ -250,19 +245,10 @@ static enum lm_status decode(void *self, const union lm_value *value,
 /* ---- the module ----------------------------------------------------------------- */
 static const struct lm_opt options[] = { MEMBER_OPTIONS, LM_OPT_END };
 
-static uint64_t shapes(const void *config)
-{
-    return member_shapes(config);
-}
-
-static uint64_t ranks(const void *config)
-{
-    return member_sites(config);
-}
-
 static const struct lm_pruner ops = {
     .struct_size = sizeof ops, .edits = MEMBER_SITES, .needs_scores = MEMBER_SITES,
-    .genes = genes, .decode = decode, .shapes = shapes, .ranks = ranks
+    .genes = genes, .decode = decode, .shapes = member_shapes,
+    .ranks = member_sites
 };
 
 static const struct lm_module module = {
@@ -271,7 +257,7 @@ static const struct lm_module module = {
     .summary = "keeps any set of channels, KV groups or query heads",
     .reference = "Shen et al. 2024, Search for efficient large language models "
                  "(arXiv 2409.17372)",
-    .opt = options, .config_size = sizeof(struct members), .check = check,
+    .opt = options, .config_size = sizeof(struct members), .check = check_members,
     .create = create, .destroy = destroy, .ops = &ops
 };
 

@@ -10,7 +10,7 @@
 
 enum attn { NO_ATTN, BY_GROUP, BY_HEAD };
 
-struct members {
+struct members {                        /* first in a plugin's options */
     double  min;                        /* see MEMBER_OPTIONS */
     int64_t min_attn, multiple, attn, first, last;
     bool    ffn;
@@ -21,7 +21,7 @@ struct members {
 
 static const char *const attns[] = { "none", "kv_groups", "heads", NULL };
 
-/* Rows of a table of options whose struct begins with a struct members. */
+/* Rows of a table of options. */
 #define MEMBER_OPTIONS                                                                  \
     LM_FLAG(struct members, ffn, "true", 0,                                             \
             "FFN channels may go."),                                                    \
@@ -42,9 +42,12 @@ static const char *const attns[] = { "none", "kv_groups", "heads", NULL };
     LM_INT(struct members, last, "0", 0, 1000000, "layers", 0,                          \
            "The last so many layers stay whole.")
 
-static inline enum lm_status check_members(const struct lm_host *h,
-                                           const struct members *m, struct lm_err *e)
+/* lm_module.check, where nothing else is to be checked. */
+static inline enum lm_status check_members(const struct lm_host *h, const void *config,
+                                           struct lm_err *e)
 {
+    const struct members *m = config;
+
     return m->ffn || m->attn != NO_ATTN ? LM_OK
         : h->fail(e, LM_ECONFIG, "ffn = false and attn = \"none\" leave nothing to cut; "
                   "set one of them");
@@ -58,17 +61,21 @@ static inline int32_t least_width(const struct members *m, int32_t n_ff)
     return (int32_t)fmin(fmax(ceil(least / unit - 1e-9), 1) * unit, 1e9);
 }
 
-/* Of lm_pruner.ranks: the sites that may lose members. */
-static inline uint64_t member_sites(const struct members *m)
+/* lm_pruner.ranks: the sites that may lose members. */
+static inline uint64_t member_sites(const void *config)
 {
+    const struct members *m = config;
+
     return (m->ffn ? LM_BIT(LM_SITE_FFN_CHANNEL) : 0)
          | (m->attn == BY_GROUP ? LM_BIT(LM_SITE_KV_GROUP) : 0)
          | (m->attn == BY_HEAD ? LM_BIT(LM_SITE_HEAD) : 0);
 }
 
-/* Of lm_pruner.shapes, where layers lose different numbers of members. */
-static inline uint64_t member_shapes(const struct members *m)
+/* lm_pruner.shapes, where layers lose different numbers of members. */
+static inline uint64_t member_shapes(const void *config)
 {
+    const struct members *m = config;
+
     return (m->ffn ? LM_SHAPE_UNEVEN_FF : 0)
          | (m->attn != NO_ATTN ? LM_SHAPE_UNEVEN_HEADS : 0);
 }

@@ -27,7 +27,7 @@
 enum scope { GLOBAL, LAYER };
 
 struct config {
-    struct members members;             /* first: see MEMBER_OPTIONS */
+    struct members members;             /* first, see there */
     struct lm_reals levels;
     double  least, step, first_ratio;
     int64_t scope;
@@ -73,11 +73,6 @@ static void destroy(void *self)
     p->host->release(p->share);
     p->host->release(p->width);
     p->host->release(p);
-}
-
-static enum lm_status check(const struct lm_host *h, const void *config, struct lm_err *e)
-{
-    return check_members(h, config, e);
 }
 
 /* ---- what may go ---------------------------------------------------------------- */
@@ -384,17 +379,12 @@ static uint64_t shapes(const void *config)
 
     return c->scope == LAYER && !c->members.first && !c->members.last
         && c->first_ratio >= 1 ? 0
-         : member_shapes(&c->members);
-}
-
-static uint64_t ranks(const void *config)
-{
-    return member_sites(config);
+         : member_shapes(c);
 }
 
 static const struct lm_pruner ops = {
     .struct_size = sizeof ops, .edits = MEMBER_SITES, .needs_scores = MEMBER_SITES,
-    .genes = genes, .decode = decode, .shapes = shapes, .ranks = ranks
+    .genes = genes, .decode = decode, .shapes = shapes, .ranks = member_sites
 };
 
 static const struct lm_module module = {
@@ -403,7 +393,7 @@ static const struct lm_module module = {
     .summary = "cuts by one budget and one ranking of the whole model",
     .reference = "An et al. 2024, Fluctuation-based adaptive structured pruning for large "
                  "language models",
-    .opt = options, .config_size = sizeof(struct config), .check = check,
+    .opt = options, .config_size = sizeof(struct config), .check = check_members,
     .create = create, .destroy = destroy, .ops = &ops
 };
 

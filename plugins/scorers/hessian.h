@@ -8,6 +8,20 @@
 
 #include "plugin.h"
 
+/* Second moments [k][k] of the inputs of a matrix with k columns. */
+static inline enum lm_status hessian_find(const struct lm_host *host,
+                                          const struct lm_stats *stats, uint32_t stat,
+                                          uint32_t site, int32_t layer, int64_t k,
+                                          const double **out, struct lm_err *e)
+{
+    int64_t n;
+    enum lm_status st = host->stat(stats, stat, site, layer, out, &n, e);
+
+    return st || n == k * k ? st
+        : host->fail(e, LM_EBUG, "layer %d: statistics have %lld numbers, the matrix has "
+                     "%lld columns", layer, (long long)n, (long long)k);
+}
+
 /* inv [k][k]: inverse of h [k][k] + damp * (its mean diagonal) * I; damp grows tenfold,
  * up to `most`, until there is one.  tag: the scorer, for messages.              */
 static inline enum lm_status hessian_inverse(const struct lm_host *host, const char *tag,

@@ -110,16 +110,12 @@ static enum lm_status find_worth(const struct scorer *p, const struct matrix *m,
                                  struct lm_err *e)
 {
     const double *stat;
-    int64_t n;
     size_t square = (size_t)k * (size_t)k;
-    enum lm_status st = p->host->stat(p->stats, m->stat, m->block, layer, &stat, &n, e);
+    enum lm_status st = hessian_find(p->host, p->stats, m->stat, m->block, layer, k,
+                                     &stat, e);
 
     if (st)
         return st;
-    if (n != k * k)
-        return p->host->fail(e, LM_EBUG, "layer %d: statistics have %lld numbers, the "
-                             "matrix has %lld columns", layer, (long long)n,
-                             (long long)k);
     double *h = p->host->alloc(2 * square * sizeof *h, "inverse_hessian");
     if (!h)
         return no_memory(p, e);

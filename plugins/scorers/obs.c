@@ -79,16 +79,11 @@ static enum lm_status inverse(const struct obs *p, uint32_t site, int32_t layer,
                               int64_t k, double *inv, struct lm_err *e)
 {
     const double *gram;
-    int64_t n;
-    enum lm_status st = p->host->stat(p->stats, LM_STAT_GRAM, site, layer, &gram, &n, e);
+    enum lm_status st = hessian_find(p->host, p->stats, LM_STAT_GRAM, site, layer, k,
+                                     &gram, e);
 
-    if (st)
-        return st;
-    if (n != k * k)
-        return p->host->fail(e, LM_EBUG, "layer %d: statistics have %lld numbers, the "
-                             "matrix has %lld columns", layer, (long long)n,
-                             (long long)k);
-    return hessian_inverse(p->host, "obs", gram, k, p->cfg->lambda, 0.1, inv, e);
+    return st ? st : hessian_inverse(p->host, "obs", gram, k, p->cfg->lambda, 0.1, inv,
+                                     e);
 }
 
 /* w [hidden][k] in double. */

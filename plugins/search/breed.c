@@ -47,7 +47,8 @@ static bool make_mutant(void *ctx, union lm_value *child)
 
 void breed_mutants(struct breed *b, size_t n_start, size_t until)
 {
-    round_add_children(b->round, until, make_mutant, &(struct mutation){ b, n_start });
+    round_add_made(b->round, until, ROUND_CHILDREN, make_mutant,
+                   &(struct mutation){ b, n_start });
 }
 
 void breed_pairs(struct breed *b, breed_parent *parent, void *ctx, size_t until)

@@ -83,7 +83,8 @@ static enum lm_status fill(void *ctx, struct lm_err *e)
         front++;
     s->archive.n = front;
     if (front > 0)                      /* else nothing was told of all items yet */
-        round_add_children(&s->round, (size_t)s->cfg->batch, make_neighbour, s);
+        round_add_made(&s->round, (size_t)s->cfg->batch, ROUND_CHILDREN,
+                       make_neighbour, s);
     round_add_random(&s->round, (size_t)s->cfg->batch);
     return LM_OK;
 }

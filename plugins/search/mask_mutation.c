@@ -454,7 +454,8 @@ static bool make_child(void *ctx, union lm_value *child)
 
 static void add_children(struct search *s, size_t until, const struct rates *r)
 {
-    round_add_children(&s->round, until, make_child, &(struct descent){ s, r });
+    round_add_made(&s->round, until, ROUND_CHILDREN, make_child,
+                   &(struct descent){ s, r });
 }
 
 /* The largest share whose genome is priced within the bounds, a little below them. */

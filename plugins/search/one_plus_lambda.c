@@ -98,7 +98,8 @@ static enum lm_status fill(void *ctx, struct lm_err *e)
     if (s->round.n > 0)
         return LM_OK;
     if (s->parent.n > 0)                /* else nothing was told of all items yet */
-        round_add_children(&s->round, (size_t)s->cfg->offspring, make_child, s);
+        round_add_made(&s->round, (size_t)s->cfg->offspring, ROUND_CHILDREN,
+                       make_child, s);
     round_add_random(&s->round, (size_t)s->cfg->offspring);
     return LM_OK;
 }

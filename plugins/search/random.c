@@ -23,7 +23,7 @@
 
 #include "round.h"
 
-enum { RETRIES = 1000, ROUND = 64 };
+enum { ROUND = 64 };
 
 struct config { int64_t budget, bins, tolerance; bool spread; };
 
@@ -60,8 +60,10 @@ static enum lm_status begin(void *self, const struct lm_problem *p, struct lm_er
     return st == LM_OK ? round_open(&s->round, &s->genes, ROUND, s->cfg->budget, e) : st;
 }
 
-static void sample(struct search *s, union lm_value *v)
+/* round_child */
+static bool sample(void *ctx, union lm_value *v)
 {
+    struct search *s = ctx;
     double keep = s->cfg->spread ? genes_unit(&s->genes) : 0;
 
     for (size_t i = 0; i < s->genes.p->n_gene; i++) {
@@ -70,6 +72,7 @@ static void sample(struct search *s, union lm_value *v)
         else
             genes_draw(&s->genes, i, v);
     }
+    return true;
 }
 
 /* ---- bins of sizes --------------------------------------------------------- */
@@ -132,7 +135,7 @@ static enum lm_status add_binned(struct search *s, bool *added, struct lm_err *e
     *added = false;
     do {
         full = false;
-        for (int i = 0; i < RETRIES; i++) {
+        for (int i = 0; i < ROUND_DRAWS; i++) {
             double params;
             int64_t k;
 
@@ -171,16 +174,11 @@ static enum lm_status fill_bins(struct search *s, struct lm_err *e)
 static enum lm_status fill(void *ctx, struct lm_err *e)
 {
     struct search *s = ctx;
-    union lm_value *spare = round_spare(&s->round);
 
     round_add_starts(&s->round);
     if (s->cfg->bins > 0)
         return fill_bins(s, e);
-    for (int i = 0; i < RETRIES && s->round.n < ROUND; i++) {
-        sample(s, spare);
-        if (round_add(&s->round, spare))
-            i = -1;
-    }
+    round_add_made(&s->round, ROUND, ROUND_DRAWS, sample, s);
     return LM_OK;
 }
 

@@ -82,7 +82,7 @@ static void breed(struct search *s)
 
     pool_rank(&s->pool);
     pool_spread(&s->pool);
-    round_add_children(&s->round, until, make_child, s);
+    round_add_made(&s->round, until, ROUND_CHILDREN, make_child, s);
     round_add_random(&s->round, until);
 }
 

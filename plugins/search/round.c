@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-enum { DRAWS = 1000, CHILDREN = 100 };
-
 enum lm_status round_open(struct round *r, struct genes *g, size_t size, int64_t budget,
                           struct lm_err *e)
 {
@@ -57,24 +55,26 @@ bool round_add_starts(struct round *r)
     return r->started > before;
 }
 
-void round_add_children(struct round *r, size_t until, round_child *make, void *ctx)
+void round_add_made(struct round *r, size_t until, int tries, round_child *make,
+                    void *ctx)
 {
     union lm_value *child = round_spare(r);
 
-    for (int i = 0; i < CHILDREN && r->n < until; i++)
+    for (int i = 0; i < tries && r->n < until; i++)
         if (make(ctx, child) && round_add(r, child))
             i = -1;
 }
 
+/* round_child */
+static bool draw(void *ctx, union lm_value *child)
+{
+    genes_draw_all(ctx, child);
+    return true;
+}
+
 void round_add_random(struct round *r, size_t until)
 {
-    union lm_value *spare = round_spare(r);
-
-    for (int i = 0; i < DRAWS && r->n < until; i++) {
-        genes_draw_all(r->g, spare);
-        if (round_add(r, spare))
-            i = -1;
-    }
+    round_add_made(r, until, ROUND_DRAWS, draw, r->g);
 }
 
 enum lm_status round_ask(struct round *r, round_fill *fill, void *ctx,

@@ -25,11 +25,13 @@ union lm_value *round_spare(struct round *r);
 /* As many of the problem's start genomes as have not had their turn and fit, or the
  * uncompressed genome where there are none; false: all have had it.             */
 bool round_add_starts(struct round *r);
-/* What make() gives, up to `until`, or until 100 in a row bring nothing new: false, or a
- * genome that was proposed before.  child [n_slot] holds anything.              */
+/* What make() gives, up to `until`, or until `tries` in a row bring nothing new: false, or
+ * a genome that was proposed before.  child [n_slot] holds anything.            */
+enum { ROUND_CHILDREN = 100, ROUND_DRAWS = 1000 };  /* tries: of children; at random */
 typedef bool round_child(void *ctx, union lm_value *child);
-void round_add_children(struct round *r, size_t until, round_child *make, void *ctx);
-/* Random genomes up to `until`, or until 1000 draws in a row bring nothing new. */
+void round_add_made(struct round *r, size_t until, int tries, round_child *make,
+                    void *ctx);
+/* Random genomes up to `until`, or until ROUND_DRAWS in a row bring nothing new. */
 void round_add_random(struct round *r, size_t until);
 
 /* Makes a round by round_add(), once all of the last one were told. */
