@@ -52,7 +52,7 @@ extern "C" {
 #endif
 
 #define LM_ABI_MAJOR 0u
-#define LM_ABI_MINOR 3u
+#define LM_ABI_MINOR 4u
 #define LM_MAGIC     0x4c414d31u        /* "LAM1" */
 
 enum lm_status {
@@ -299,6 +299,18 @@ struct lm_device {
 
 struct lm_time { double host, device; };    /* seconds; device 0: unknown; frozen */
 
+/* Bytes of the device that an instance has taken, alignment included: its own account,
+ * which nobody else moves.  Since minor 4.                                         */
+struct lm_device_use {
+    uint32_t struct_size, reserved;
+    int64_t  weights, cache, states, scratch;   /* now: uploaded; lm_kv; lm_buffer;
+                                           registers, arguments and what operators need */
+    int64_t  most;                      /* the most that these were together         */
+};
+
+/* A backend with a memory of its own answers want of it with LM_EINFEASIBLE: the
+ * candidate does not fit, the search goes on; and the loss of its device, for good, with
+ * LM_EUNAVAILABLE: a worker ends and another one opens the device anew.           */
 struct lm_backend {
     uint32_t struct_size, reserved;
     /* LM_BIT(enum lm_dtype) of weights.  Those that are not f32 are matrices of
@@ -344,6 +356,17 @@ struct lm_backend {
                           struct lm_err *e);                            /* [any] */
     /* Since minor 2: LM_BIT(enum lm_precision) of programs; F32 always.          */
     uint64_t precisions;
+    /* The rest: optional, since minor 4.  Device i of this machine, as the option
+     * `device` counts them; needs no instance.  LM_EUNAVAILABLE: there is none; of
+     * device 0 it says why.                                                [main] */
+    enum lm_status (*devices)(const struct lm_host *h, int64_t i, struct lm_device *out,
+                              struct lm_err *e);
+    /* The first `rows` rows of uploaded weights, which outlive it; no copy. forget()
+     * ends it.                                                              [any] */
+    enum lm_status (*view)(void *self, const struct lm_weight *of, int64_t rows,
+                           struct lm_weight **w, struct lm_err *e);
+    enum lm_status (*use)(void *self, struct lm_device_use *out, struct lm_err *e);
+                                                                          /* [any] */
 };
 
 /* What a cut or a repair may add to a model; what it has anyway, such as biases

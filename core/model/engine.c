@@ -16,12 +16,64 @@ static enum lm_status upload(struct lm_engine *g, const float *data, int64_t row
     return data ? g->ops->upload(g->backend, &t, stride, w, e) : LM_OK;
 }
 
+/* The whole matrix that m begins, uploaded once for all who have a view of it. */
+static enum lm_status hold_whole(struct lm_engine *g, const struct lm_mat *m,
+                                 struct lm_whole **out, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    pthread_mutex_lock(&g->whole_lock);
+    struct lm_whole *x = g->wholes;
+    while (x && (x->w != m->w || x->rows != m->whole || x->cols != m->cols))
+        x = x->next;
+    if (!x && !(x = lm_alloc(sizeof *x, "matrix"))) {
+        st = lm_fail_memory(e, sizeof *x, "a matrix");
+    } else if (!x->weight) {
+        *x = (struct lm_whole){ .w = m->w, .rows = m->whole, .cols = m->cols };
+        st = upload(g, m->w, m->whole, m->cols, m->stride, &x->weight, e);
+        if (st) {
+            lm_release(x);
+        } else {
+            x->next = g->wholes;
+            g->wholes = x;
+        }
+    }
+    if (!st)
+        x->refs++;
+    *out = st ? NULL : x;
+    pthread_mutex_unlock(&g->whole_lock);
+    return st;
+}
+
+static void drop_whole(struct lm_engine *g, struct lm_whole *x)
+{
+    pthread_mutex_lock(&g->whole_lock);
+    if (--x->refs == 0) {
+        struct lm_whole **at = &g->wholes;
+        while (*at != x)
+            at = &(*at)->next;
+        *at = x->next;
+        g->ops->forget(g->backend, x->weight);
+        lm_release(x);
+    }
+    pthread_mutex_unlock(&g->whole_lock);
+}
+
+static enum lm_status upload_floats(struct lm_segment *s, int which,
+                                    const struct lm_mat *m, struct lm_err *e)
+{
+    const struct lm_engine *g = s->g;
+    struct lm_weight **w = &s->w[SW_A + which];
+    if (!m->whole || !LM_HAS(g->ops, view) || !g->ops->view)
+        return upload(s->g, m->w, m->rows, m->cols, m->stride, w, e);
+    enum lm_status st = hold_whole(s->g, m, &s->whole[which], e);
+    return st ? st : g->ops->view(g->backend, s->whole[which]->weight, m->rows, w, e);
+}
+
 static enum lm_status upload_mat(struct lm_segment *s, int which, const struct lm_mat *m,
                                  struct lm_err *e)
 {
     const struct lm_tensor *t = &m->coded;
-    enum lm_status st = upload(s->g, m->w, m->rows, m->cols, m->stride,
-                               &s->w[SW_A + which], e);
+    enum lm_status st = upload_floats(s, which, m, e);
     if (!st)
         st = upload(s->g, m->bias, 1, m->rows, m->rows, &s->w[SB_A + which], e);
     if (!st && t->data && t->rows == m->rows && t->cols == m->cols
@@ -49,6 +101,7 @@ enum lm_status lm_engine_open(const struct lm_model *model, const struct lm_back
     g->ops = ops;
     g->backend = backend;
     g->budget = SIZE_MAX;
+    pthread_mutex_init(&g->whole_lock, NULL);
     pthread_mutex_init(&g->lock, NULL);
     pthread_cond_init(&g->settled, NULL);
     size_t half = (size_t)a->head_dim / 2;
@@ -73,6 +126,7 @@ void lm_engine_close(struct lm_engine *g)
         g->ops->forget(g->backend, g->rope);
     pthread_cond_destroy(&g->settled);
     pthread_mutex_destroy(&g->lock);
+    pthread_mutex_destroy(&g->whole_lock);
     lm_release(g->frequency);
     lm_release(g);
 }
@@ -265,8 +319,12 @@ void lm_segment_unload(struct lm_segment *s)
     for (int i = 0; i < N_SW; i++)
         if (s->w[i])
             g->ops->forget(g->backend, s->w[i]);
+    for (int i = 0; i < 4; i++)
+        if (s->whole[i])
+            drop_whole(s->g, s->whole[i]);
     memset(s->exe, 0, sizeof s->exe);
     memset(s->w, 0, sizeof s->w);
+    memset(s->whole, 0, sizeof s->whole);
 }
 
 void lm_segment_close(struct lm_segment *s)

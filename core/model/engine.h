@@ -26,6 +26,8 @@ enum lm_segment_kind { LM_SEG_EMBED = 1, LM_SEG_ATTN, LM_SEG_MLP, LM_SEG_HEAD };
 struct lm_mat {                 /* borrowed f32 weights; w NULL: absent */
     const float *w;
     int64_t rows, cols, stride;
+    int64_t whole;              /* w begins a matrix of so many rows, which candidates
+                                   share; 0: of `rows` */
     const float *bias;          /* [rows] or NULL */
     struct lm_tensor coded;     /* the same values in a number format, rows behind
                                    one another; data NULL: in none */

@@ -35,6 +35,14 @@ struct lm_packed {
 };
 enum { LM_PACKED_BUCKETS = 1024, LM_SEGMENT_MATS = 5 };
 
+/* A matrix of which segments have views, where the backend has a memory of its own. */
+struct lm_whole {
+    const float *w;
+    int64_t rows, cols, refs;
+    struct lm_weight *weight;
+    struct lm_whole *next;
+};
+
 struct lm_engine {
     const struct lm_model *model;
     const struct lm_arch *arch;
@@ -48,6 +56,8 @@ struct lm_engine {
     uint64_t clock, turn;       /* turn: at the begin of this batch */
     struct lm_segment *loaded;  /* a list of those that take something of it */
     struct lm_packed *packed[LM_PACKED_BUCKETS];    /* by address */
+    struct lm_whole *wholes;
+    pthread_mutex_t whole_lock;         /* of these */
     pthread_mutex_t lock;       /* of these, and of what segments say of loading */
     pthread_cond_t settled;     /* some segment is no longer being loaded */
 };
@@ -56,6 +66,7 @@ struct lm_segment {
     struct lm_engine *g;
     struct lm_segment_spec spec;
     struct lm_weight *w[N_SW];
+    struct lm_whole *whole[4];      /* of SW_A .. SW_D, where these are views */
     struct lm_exe *exe[N_HEADS];    /* f32; [0] alone but for the head */
     pthread_mutex_t lock;           /* of `low` */
     struct lm_exe *low[LM_N_PRECISIONS][N_HEADS];   /* compiled at the first use */

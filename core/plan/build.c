@@ -245,9 +245,12 @@ static enum lm_status gather_material(const struct site *t, uint64_t needs,
 
 /* ---- segments ---------------------------------------------------------------------- */
 
-static void view(struct lm_mat *m, const struct lm_rack *k, int i, int64_t rows)
+/* Of `kept` members, `rows` of each. */
+static void view(struct lm_mat *m, const struct lm_rack *k, int i, int64_t kept,
+                 int64_t rows)
 {
-    m->rows = rows;
+    m->rows = kept * rows;
+    m->whole = k->rows * rows;
     m->w = k->w[i];
     m->stride = m->cols;
     m->bias = k->bias[i];
@@ -264,16 +267,16 @@ static enum lm_status open_segment(const struct site *t, struct lm_part *p,
     s.key = p->key;
     if (s.kind == LM_SEG_MLP) {
         s.n_ff = p->kept;
-        view(&s.gate, k, 0, p->kept);
-        view(&s.up, k, 1, p->kept);
+        view(&s.gate, k, 0, p->kept, 1);
+        view(&s.up, k, 1, p->kept, 1);
     } else {
-        int64_t kv = s.k.rows / k->n * p->kept;
+        int64_t kv = s.k.rows / k->n;
 
         s.n_head = (k->each ? k->each : s.n_head / k->n) * p->kept;
         s.n_kv = p->kept;
-        view(&s.q, k, 0, (int64_t)p->kept * t->width);
-        view(&s.k, k, 1, kv);
-        view(&s.v, k, 2, kv);
+        view(&s.q, k, 0, p->kept, t->width);
+        view(&s.k, k, 1, p->kept, kv);
+        view(&s.v, k, 2, p->kept, kv);
     }
     c->w = p->consumer.v;
     c->coded.data = NULL;

@@ -377,6 +377,7 @@ static void set_matrix(struct lm_mat *w, const float *v, int64_t rows, int64_t c
     w->w = v;
     w->rows = rows;
     w->cols = w->stride = cols;
+    w->whole = 0;
     w->coded.data = NULL;
 }
 

@@ -223,6 +223,7 @@ static enum lm_status quantize_matrix(const struct lm_workshop_args *a,
 
     lm_release(own);
     m->w = to;
+    m->whole = 0;
     m->stride = m->cols;
     m->coded.data = NULL;
     if (l->reads[i])

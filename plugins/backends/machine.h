@@ -90,6 +90,23 @@ static inline enum lm_status machine_upload(void *self, const struct lm_tensor *
     return LM_OK;
 }
 
+static inline enum lm_status machine_view(void *self, const struct lm_weight *of,
+                                          int64_t rows, struct lm_weight **w,
+                                          struct lm_err *e)
+{
+    struct machine *m = self;
+    if (rows < 1 || rows > of->rows)
+        return m->host->fail(e, LM_EBUG, "%lld of %lld rows of a weight",
+                             (long long)rows, (long long)of->rows);
+    struct lm_weight *x = m->host->alloc(sizeof *x, "weight");
+    if (!x)
+        return machine_no_memory(m->host, sizeof *x, "a weight", e);
+    *x = *of;
+    x->rows = rows;
+    *w = x;
+    return LM_OK;
+}
+
 static inline void machine_forget(void *self, struct lm_weight *w)
 {
     struct machine *m = self;

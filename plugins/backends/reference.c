@@ -396,7 +396,8 @@ static const struct lm_backend backend = {
     .kv_open = machine_kv_open, .kv_close = machine_kv_close,
     .compile = machine_compile, .exe_free = machine_exe_free,
     .stream_open = stream_open, .stream_close = stream_close, .run = run,
-    .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8)
+    .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8),
+    .view = machine_view
 };
 
 static const struct lm_module module = {
