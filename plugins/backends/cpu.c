@@ -32,7 +32,7 @@ static enum lm_status reserve(const struct machine_cpu *m, struct lm_stream *s,
     if (s->n_reg < x->n_reg) {
         struct block *reg = h->alloc(x->n_reg * sizeof *reg, "registers");
         if (!reg)
-            return machine_no_memory(h, (double)(x->n_reg * sizeof *reg), "registers", e);
+            return program_no_memory(h, (double)(x->n_reg * sizeof *reg), "registers", e);
         if (s->n_reg > 0)
             memcpy(reg, s->reg, s->n_reg * sizeof *reg);
         h->release(s->reg);
@@ -80,7 +80,7 @@ static enum lm_status run(void *self, struct lm_stream *s, const struct lm_exe *
 {
     const struct machine_cpu *m = self;
     double start = m->base.host->clock();
-    enum lm_status st = machine_call_check(m->base.host, x, arg, e);
+    enum lm_status st = program_call_check(m->base.host, x, arg, e);
     if (!st)
         st = reserve(m, s, x, arg->rows, e);
     for (size_t i = 0; i < x->n_op && !st; i++) {
@@ -98,7 +98,7 @@ static enum lm_status stream_open(void *self, int32_t threads, struct lm_stream 
     struct machine_cpu *m = self;
     struct lm_stream *x = m->base.host->alloc(sizeof *x, "stream");
     if (!x)
-        return machine_no_memory(m->base.host, sizeof *x, "a stream", e);
+        return program_no_memory(m->base.host, sizeof *x, "a stream", e);
     x->threads = threads < 1 ? 1 : threads;
     *s = x;
     return LM_OK;
@@ -165,7 +165,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
         return st;
     struct machine_cpu *m = a->host->alloc(sizeof *m, "cpu");
     if (!m)
-        return machine_no_memory(a->host, sizeof *m, "the backend", e);
+        return program_no_memory(a->host, sizeof *m, "the backend", e);
     m->base.host = a->host;
     m->base.run = a->run;
     m->set = set;

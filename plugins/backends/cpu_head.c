@@ -154,7 +154,7 @@ enum lm_status cpu_head(const struct call *c, struct lm_err *e)
                                                                  : o->k;
     struct tally *t = h->alloc((size_t)rows * sizeof *t, "head");
     if (!t)
-        return machine_no_memory(h, (double)rows * sizeof *t, "the head", e);
+        return program_no_memory(h, (double)rows * sizeof *t, "the head", e);
     enum lm_status st = block_reserve(h, &c->s->scratch, (size_t)(rows * TILE + rounded),
                                       "tile", e);
     for (int64_t r = 0; r < c->arg->rows && !st; r += rows)

@@ -107,7 +107,7 @@ static bool chunk_fill(const struct machine_cpu *m, struct cpu_chunk *c)
 /* ---- programs ---------------------------------------------------------------------- */
 static bool multiplies(const struct lm_op *o)
 {
-    return o->code == LM_OP_LINEAR || machine_is_head(o->code);
+    return o->code == LM_OP_LINEAR || program_is_head(o->code);
 }
 
 static void packed_free(struct machine_cpu *m, struct packed *p)
@@ -163,11 +163,11 @@ enum lm_status cpu_pack(struct machine_cpu *m, struct lm_exe *x, struct lm_err *
                            "that can be summed; use precision f32", (int)x->op[i].k,
                            CPU_MOST_K);
     if (!(p = x->own = h->alloc(x->n_op * sizeof *p, "weights")))
-        return machine_no_memory(h, (double)x->n_op * sizeof *p, "packed weights", e);
+        return program_no_memory(h, (double)x->n_op * sizeof *p, "packed weights", e);
     for (size_t i = 0; i < x->n_op; i++)
         if (multiplies(&x->op[i])
             && !(p[i] = pack_weight(m, x->op[i].w, x->precision)))
-            return machine_no_memory(h, (double)x->op[i].n * x->op[i].k,
+            return program_no_memory(h, (double)x->op[i].n * x->op[i].k,
                                      "packed weights", e);
     return LM_OK;
 }

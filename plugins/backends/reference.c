@@ -290,7 +290,7 @@ static enum lm_status reserve(struct machine *m, struct lm_stream *s,
     if (s->n_reg < x->n_reg) {
         struct block *reg = h->resize(s->reg, x->n_reg * sizeof *reg);
         if (!reg)
-            return machine_no_memory(h, (double)(x->n_reg * sizeof *reg), "registers", e);
+            return program_no_memory(h, (double)(x->n_reg * sizeof *reg), "registers", e);
         memset(reg + s->n_reg, 0, (x->n_reg - s->n_reg) * sizeof *reg);
         s->reg = reg;
         s->n_reg = x->n_reg;
@@ -301,7 +301,7 @@ static enum lm_status reserve(struct machine *m, struct lm_stream *s,
                            "register", e);
     size_t n = (size_t)arg->pos + (size_t)arg->rows, k = 1;
     for (size_t i = 0; i < x->n_op; i++) {
-        if (machine_is_head(x->op[i].code) && n < (size_t)x->op[i].n)
+        if (program_is_head(x->op[i].code) && n < (size_t)x->op[i].n)
             n = (size_t)x->op[i].n;
         if (x->op[i].k > 0 && k < (size_t)x->op[i].k)
             k = (size_t)x->op[i].k;
@@ -320,7 +320,7 @@ static enum lm_status run(void *self, struct lm_stream *s, const struct lm_exe *
 {
     struct machine *m = self;
     double start = m->host->clock();
-    enum lm_status st = machine_call_check(m->host, x, arg, e);
+    enum lm_status st = program_call_check(m->host, x, arg, e);
     if (!st)
         st = reserve(m, s, x, arg, e);
     for (size_t i = 0; i < x->n_op && !st; i++) {
@@ -343,7 +343,7 @@ static enum lm_status stream_open(void *self, int32_t threads, struct lm_stream 
     struct machine *m = self;
     (void)threads;                      /* one is enough for the truth */
     *s = m->host->alloc(sizeof **s, "stream");
-    return *s ? LM_OK : machine_no_memory(m->host, sizeof **s, "a stream", e);
+    return *s ? LM_OK : program_no_memory(m->host, sizeof **s, "a stream", e);
 }
 
 static void stream_close(void *self, struct lm_stream *s)
@@ -374,7 +374,7 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
 {
     struct machine *m = a->host->alloc(sizeof *m, "reference");
     if (!m)
-        return machine_no_memory(a->host, sizeof *m, "the backend", e);
+        return program_no_memory(a->host, sizeof *m, "the backend", e);
     m->host = a->host;
     m->run = a->run;
     *self = m;
