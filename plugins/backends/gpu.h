@@ -23,7 +23,12 @@
 
 /* ---- memory ------------------------------------------------------------------------ */
 
-enum gpu_class { GPU_WEIGHTS, GPU_CACHE, GPU_STATES, GPU_SCRATCH, GPU_N_CLASSES };
+enum gpu_class {
+    GPU_WEIGHTS, GPU_CACHE, GPU_STATES, GPU_SCRATCH,
+    GPU_SHARED,                         /* arguments and results: the host touches them in
+                                           every run */
+    GPU_N_CLASSES
+};
 
 struct gpu_slab;                        /* see gpu_pool.c */
 struct gpu_span {                       /* bytes [at, at + size) of a slab; slab NULL: none */
@@ -115,9 +120,10 @@ struct gpu_recording;                   /* launches as the driver replays them *
 
 /* All are called from any thread. */
 struct gpu_driver {
-    /* A piece of device memory; memory: the driver's name of it.  LM_EINFEASIBLE: there
-     * is none left.                                                                 */
-    enum lm_status (*alloc)(void *device, uint64_t size, void **memory, struct lm_err *e);
+    /* A piece of device memory; memory: the driver's name of it.  shared: best where the
+     * host reads and writes it without a copy.  LM_EINFEASIBLE: there is none left.  */
+    enum lm_status (*alloc)(void *device, uint64_t size, bool shared, void **memory,
+                            struct lm_err *e);
     void (*free)(void *device, void *memory);
     /* They have taken effect when they return. */
     enum lm_status (*put)(void *device, void *memory, uint64_t at, const void *from,

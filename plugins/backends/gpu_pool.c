@@ -10,10 +10,11 @@ struct gpu_block { uint64_t at, size; bool used; struct gpu_block *next; };
 struct gpu_slab {
     void    *memory;
     uint64_t size;
+    bool     shared;                    /* of GPU_SHARED, which has slabs of its own */
     struct gpu_block *block;
     struct gpu_slab *next;
 };
-enum { USUAL = 32 << 20 };
+static const uint64_t usual_size[2] = { 32 << 20, 1 << 20 };    /* by `shared` */
 
 void *gpu_memory(const struct gpu_span *s)
 {
@@ -39,15 +40,14 @@ static enum lm_status no_room(struct gpu *g, const char *what, uint64_t size,
                          (double)most / 1048576);
 }
 
-static enum lm_status add_slab(struct gpu *g, uint64_t size, const char *what,
-                               struct gpu_slab **out, struct lm_err *e)
+static enum lm_status add_slab(struct gpu *g, bool shared, uint64_t size,
+                               const char *what, struct gpu_slab **out, struct lm_err *e)
 {
     uint64_t left = g->budget > g->held ? g->budget - g->held : 0;
+    uint64_t usual = usual_size[shared], most = left < g->limits.slab ? left : g->limits.slab;
 
-    if (size <= USUAL)
-        size = left < USUAL && left >= size ? left / GPU_ALIGN * GPU_ALIGN : USUAL;
-    if (size > g->limits.slab && size <= USUAL)
-        size = g->limits.slab / GPU_ALIGN * GPU_ALIGN;
+    if (size < usual)
+        size = most >= usual ? usual : most > size ? most / GPU_ALIGN * GPU_ALIGN : size;
     if (size > left || size > g->limits.slab)
         return no_room(g, what, size, g->budget, e);
     struct gpu_slab *s = g->host->alloc(sizeof *s, "device memory");
@@ -58,7 +58,8 @@ static enum lm_status add_slab(struct gpu *g, uint64_t size, const char *what,
         return program_no_memory(g->host, sizeof *s, "device memory", e);
     }
     s->size = size;
-    enum lm_status st = g->driver->alloc(g->device, size, &s->memory, e);
+    s->shared = shared;
+    enum lm_status st = g->driver->alloc(g->device, size, shared, &s->memory, e);
     if (st) {
         g->host->release(s->block);
         g->host->release(s);
@@ -118,8 +119,8 @@ enum lm_status gpu_take(struct gpu *g, enum gpu_class c, uint64_t size,
     size = (size + GPU_ALIGN - 1) / GPU_ALIGN * GPU_ALIGN;
     pthread_mutex_lock(&g->lock);
     for (s = g->slabs; s && !b; s = b ? s : s->next)
-        b = find_block(s, size);
-    if (!b && !(st = add_slab(g, size, what, &s, e)))
+        b = s->shared == (c == GPU_SHARED) ? find_block(s, size) : NULL;
+    if (!b && !(st = add_slab(g, c == GPU_SHARED, size, what, &s, e)))
         b = s->block;
     if (!st && !(st = cut(g, b, size, e))) {
         *out = (struct gpu_span){ s, b->at, size };
@@ -158,7 +159,7 @@ static void free_slab(struct gpu *g, struct gpu_slab *s)
 
 static bool is_last(const struct gpu *g, const struct gpu_slab *s)
 {
-    return g->slabs == s && !s->next && s->size == USUAL;
+    return g->slabs == s && !s->next && s->size == usual_size[s->shared];
 }
 
 void gpu_give(struct gpu *g, enum gpu_class c, struct gpu_span *s)

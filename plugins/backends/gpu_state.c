@@ -153,8 +153,8 @@ void gpu_stream_close(void *self, struct lm_stream *s)
             g->driver->discard(g->device, s->note[i].r);
     for (size_t i = 0; i < s->n_reg; i++)
         gpu_give(g, GPU_SCRATCH, &s->reg[i]);
-    gpu_give(g, GPU_SCRATCH, &s->args);
-    gpu_give(g, GPU_SCRATCH, &s->out);
+    gpu_give(g, GPU_SHARED, &s->args);
+    gpu_give(g, GPU_SHARED, &s->out);
     gpu_give(g, GPU_SCRATCH, &s->logits);
     gpu_give(g, GPU_SCRATCH, &s->stats);
     gpu_give(g, GPU_SCRATCH, &s->bytes);
@@ -165,14 +165,15 @@ void gpu_stream_close(void *self, struct lm_stream *s)
 }
 
 /* A span that only grows; when it moves, recordings that name it are of no use. */
-static enum lm_status grow(struct gpu *g, struct lm_stream *s, struct gpu_span *span,
-                           uint64_t size, const char *what, struct lm_err *e)
+static enum lm_status grow(struct gpu *g, struct lm_stream *s, enum gpu_class c,
+                           struct gpu_span *span, uint64_t size, const char *what,
+                           struct lm_err *e)
 {
     if (span->size >= size)
         return LM_OK;
-    gpu_give(g, GPU_SCRATCH, span);
+    gpu_give(g, c, span);
     s->shape++;
-    return gpu_take(g, GPU_SCRATCH, size, span, what, e);
+    return gpu_take(g, c, size, span, what, e);
 }
 
 static enum lm_status reserve_registers(struct gpu *g, struct lm_stream *s,
@@ -193,7 +194,7 @@ static enum lm_status reserve_registers(struct gpu *g, struct lm_stream *s,
     }
     for (size_t i = 1; i < x->n_reg && !st; i++)
         if (x->width[i] > 0)
-            st = grow(g, s, &s->reg[i], (uint64_t)rows * (uint64_t)x->width[i]
+            st = grow(g, s, GPU_SCRATCH, &s->reg[i], (uint64_t)rows * (uint64_t)x->width[i]
                                         * (g->half ? 2 : 4), "registers", e);
     return st;
 }
@@ -211,7 +212,7 @@ static enum lm_status reserve_args(struct gpu *g, struct lm_stream *s, int64_t r
         s->host_args = args;
         s->n_args = n;
     }
-    return grow(g, s, &s->args, n * 4, "arguments", e);
+    return grow(g, s, GPU_SHARED, &s->args, n * 4, "arguments", e);
 }
 
 enum lm_status gpu_stream_reserve(struct gpu *g, struct lm_stream *s,
@@ -240,13 +241,13 @@ enum lm_status gpu_stream_reserve(struct gpu *g, struct lm_stream *s,
     if (!st)
         st = reserve_args(g, s, a->rows, e);
     if (!st && out)
-        st = grow(g, s, &s->out, (out > rows ? out : rows) * 4, "results", e);
+        st = grow(g, s, GPU_SHARED, &s->out, (out > rows ? out : rows) * 4, "results", e);
     if (!st && heads)
-        st = grow(g, s, &s->logits, logits * 4, "logits", e);
+        st = grow(g, s, GPU_SCRATCH, &s->logits, logits * 4, "logits", e);
     if (!st && heads)
-        st = grow(g, s, &s->stats, rows * 16, "sums of a softmax", e);
+        st = grow(g, s, GPU_SCRATCH, &s->stats, rows * 16, "sums of a softmax", e);
     if (!st && x->precision == LM_AS_INT8)
-        st = grow(g, s, &s->bytes, rows * bytes * 4, "rounded activations", e);
+        st = grow(g, s, GPU_SCRATCH, &s->bytes, rows * bytes * 4, "rounded activations", e);
     return st;
 }
 
@@ -259,7 +260,7 @@ enum lm_status gpu_use(void *self, struct lm_device_use *out, struct lm_err *e)
     const struct lm_device_use u = {
         .struct_size = sizeof u, .weights = (int64_t)g->used[GPU_WEIGHTS],
         .cache = (int64_t)g->used[GPU_CACHE], .states = (int64_t)g->used[GPU_STATES],
-        .scratch = (int64_t)g->used[GPU_SCRATCH], .most = (int64_t)g->most
+        .scratch = (int64_t)(g->used[GPU_SCRATCH] + g->used[GPU_SHARED]), .most = (int64_t)g->most
     };
     pthread_mutex_unlock(&g->lock);
     lm_fill_struct(out, &u, sizeof u);
