@@ -45,7 +45,7 @@ for folder in plugins/*/; do
     folder=${folder%/}
     own=$(cd "$folder" && ls | grep '\.h$' | tr '\n' ' ')
     ok "$folder includes only plugin.h and its own headers" \
-        foreign_includes "$folder" "plugin.h $own"
+        foreign_includes "$folder" "plugin.h vk_shaders.h $own"     # one is made
 done
 
 ok "plugin.h stands alone" foreign_includes core "plugin_types.h plugin_host.h"

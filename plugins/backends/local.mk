@@ -14,3 +14,34 @@ backends_LTLIBRARIES += %D%/reference.la
 plugins_backends_reference_la_SOURCES = %D%/reference.c %D%/machine.h %D%/program.h
 plugins_backends_reference_la_LDFLAGS = $(PLUGIN_LINK)
 plugins_backends_reference_la_LIBADD = -lm
+
+# What backends on GPUs share, in each of them.
+gpu_sources = %D%/gpu.h %D%/gpu_lower.c %D%/gpu_pool.c %D%/gpu_run.c %D%/gpu_state.c \
+    %D%/gpu_weight.c %D%/program.h
+shader_sources = %D%/shaders/common.glsl %D%/shaders/reduce.glsl %D%/shaders/weight.glsl \
+    %D%/shaders/attention.comp %D%/shaders/bytes.comp %D%/shaders/embed.comp \
+    %D%/shaders/finish.comp %D%/shaders/fold.comp %D%/shaders/matrix.comp \
+    %D%/shaders/norm.comp %D%/shaders/pair.comp %D%/shaders/rope.comp \
+    %D%/shaders/round.comp %D%/shaders/share.comp %D%/shaders/vector.comp
+vulkan_sources = %D%/vk.h %D%/vk_instance.c %D%/vk_open.c %D%/vk_pipeline.c \
+    %D%/vk_queue.c $(gpu_sources)
+EXTRA_DIST += $(shader_sources) %D%/shaders/make.sh $(vulkan_sources) %D%/vulkan.c \
+    %D%/vk_shaders.h
+
+if VULKAN
+backends_LTLIBRARIES += %D%/vulkan.la
+plugins_backends_vulkan_la_SOURCES = %D%/vulkan.c $(vulkan_sources)
+nodist_plugins_backends_vulkan_la_SOURCES = %D%/vk_shaders.h
+plugins_backends_vulkan_la_CPPFLAGS = $(AM_CPPFLAGS) -I%D%
+plugins_backends_vulkan_la_LDFLAGS = $(PLUGIN_LINK)
+plugins_backends_vulkan_la_LIBADD = -lm -ldl
+%D%/vulkan_la-vk_pipeline.lo: %D%/vk_shaders.h
+endif
+
+# Distributed, so that only who changes a kernel needs the compiler.
+if HAVE_GLSLANG
+MAINTAINERCLEANFILES = %D%/vk_shaders.h
+%D%/vk_shaders.h: $(shader_sources) %D%/shaders/make.sh
+	@$(MKDIR_P) %D%
+	$(AM_V_GEN)sh $(srcdir)/%D%/shaders/make.sh $(GLSLANG) $(srcdir)/%D%/shaders $@
+endif
