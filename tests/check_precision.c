@@ -5,72 +5,10 @@
  * threads, other programs over the same weights.                             */
 #include <stdlib.h>
 
-#include "check_backend.h"
+#include "check_operators.h"
 
 static const char *const sets[] = { "portable", "avx2", "avx512", "avx512_vnni",
                                     "avx512_bf16" };
-static const int32_t rows_of[] = { 1, 2, 7, 16, 33 };
-static const int32_t shapes[][2] = { { 1, 1 }, { 3, 5 }, { 64, 64 }, { 65, 33 },
-                                     { 130, 48 }, { 515, 96 }, { 37, 577 } };
-
-/* ---- operators against the reference --------------------------------------------- */
-/* A value between two int8 steps may be rounded to either: the reference divides
- * in double precision.                                                          */
-static double tolerance(uint32_t precision)
-{
-    return precision == LM_AS_INT8 ? 4e-3 : 2e-5;
-}
-
-START_TEST(linear)
-{
-    for (uint32_t p = LM_AS_BF16; p <= LM_AS_INT8; p++)
-        for EACH(i, shapes)
-            for EACH(j, rows_of) {
-                struct trial t = trial(LM_OP_LINEAR, rows_of[j], shapes[i][0],
-                                       shapes[i][1]);
-                t.precision = p;
-                t.op.flags = j % 2 ? LM_OPF_ACC : 0;
-                t.bias = i % 2;
-                agree(&t, tolerance(p), "linear");
-            }
-}
-END_TEST
-
-START_TEST(heads)
-{
-    for (uint32_t p = LM_AS_BF16; p <= LM_AS_INT8; p++)
-        for (uint32_t code = LM_OP_CE; code <= LM_OP_LOGITS; code++)
-            for EACH(j, rows_of) {
-                struct trial t = trial(code, rows_of[j], 300, 40);
-                t.precision = p;
-                agree(&t, tolerance(p), "head");
-            }
-}
-END_TEST
-
-/* Factors of attention are bf16 where the program is not f32: each is off by at
- * most 2^-9 of itself, so a score by 2^-8 sum |q k| / sqrt(d) (here up to 0.1 where
- * scores are up to 13), an output by as much times the spread of the values, if
- * all errors had one sign.  They do not: the largest seen on any set is 4.7e-3 of
- * the largest output.                                                          */
-START_TEST(attention)
-{
-    static const int32_t rows[] = { 3, 5, 33, 65 };
-    for (uint32_t p = LM_AS_F32; p <= LM_AS_INT8; p++)
-        for EACH(j, rows) {
-            struct trial t = { .op = { .code = LM_OP_ROPE_KV, .y = -1, .a = A, .b = B,
-                .c = C, .n_head = 6, .n_kv = 2, .head_dim = j % 2 ? 34 : 64, .f = 1 },
-                .rows = rows[j], .repeat = 2, .w_rows = 1, .scale = 2, .precision = p };
-            t.width[A] = t.width[Y] = 6 * t.op.head_dim;
-            t.width[B] = t.width[C] = 2 * t.op.head_dim;
-            t.w_cols = t.w_stride = t.op.head_dim / 2;
-            agree(&t, p ? 7e-3 : 5e-6, "attention");
-            t.threads = 2;
-            agree(&t, p ? 7e-3 : 5e-6, "attention, two threads");
-        }
-}
-END_TEST
-
 /* More keys than one block, weights sharp enough that most rows meet new maxima.
  * Without rotation and with 1 / sqrt(d) = 1/4 all factors of a bf16 program are
  * bf16 already, so only the weights p of y = sum p v / sum p are rounded:
@@ -85,7 +23,7 @@ START_TEST(attention_over_key_blocks)
         struct answer a, b;
         t.width[A] = t.width[Y] = 32;
         t.width[B] = t.width[C] = 16;
-        solve(&cpu, &t, &a);
+        solve(&tested, &t, &a);
         solve(&reference, &t, &b);
         for (int64_t i = 0; i < a.n_tap; i++)
             ck_assert_msg(fabs((double)a.tap[i] - (double)b.tap[i])
@@ -97,42 +35,6 @@ START_TEST(attention_over_key_blocks)
 }
 END_TEST
 
-/* ---- weights in number formats ----------------------------------------------------- */
-static const uint32_t coded[] = { LM_F16, LM_BF16, LM_Q8_0, LM_Q4_0, LM_Q4_1 };
-
-/* Whole blocks, and for f16 and bf16 other lengths; rows are apart by more. */
-static struct trial coded_trial(uint32_t code, uint32_t dtype, int32_t rows, int i)
-{
-    static const int32_t shape[][2] = { { 5, 32 }, { 6, 64 }, { 65, 96 }, { 130, 160 },
-                                        { 515, 576 }, { 7, 288 } };
-    static const int32_t odd[] = { 1, 31, 33, 160, 577, 290 };
-    bool blocks = lm_codec(dtype)->block > 1;
-    struct trial t = trial(code, rows, shape[i][0], blocks ? shape[i][1] : odd[i]);
-    t.w_stride = t.w_cols + (blocks ? 32 : 3);
-    t.dtype = dtype;
-    return t;
-}
-
-START_TEST(coded_weights)
-{
-    for EACH(d, coded)
-        for (int i = 0; i < 6; i++)
-            for EACH(j, rows_of) {
-                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], rows_of[j], i);
-                t.op.flags = (i + j) % 2 ? LM_OPF_ACC : 0;
-                t.bias = i % 2;
-                agree(&t, 4e-6, "linear");
-                t = coded_trial(LM_OP_LOGITS, coded[d], rows_of[j], i);
-                agree(&t, 4e-6, "logits");
-                t = coded_trial(LM_OP_EMBED, coded[d], rows_of[j], i);
-                t.width[A] = 0;
-                t.width[Y] = t.op.k;
-                t.op.a = -1;
-                agree(&t, 0, "embed");
-            }
-}
-END_TEST
-
 static void same(const float *a, const float *b, int64_t n, const char *what);
 
 /* The reference is the same on decoded values, and so is the cpu but for one row,
@@ -140,20 +42,20 @@ static void same(const float *a, const float *b, int64_t n, const char *what);
  * portable set leaves to OpenBLAS, which adds as it likes.                      */
 START_TEST(coded_is_decoded)
 {
-    const struct kit *kit[] = { &reference, &cpu };
+    const struct kit *kit[] = { &reference, &tested };
     for EACH(b, kit)
         for EACH(d, coded)
-            for EACH(j, rows_of) {
-                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], rows_of[j], 4);
+            for EACH(j, few_rows) {
+                struct trial t = coded_trial(LM_OP_LINEAR, coded[d], few_rows[j], 4);
                 struct trial u = t;
                 struct answer x, y;
-                if (kit[b] == &cpu && !here)
+                if (kit[b] == &tested && !here)
                     continue;
                 u.decoded = kit[b] == &reference || t.rows > 1;
                 u.threads = 3;
                 solve(kit[b], &t, &x);
                 solve(kit[b], &u, &y);
-                if (kit[b] == &cpu && t.rows > 16 && !strcmp(kernels, "portable"))
+                if (kit[b] == &tested && t.rows > 16 && !strcmp(kernels, "portable"))
                     near(x.tap, y.tap, x.n_tap, 2e-6, lm_codec(coded[d])->name);
                 else
                     same(x.tap, y.tap, x.n_tap, lm_codec(coded[d])->name);
@@ -217,14 +119,14 @@ START_TEST(rows_stand_alone)
         struct product p = { q, 33, 290, 75, 1 }, two = p, one = p;
         float *a = noise((int64_t)p.rows * (p.k + 3), "a", 1);
         float *w = noise((int64_t)p.n * p.k, "w", 1);
-        float *all = multiply(&cpu, &p, a, w);
+        float *all = multiply(&tested, &p, a, w);
         two.threads = 2;
-        float *y = multiply(&cpu, &two, a, w);
+        float *y = multiply(&tested, &two, a, w);
         same(y, all, (int64_t)p.rows * p.n, "two threads");
         lm_release(y);
         one.rows = 1;
         for (int32_t r = 0; r < p.rows; r++) {
-            y = multiply(&cpu, &one, a + (int64_t)r * (p.k + 3), w);
+            y = multiply(&tested, &one, a + (int64_t)r * (p.k + 3), w);
             same(y, all + (int64_t)r * p.n, p.n, "one row");
             lm_release(y);
         }
@@ -239,8 +141,8 @@ END_TEST
 START_TEST(integers_are_exact)
 {
     for EACH(i, shapes)
-        for EACH(j, rows_of) {
-            struct product p = { LM_AS_INT8, rows_of[j], shapes[i][0], shapes[i][1], 1 };
+        for EACH(j, few_rows) {
+            struct product p = { LM_AS_INT8, few_rows[j], shapes[i][0], shapes[i][1], 1 };
             float *a = noise((int64_t)p.rows * (p.k + 3), "a", 3);
             float *w = noise((int64_t)p.n * p.k, "w", 0.2), *first = NULL;
             for EACH(s, sets) {
@@ -274,7 +176,7 @@ START_TEST(not_a_number_stays_in_its_row)
             float *a = noise((int64_t)p.rows * (p.k + 3), "a", 1);
             float *w = noise((int64_t)p.n * p.k, "w", 1);
             a[p.k + 3 + 7] = bad[b];
-            float *y = multiply(&cpu, &p, a, w);
+            float *y = multiply(&tested, &p, a, w);
             for (int32_t i = 0; i < 3 * p.n; i++)
                 ck_assert_msg(isfinite(y[i]) == (i / p.n != 1), "%d: %g", i,
                               (double)y[i]);
@@ -291,22 +193,22 @@ START_TEST(widths_share)
     struct product p = { LM_AS_INT8, 1, 1024, 512, 1 }, half = p;
     float *data = noise((int64_t)p.n * p.k, "w", 1);
     half.n = 500;
-    struct lm_weight *w = put(&cpu, data, p.n, p.k, p.k);
-    struct lm_weight *v = put(&cpu, data, half.n, p.k, p.k);
+    struct lm_weight *w = put(&tested, data, p.n, p.k, p.k);
+    struct lm_weight *v = put(&tested, data, half.n, p.k, p.k);
     size_t before = live_bytes();
-    struct lm_exe *x = compile(&cpu, &p, w);
+    struct lm_exe *x = compile(&tested, &p, w);
     size_t whole = live_bytes() - before;
-    struct lm_exe *y = compile(&cpu, &p, w), *z = compile(&cpu, &half, v);
+    struct lm_exe *y = compile(&tested, &p, w), *z = compile(&tested, &half, v);
     size_t more = live_bytes() - before - whole;
     ck_assert_msg(whole > 512 * 1024 && whole < 600 * 1024, "%zu", whole);
     ck_assert_msg(more < 80 * 1024, "%zu", more);
-    cpu.ops->exe_free(cpu.self, x);
-    cpu.ops->exe_free(cpu.self, y);
+    tested.ops->exe_free(tested.self, x);
+    tested.ops->exe_free(tested.self, y);
     ck_assert(live_bytes() - before > 256 * 1024);
-    cpu.ops->exe_free(cpu.self, z);
+    tested.ops->exe_free(tested.self, z);
     ck_assert_uint_eq(live_bytes(), before);
-    cpu.ops->forget(cpu.self, w);
-    cpu.ops->forget(cpu.self, v);
+    tested.ops->forget(tested.self, w);
+    tested.ops->forget(tested.self, v);
     lm_release(data);
 }
 END_TEST
@@ -320,19 +222,19 @@ static enum lm_status compile_all(void *ctx)
                         .n = 300, .k = 70 };
     struct lm_program p = { sizeof p, &op, 1, width, 2, LM_AS_BF16 };
     struct lm_exe *x = NULL;
-    enum lm_status st = cpu.ops->compile(cpu.self, &p, &x, &err);
+    enum lm_status st = tested.ops->compile(tested.self, &p, &x, &err);
     ck_assert(st == LM_OK || !x);
     if (x)
-        cpu.ops->exe_free(cpu.self, x);
+        tested.ops->exe_free(tested.self, x);
     return st;
 }
 
 START_TEST(refusals)
 {
     float *data = noise(300 * 70, "w", 1);
-    struct lm_weight *w = put(&cpu, data, 300, 70, 70);
-    struct lm_weight *wide = put(&cpu, data, 1, 70, 70);
-    const struct kit *kit[] = { &cpu, &reference };
+    struct lm_weight *w = put(&tested, data, 300, 70, 70);
+    struct lm_weight *wide = put(&tested, data, 1, 70, 70);
+    const struct kit *kit[] = { &tested, &reference };
     int32_t width[2] = { 70000, 8 };
     for EACH(i, kit) {
         struct lm_weight *u = put(kit[i], data, 1, 70, 70);
@@ -349,17 +251,17 @@ START_TEST(refusals)
         kit[i]->ops->forget(kit[i]->self, u);
     }
     ck_assert_int_ge(fail_every_allocation(compile_all, w), 8);
-    cpu.ops->forget(cpu.self, w);
-    cpu.ops->forget(cpu.self, wide);
+    tested.ops->forget(tested.self, w);
+    tested.ops->forget(tested.self, wide);
     float *row = noise(70000, "w", 1);
-    wide = put(&cpu, row, 1, 70000, 70000);
+    wide = put(&tested, row, 1, 70000, 70000);
     struct lm_op op = { .code = LM_OP_LINEAR, .y = 1, .a = 0, .b = -1, .c = -1, .w = wide,
                         .n = 1, .k = 70000 };
     struct lm_program p = { sizeof p, &op, 1, width, 2, LM_AS_INT8 };
     struct lm_exe *x = NULL;
-    ck_assert_int_eq(cpu.ops->compile(cpu.self, &p, &x, &err), LM_EUNSUPPORTED);
+    ck_assert_int_eq(tested.ops->compile(tested.self, &p, &x, &err), LM_EUNSUPPORTED);
     ck_assert_ptr_null(x);
-    cpu.ops->forget(cpu.self, wide);
+    tested.ops->forget(tested.self, wide);
     lm_release(row);
     lm_release(data);
 }
@@ -369,7 +271,7 @@ END_TEST
 START_TEST(coded_weights_are_refused)
 {
     static float row[256];
-    const struct kit *kit[] = { &reference, &cpu };
+    const struct kit *kit[] = { &reference, &tested };
     static const struct { uint32_t code, precision; } no[] = {
         { LM_OP_CE, LM_AS_F32 }, { LM_OP_KL, LM_AS_F32 }, { LM_OP_EXPECT, LM_AS_F32 },
         { LM_OP_RMSNORM, LM_AS_F32 }, { LM_OP_LINEAR, LM_AS_BF16 },
@@ -419,12 +321,12 @@ END_TEST
 START_TEST(environment_names_a_set)
 {
     const struct lm_module *m = plug_open("backends", "cpu");
-    struct lm_args a = { .struct_size = sizeof a, .host = &cpu.host };
+    struct lm_args a = { .struct_size = sizeof a, .host = &tested.host };
     struct lm_device d = { .struct_size = sizeof d };
     void *self = NULL;
     setenv("LAMINA_CPU", "portable", 1);
     ck_assert_ok(m->create(&a, &self, &err), err);
-    ck_assert_ok(cpu.ops->device(self, &d, &err), err);
+    ck_assert_ok(tested.ops->device(self, &d, &err), err);
     ck_assert_str_eq(d.name, "cpu, portable");
     m->destroy(self);
     setenv("LAMINA_CPU", "abacus", 1);
@@ -466,11 +368,8 @@ int main(void)
     unsetenv("LAMINA_CPU");
     for EACH(i, use) {
         TCase *c = add_case(s, sets[i], use[i]);
-        tcase_add_test(c, linear);
-        tcase_add_test(c, heads);
-        tcase_add_test(c, attention);
+        add_precisions(c);
         tcase_add_test(c, attention_over_key_blocks);
-        tcase_add_test(c, coded_weights);
         tcase_add_test(c, coded_is_decoded);
         tcase_add_test(c, rows_stand_alone);
         tcase_add_test(c, not_a_number_stays_in_its_row);

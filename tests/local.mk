@@ -88,9 +88,9 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 check_PROGRAMS += %D%/check_precision %D%/check_stream
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
-    %D%/check_backend.h %D%/check_backend.c
+    %D%/check_backend.h %D%/check_operators.h %D%/check_backend.c
 tests_check_precision_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
-    %D%/check_backend.h %D%/check_precision.c
+    %D%/check_backend.h %D%/check_operators.h %D%/check_precision.c
 tests_check_stream_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stream.c
 tests_check_engine_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_engine.c
 tests_check_stats_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_stats.c
