@@ -16,6 +16,7 @@ static const char *backend = "cpu";     /* the tested one, and its options      
 static const char *kernels;             /* instruction set of the cpu backend   */
 static const char *option[9];           /* of another: names and values         */
 static double least;                    /* tolerances are no smaller            */
+static double largest = INFINITY;       /* inputs' scale is no larger           */
 static bool here;                       /* this machine has what it needs       */
 static struct lm_err err;
 

@@ -87,6 +87,11 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
 
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 check_PROGRAMS += %D%/check_precision %D%/check_stream
+if VULKAN
+check_PROGRAMS += %D%/check_vulkan
+tests_check_vulkan_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+    %D%/check_backend.h %D%/check_operators.h %D%/check_vulkan.c
+endif
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
     %D%/check_backend.h %D%/check_operators.h %D%/check_backend.c
 tests_check_precision_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
