@@ -154,7 +154,7 @@ START_TEST(without_a_device)
 }
 END_TEST
 
-/* ---- memory ------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------ */
 
 /* More than the budget, or than the device has though the budget allows it: what is in
  * use stays usable.                                                                 */
@@ -247,7 +247,7 @@ START_TEST(allocations_fail)
 }
 END_TEST
 
-/* ---- arithmetic of the kernels -------------------------------------------------------- */
+/* ---- arithmetic of the kernels ----------------------------------------------------- */
 
 START_TEST(functions)
 {
@@ -283,7 +283,7 @@ START_TEST(functions)
 }
 END_TEST
 
-/* ---- the emulator -------------------------------------------------------------------- */
+/* ---- the emulator ------------------------------------------------------------------ */
 
 /* Launches a kernel of faults.cuh; what waiting for it gives. */
 static int launch_fault(const char *name, size_t size, float out[64])
@@ -293,10 +293,11 @@ static int launch_fault(const char *name, size_t size, float out[64])
     int (*function)(void **, void *, const char *), (*stream)(void **, unsigned);
     int (*end_stream)(void *), (*wait)(void *), (*alloc)(uint64_t *, size_t);
     int (*drop)(uint64_t), (*launch)(void *, unsigned, unsigned, unsigned, unsigned,
-                                     unsigned, unsigned, unsigned, void *, void **, void **);
+                                     unsigned, unsigned, unsigned, void *, void **,
+                                     void **);
     static const char image[] = ".version lamina_embed lamina_norm lamina_matrix "
-        "lamina_vector lamina_bytes lamina_round lamina_rope lamina_attention lamina_pair "
-        "lamina_fold lamina_share lamina_finish";
+        "lamina_vector lamina_bytes lamina_round lamina_rope lamina_attention "
+        "lamina_pair lamina_fold lamina_share lamina_finish";
     void *context, *module, *f, *s;
     uint64_t at = 0;
     *(void **)&retain = fake_symbol("cuDevicePrimaryCtxRetain");

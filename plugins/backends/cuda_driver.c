@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cuda_driver.c -- NVIDIA's driver opened with dlopen(), and a device with its kernels. */
+/* cuda_driver.c -- NVIDIA's driver, opened at run time, and a device with its kernels. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,9 +43,10 @@ enum lm_status cuda_check(const struct cuda *c, int r, const char *what, struct 
         return c->host->fail(e, LM_EINFEASIBLE, "the CUDA device has no memory left for "
                              "%s", what);
     if (is_loss(r))
-        return c->host->fail(e, LM_EUNAVAILABLE, "the CUDA device was lost (%s by %s); it "
-                             "has to be opened anew", name_of(&c->api, r), what);
-    return c->host->fail(e, LM_EFAILED, "CUDA: %s: %s (%d)", what, name_of(&c->api, r), r);
+        return c->host->fail(e, LM_EUNAVAILABLE, "the CUDA device was lost (%s by %s); "
+                             "it has to be opened anew", name_of(&c->api, r), what);
+    return c->host->fail(e, LM_EFAILED, "CUDA: %s: %s (%d)", what, name_of(&c->api, r),
+                         r);
 }
 
 /* ---- the driver -------------------------------------------------------------------- */
@@ -133,8 +134,8 @@ static enum lm_status load_kernels(struct cuda *c, struct lm_err *e)
 
         c->api.attribute(&major, CUDA_MAJOR, c->number);
         c->api.attribute(&minor, CUDA_MINOR, c->number);
-        return c->host->fail(e, LM_EUNAVAILABLE, "%s, of compute capability %d.%d, or its "
-                             "driver does not take the kernels (%s)", c->name, major,
+        return c->host->fail(e, LM_EUNAVAILABLE, "%s, of compute capability %d.%d, or "
+                             "its driver does not take the kernels (%s)", c->name, major,
                              minor, name_of(&c->api, r));
     }
     enum lm_status st = cuda_check(c, r, "loading kernels", e);

@@ -82,7 +82,8 @@ enum lm_status cuda_open(struct cuda *c, const struct lm_host *h, int64_t device
                          struct lm_err *e);
 void cuda_close(struct cuda *c);
 /* What a result means: LM_OK of 0. */
-enum lm_status cuda_check(const struct cuda *c, int r, const char *what, struct lm_err *e);
+enum lm_status cuda_check(const struct cuda *c, int r, const char *what,
+                          struct lm_err *e);
 
 /* cuda_queue.c */
 extern const struct gpu_driver cuda_queue;

@@ -2,10 +2,10 @@
 /* cuda_queue.c -- the functions of struct gpu_driver.
  *
  * Every call takes a lane, a CUDA stream with two events, waits for what it put there and
- * gives the lane back: calls of several threads run side by side, and none depends on what
- * another left unfinished.  A recording is a graph, captured from launches in one stream,
- * which is an order that every wait of theirs agrees with; where graphs are not wanted,
- * the launches themselves.                                                          */
+ * gives the lane back: calls of several threads run side by side, and none depends on
+ * what another left unfinished.  A recording is a graph, captured from launches in one
+ * stream, which is an order that every wait of theirs agrees with; where graphs are not
+ * wanted, the launches themselves.                                                   */
 #include <string.h>
 
 #include "cuda_driver.h"
@@ -93,8 +93,8 @@ void cuda_queue_close(struct cuda *c)
 
 /* ---- memory ------------------------------------------------------------------------ */
 
-static enum lm_status alloc_memory(void *device, uint64_t size, bool shared, void **memory,
-                                   struct lm_err *e)
+static enum lm_status alloc_memory(void *device, uint64_t size, bool shared,
+                                   void **memory, struct lm_err *e)
 {
     struct cuda *c = device;
     uint64_t at = 0;
@@ -136,8 +136,8 @@ static enum lm_status put(void *device, void *memory, uint64_t at, const void *f
                                              l->stream), "copying to the device", e);
 }
 
-static enum lm_status get(void *device, void *memory, uint64_t at, void *to, uint64_t size,
-                          struct lm_err *e)
+static enum lm_status get(void *device, void *memory, uint64_t at, void *to,
+                          uint64_t size, struct lm_err *e)
 {
     struct cuda *c = device;
     struct cuda_lane *l;
@@ -257,8 +257,8 @@ static enum lm_status record(void *device, const struct gpu_launch *l, size_t n,
     return st;
 }
 
-static enum lm_status replay(void *device, struct gpu_recording *r, double *device_seconds,
-                             struct lm_err *e)
+static enum lm_status replay(void *device, struct gpu_recording *r,
+                             double *device_seconds, struct lm_err *e)
 {
     struct cuda *c = device;
     struct cuda_lane *l;

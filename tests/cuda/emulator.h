@@ -78,7 +78,8 @@ static const uint32_t WARP_SIZE = 32;
 
 #ifndef EMULATOR_UCONTEXT
 // Saves what a call must keep, and goes on where another fiber did so.
-extern "C" __attribute__((visibility("hidden"))) void emulator_swap(void **save, void *to);
+extern "C" __attribute__((visibility("hidden")))
+void emulator_swap(void **save, void *to);
 asm(".text\n.globl emulator_swap\n.hidden emulator_swap\n"
     ".type emulator_swap,@function\nemulator_swap:\n"
     "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"

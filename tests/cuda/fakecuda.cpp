@@ -31,7 +31,7 @@ namespace {
 enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101,
        INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
        ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900 };
-const size_t GUARD = 4096;              // in front of memory; behind it up to a page's end
+const size_t GUARD = 4096;              // in front of memory, and a page behind it
 const unsigned char CANARY = 0xa5;
 
 // ---- kernels ------------------------------------------------------------------------
@@ -61,7 +61,10 @@ std::map<std::string, kernel> kernels = {
 
 // ---- state --------------------------------------------------------------------------
 
-struct stream { std::vector<work> queue; bool captures = false; std::vector<work> captured; };
+struct stream {
+    std::vector<work> queue, captured;
+    bool captures = false;
+};
 struct event { double at = -1; };
 struct graph { std::vector<work> launches; };
 struct block { char *map; size_t mapped, size, pad; };   // pad: canaries behind it
@@ -192,9 +195,11 @@ int cuDriverGetVersion(int *version)
 int cuGetErrorName(int error, const char **name)
 {
     static const std::map<int, const char *> names = {
-        { INVALID, "CUDA_ERROR_INVALID_VALUE" }, { NO_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY" },
+        { INVALID, "CUDA_ERROR_INVALID_VALUE" },
+        { NO_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY" },
         { INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT" },
-        { INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE" }, { NOT_FOUND, "CUDA_ERROR_NOT_FOUND" },
+        { INVALID_HANDLE, "CUDA_ERROR_INVALID_HANDLE" },
+        { NOT_FOUND, "CUDA_ERROR_NOT_FOUND" },
         { ILLEGAL_ADDRESS, "CUDA_ERROR_ILLEGAL_ADDRESS" },
         { LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED" } };
     auto i = names.find(error);
@@ -416,8 +421,8 @@ int cuEventElapsedTime(float *ms, void *first, void *second)
     return a < 0 || b < 0 ? NOT_READY : OK;
 }
 
-int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by,
-                   unsigned bz, unsigned, void *handle, void **arg, void **)
+int cuLaunchKernel(void *f, unsigned gx, unsigned gy, unsigned gz, unsigned bx,
+                   unsigned by, unsigned bz, unsigned, void *handle, void **arg, void **)
 {
     IN_CONTEXT;
     if (!gx || !gy || gz != 1 || !bx || bx > 1024 || by != 1 || bz != 1 || gy > 65535)

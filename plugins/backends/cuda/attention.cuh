@@ -4,8 +4,8 @@
 //
 // A warp takes every fourth run of 32 keys.  For the scores 8 lanes share a key, so that
 // what a warp reads are whole sectors of 32 bytes and a sum takes three shuffles for four
-// keys; lane l keeps the score of key 4 (l % 8) + l / 8.  For the mix of values a lane has
-// every 32nd channel.  At the end the four warps' mixes are added.
+// keys; lane l keeps the score of key 4 (l % 8) + l / 8.  For the mix of values a lane
+// has every 32nd channel.  At the end the four warps' mixes are added.
 
 struct attention_words {
     uint32_t half, y_stride, q_stride, n_head, n_kv, head_dim, width;

@@ -19,7 +19,8 @@ typedef __SIZE_TYPE__ size_t;
         struct Y { __device__ operator uint32_t() const { return y_of(); } } y;     \
     };                                                                              \
     static __device__ type name
-BARE_INDEX(bare_thread, threadIdx, __nvvm_read_ptx_sreg_tid_x, __nvvm_read_ptx_sreg_tid_y);
+BARE_INDEX(bare_thread, threadIdx, __nvvm_read_ptx_sreg_tid_x,
+           __nvvm_read_ptx_sreg_tid_y);
 BARE_INDEX(bare_block, blockIdx, __nvvm_read_ptx_sreg_ctaid_x,
            __nvvm_read_ptx_sreg_ctaid_y);
 

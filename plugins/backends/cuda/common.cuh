@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// common.cuh -- what all kernels begin with.  plugins/backends/gpu.h says what each binds,
-// in order, what its words are and how weights lie; a kernel's last argument is its words
-// as a struct.
+// common.cuh -- what all kernels begin with.  plugins/backends/gpu.h says what each
+// binds, in order, what its words are and how weights lie; a kernel's last argument is
+// its words as a struct.
 //
 // Plain CUDA C++ without host code, so that three compilers take it: nvcc, clang without
-// NVIDIA's headers (bare.cuh), and any C++17 compiler for the emulator of the tests, which
-// defines LAMINA_EMULATED and what the language adds.
+// NVIDIA's headers (bare.cuh), and any C++17 compiler for the emulator of the tests,
+// which defines LAMINA_EMULATED and what the language adds.
 #if defined LAMINA_EMULATED
 #elif defined __clang__
 #include "bare.cuh"
@@ -148,7 +148,8 @@ DEVICE float log_of(float x)
     if (!(x < as_float(0x7f800000u)))
         return x;
     uint32_t u = as_word(x) - 0x3f3504f3u;
-    float n = (float)((int32_t)u >> 23), f = as_float((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
+    float n = (float)((int32_t)u >> 23);
+    float f = as_float((u & 0x7fffffu) + 0x3f3504f3u) - 1.0f;
     float s = f / (2.0f + f), z = s * s, y = 1.0f / 11.0f;
     y = y * z + 1.0f / 9.0f;
     y = y * z + 1.0f / 7.0f;
@@ -157,7 +158,7 @@ DEVICE float log_of(float x)
     return n * 0.693359375f + (2.0f * s + (2.0f * s * z * y - n * 2.12194440e-4f));
 }
 
-// ---- sums over threads, in a fixed order ------------------------------------------------
+// ---- sums over threads, in a fixed order ----------------------------------------------
 
 DEVICE float warp_sum(float v)
 {

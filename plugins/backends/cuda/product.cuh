@@ -19,7 +19,7 @@ DEVICE void put(void *y, const float *bias, size_t r, uint32_t c, float v,
     store(y, w.half, at, v);
 }
 
-// ---- few rows ---------------------------------------------------------------------------
+// ---- few rows -------------------------------------------------------------------------
 
 enum { OUTPUTS = 4 };                   // of a group
 
@@ -84,7 +84,7 @@ KERNEL(vector, THREADS_VECTOR)(void *y, const void *a, const uint32_t *word,
     }
 }
 
-// ---- many rows --------------------------------------------------------------------------
+// ---- many rows ------------------------------------------------------------------------
 
 // A tile of 64 rows with a tile of 64 outputs, through shared memory; a thread has 4 x 4
 // of them.  [depth][tile]: a thread reads its four of a tile at once.  Four more columns,
@@ -141,7 +141,8 @@ DEVICE void stage_columns(float (*to)[STEP], const struct matrix &m, uint32_t k0
     #pragma unroll 2
     for (uint32_t i = threadIdx.x; i < TILE * DEPTH; i += THREADS_MATRIX) {
         uint32_t x = i % TILE, z = i / TILE;
-        float v = j0 + x < w.n && k0 + z < w.k ? element(m, w.first + k0 + z, j0 + x) : 0.0f;
+        bool there = j0 + x < w.n && k0 + z < w.k;
+        float v = there ? element(m, w.first + k0 + z, j0 + x) : 0.0f;
         to[z][x] = w.flags & AS_BF16 ? to_bf16(v) : v;
     }
 }
@@ -193,7 +194,7 @@ KERNEL(matrix, THREADS_MATRIX)(void *y, const void *a, const uint32_t *word,
         }
 }
 
-// ---- bytes ------------------------------------------------------------------------------
+// ---- bytes ----------------------------------------------------------------------------
 
 // Words [k0, k0 + 16) of 64 rows from `first` on, of n.
 DEVICE void stage_bytes(uint32_t (*to)[STEP], const uint32_t *from, size_t first,

@@ -53,7 +53,8 @@ template <uint32_t F> DEVICE struct scale scale_of(const struct matrix &m, size_
 }
 
 // Word and part that have column c: the inverse of column_of().
-template <uint32_t F> DEVICE float element_of(const struct matrix &m, size_t r, uint32_t c)
+template <uint32_t F> DEVICE float element_of(const struct matrix &m, size_t r,
+                                              uint32_t c)
 {
     uint32_t i = c / parts_of<F>::N, p = c % parts_of<F>::N;
     if (F == Q4_0 || F == Q4_1) {
