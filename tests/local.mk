@@ -88,9 +88,14 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 check_PROGRAMS += %D%/check_precision %D%/check_stream
 if VULKAN
-check_PROGRAMS += %D%/check_vulkan
-tests_check_vulkan_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+check_PROGRAMS += %D%/check_vulkan %D%/check_vulkan_driver
+tests_check_vulkan_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/lavapipe.h \
     %D%/check_backend.h %D%/check_operators.h %D%/check_vulkan.c
+tests_check_vulkan_driver_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+    %D%/lavapipe.h %D%/check_vulkan_driver.c $(vulkan_sources)
+nodist_tests_check_vulkan_driver_SOURCES = plugins/backends/vk_shaders.h
+tests_check_vulkan_driver_CPPFLAGS = $(AM_CPPFLAGS) -Iplugins/backends \
+    -I$(top_srcdir)/plugins/backends
 endif
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
     %D%/check_backend.h %D%/check_operators.h %D%/check_backend.c
