@@ -29,20 +29,15 @@ static void plain(void)
     choose((const char *const[]){ "features", "plain", "memory", "64" });
 }
 
-/* Weights cut into pieces, as large ones are on devices that bind little. */
-static void pieces(void)
-{
-    choose((const char *const[]){ "range", "8", "replay", "false" });
-}
-
+/* Weights in pieces of 8 KiB, as large ones are on devices that bind little. */
 static void all_features(void)
 {
-    choose((const char *const[]){ "features", "all", "staging", "true" });
+    choose((const char *const[]){ "features", "all", "range", "8" });
 }
 
 static void halves(void)
 {
-    choose((const char *const[]){ "activations", "f16", "features", "all" });
+    choose((const char *const[]){ "activations", "f16", "staging", "true" });
     least = 2e-2;
     largest = 40;                       /* products are below 65504 */
 }
@@ -102,7 +97,6 @@ int main(void)
     Suite *s = suite_create("vulkan");
     add_set(s, "plain", plain);
     add_set(s, "all features", all_features);
-    add_set(s, "pieces", pieces);
     add_set(s, "halves", halves);
     add_memory(s);
     return run_suites(&s, 1);
