@@ -12,6 +12,7 @@
 #include "cli/cli.h"
 #include "pipeline/commands.h"
 #include "model/chat.h"
+#include "pipeline/device.h"
 #include "pipeline/finish.h"
 
 /* A model brought up on a backend for one command. */
@@ -25,11 +26,12 @@ struct desk {
 static enum lm_status desk_open(struct desk *d, const char *model, const char *backend,
                                 int64_t threads, struct lm_err *e)
 {
+    char chosen[LM_BACKEND_TEXT];
     enum lm_status s = d->run ? LM_OK : lm_run_open(0, &d->run, e);
-    if (s || (s = lm_pool_start((int)threads, e)))
+    if (s || (s = lm_auto_text(backend ? backend : "cpu", chosen, e)) ||
+        (s = lm_pool_start((int)threads, e)))
         return s;
-    s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu",
-                      &d->backend_conf, d->run, e);
+    s = lm_stage_text(&d->backend, LM_BACKEND, chosen, &d->backend_conf, d->run, e);
     return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, 0, d->run, e);
 }
 
@@ -149,7 +151,7 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     size_t n = 0;
     const struct lm_flag flag[] = {
         { "metric", 'l', &metric, "NAME[:key=value,...]", "evaluator, may be repeated" },
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu), or auto" },
         { "threads", 'i', &threads, "N", "worker threads (default: one for each CPU)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" },
         LM_FLAG_COMMANDS(&commands) };
@@ -371,7 +373,7 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         { "top-p", 'r', &top_p, "P", "from the likeliest tokens of mass P (default 1)" },
         { "seed", 'i', &seed, "S", "seed of sampling (default 1)" },
         { "ignore-eos", 'b', &ignore_eos, NULL, "go on behind the end-of-text token" },
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu), or auto" },
         { "threads", 'i', &threads, "N", "threads (default 1)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, sizeof flag / sizeof *flag, &at,
