@@ -161,7 +161,7 @@ const char *lm_device_text(const struct lm_device *d, char out[LM_DEVICE_TEXT])
 
 /* ---- auto ------------------------------------------------------------------------ */
 
-static bool has_option(const struct lm_module *m, const char *name)
+bool lm_has_option(const struct lm_module *m, const char *name)
 {
     const struct lm_opt *o;
     for (size_t i = 0; (o = lm_opt_at(m, i)); i++)
@@ -179,7 +179,7 @@ static enum lm_status try_one(const struct lm_loaded *plugin, bool software,
         if (software || !d.at[i].software) {
             snprintf(out->backend, sizeof out->backend, "%s", plugin->module.name);
             out->number = (int64_t)i;
-            out->option = has_option(&plugin->module, "device");
+            out->option = lm_has_option(&plugin->module, "device");
             out->device = d.at[i];
             if (i == 0 || out->option)
                 return LM_OK;

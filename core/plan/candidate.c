@@ -406,8 +406,8 @@ static void count_racks(struct batch *b)
     }
 }
 
-/* Adds up the sizes that workers left; fails when memory or disk ran out or the rest
- * was not begun.                                                            */
+/* Adds up the sizes that workers left; fails when memory or disk ran out, the device was
+ * lost, or the rest was not begun.                                          */
 static enum lm_status take_stock(struct batch *b, struct lm_err *e)
 {
     enum lm_status st = LM_OK;
@@ -418,7 +418,7 @@ static enum lm_status take_stock(struct batch *b, struct lm_err *e)
         b->w->bytes += j->part->consumer.n;
         b->w->built += j->part->seg != NULL;
         if (!st && (j->err.code == LM_ENOMEM || j->err.code == LM_ECANCELED
-                    || j->err.code == LM_EIO))
+                    || j->err.code == LM_EIO || j->err.code == LM_EUNAVAILABLE))
             st = lm_fail(e, j->err.code, "%s", j->err.text);
         if (!st && !j->part->seg && !j->err.code)
             st = lm_fail(e, LM_ECANCELED, "canceled");

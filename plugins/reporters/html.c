@@ -325,7 +325,9 @@ static void provenance(struct text *p, const struct view *v)
 {
     static const char *const key[][2] = {
         { "model", "Model" }, { "model_hash", "Model hash" }, { "version", "Lamina" },
-        { "plugins", "Plugins" }, { "seed", "Seed" }, { "started", "Started" }
+        { "plugins", "Plugins" }, { "seed", "Seed" }, { "started", "Started" },
+        { "backend", "Backend" }, { "device", "Device" }, { "timing", "Timing" },
+        { "clocks", "Processor's clock" }
     };
     char name[160];
 

@@ -200,6 +200,21 @@ static void write_exports(struct table *t, struct text *out)
     exports_close(&x);
 }
 
+/* "Backend cpu, device: cpu, avx2, driver C, 16 GB" */
+static void write_device(struct table *t, struct text *out)
+{
+    const char *backend = t->host->study_text(t->study, "backend");
+    const char *device = t->host->study_text(t->study, "device");
+
+    if (device && *device) {
+        text_raw(out, "Backend ");
+        text_raw(out, backend && *backend ? backend : "unknown");
+        text_raw(out, ", device: ");
+        text_raw(out, device);
+        text_raw(out, "\n");
+    }
+}
+
 /* What makes figures doubtful, a sentence a line. */
 static void write_notes(struct table *t, struct text *out)
 {
@@ -234,6 +249,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
                      "%lld trial%s lost a race and stopped after %.0f %% of the items "
                      "on average\n", (long long)t.n_stopped, t.n_stopped > 1 ? "s" : "",
                      100 * t.seen / (double)t.n_stopped);
+        write_device(&t, &out);
         text_raw(&out, "\n");
         write_rows(&t, &out);
         write_exports(&t, &out);
