@@ -142,10 +142,14 @@ ok "no memory while times are taken" run time.cfg --set run.out=timed \
 ok "costs a trial" same "$(failed timed)" 1
 
 # finalists
-sed 's/^final = .*/final = ( { use = "latency"; prefill = 4; decode = ""; runs = 2; } );/' \
+sed 's/evaluate = ( { use = "kl"[^}]*}, /evaluate = ( /; s/metric = "kl.nats"/metric = "size.bytes"/
+    s/^final = .*/final = ( { use = "latency"; prefill = 4; decode = ""; runs = 2; } );/' \
     frail.cfg >final.cfg
 ok "no memory for a finalist" run final.cfg --set run.out=ended \
-    --set backend.call=kv_open --set backend.cols=0 --set backend.at="$(sed -n 1p opens)"
+    --set backend.call=kv_open --set backend.at=2 --set backend.calls=2
+ok "costs its times" grep -Eq 'trial [0-9]+ is not measured as a finalist: .*no memory' err
+ok "not those of others" less 0 "$(report ended trials/0/metrics/latency.prefill_ms/value)"
+
 # ---- the device is lost ----------------------------------------------------------------
 ok "a device that is lost ends the run: status 1" says 1 \
     'the device is gone; once the device .* go on with .lamina run --resume lost' run \
