@@ -27,6 +27,8 @@ tests_check_race_SOURCES = %D%/check_race.c
 check_PROGRAMS += %D%/check_evaluators %D%/check_reporters
 tests_check_store_SOURCES = %D%/check_store.c
 tests_check_evaluate_SOURCES = %D%/number_engine.h %D%/check_evaluate.c
+check_PROGRAMS += %D%/check_timing
+tests_check_timing_SOURCES = %D%/number_engine.h %D%/check_timing.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
 

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/pool.h"
-#include "study/evaluate.h"
+#include "study/judging.h"
 #include "testing.h"
 
 /* ---- an engine of numbers ---------------------------------------------------------- */
@@ -317,5 +317,39 @@ void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_c
     (void)c;
     out->params = 7;
     out->bytes = dtype == LM_F16 ? 2000 : 4000;
+}
+/* ---- candidates ---------------------------------------------------------------------- */
+
+static struct lm_candidate candidate[CANDIDATES];
+
+static size_t index_of(const struct lm_subject *s)
+{
+    for (size_t i = 0; i < CANDIDATES; i++)
+        if (s->candidate->net.seg == net_of[i])
+            return i;
+    return CANDIDATES;
+}
+
+/* Keys: i, i / 3 ... so that the order of keys is not that of the indices. */
+static void set_up_numbers(void)
+{
+    static const uint64_t first[CANDIDATES] = { 5, 1, 5, 3, 1, 5, 3, 1, 2 };
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        for (size_t k = 0; k < SEGMENTS; k++) {
+            segment[i][k].spec.key = k == 0 ? 7 : k == 1 ? first[i] : 10 * k + i / 2;
+            net_of[i][k] = &segment[i][k];
+        }
+        candidate[i] = (struct lm_candidate){ .plan = no_plan[i],
+                                              .net = { .seg = net_of[i],
+                                                       .n = SEGMENTS - i % 2 } };
+    }
+    n_event = decoders = runners = 0;
+    lm_timing_clock = clock_of_test;
+    seconds_now = 0;
+    pace = 1;
+    refused = NULL;
+    for (size_t i = 0; i <= CANDIDATES; i++)
+        cost_each[i] = 1e-3;
+    model.arch.n_layer = 0;
 }
 #endif
