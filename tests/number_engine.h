@@ -253,8 +253,8 @@ enum lm_status lm_dense_shape(const struct lm_model *m, enum lm_segment_kind kin
     return LM_OK;
 }
 
-/* The clock that timing sees: a token, or the tokens of a prefill, take cost_each[network] at
- * the present pace; the dense network is the last.                             */
+/* The clock that timing sees: a token, or the tokens of a prefill, take
+ * cost_each[network] at the present pace; the dense network is the last.     */
 static double seconds_now, pace, cost_each[CANDIDATES + 1];
 static const struct lm_segment *refused;        /* its network has no room */
 

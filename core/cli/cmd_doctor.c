@@ -330,8 +330,8 @@ static void driver(struct doctor *d, const char *key, const char *file, const ch
 {
     void *h = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
     if (backend)
-        say(d, key, "%s %s here (%s), for the backend %s", name, h ? "is" : "is not", file,
-            backend->module.name);
+        say(d, key, "%s %s here (%s), for the backend %s", name, h ? "is" : "is not",
+            file, backend->module.name);
     else
         say(d, key, "%s %s here (%s); no backend that is installed uses it", name,
             h ? "is" : "is not", file);

@@ -156,8 +156,8 @@ static enum lm_status measure(struct desk *d, const char *model, bool json,
     enum lm_status s = r ? lm_bench_measure(b, r, e) : lm_fail_memory(e, n, "results");
     struct lm_tally t = lm_evaluation_tally(b->evaluation);
     if (!s && t.kept)
-        lm_log(LM_WARN, "the machine was unsteady: %lld of %lld repetitions are up to %.1f "
-               "%% off the median", (long long)t.kept, (long long)t.runs, 100 * t.worst);
+        lm_log(LM_WARN, "the machine was unsteady: %lld of %lld repetitions are up to "
+               "%.1f %% off the median", (long long)t.kept, (long long)t.runs, 100 * t.worst);
     if (!s) {
         print_metrics(b, r, model, json, &out);
         s = lm_print_str(&out, e);
@@ -192,7 +192,8 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     size_t n = 0;
     const struct lm_flag flag[] = {
         { "metric", 'l', &metric, "NAME[:key=value,...]", "evaluator, may be repeated" },
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu), or auto" },
+        { "backend", 's', &backend, "NAME[:key=value,...]",
+          "backend (default cpu), or auto" },
         { "threads", 'i', &threads, "N", "worker threads (default: one for each CPU)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" },
         LM_FLAG_COMMANDS(&commands) };
@@ -414,7 +415,8 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         { "top-p", 'r', &top_p, "P", "from the likeliest tokens of mass P (default 1)" },
         { "seed", 'i', &seed, "S", "seed of sampling (default 1)" },
         { "ignore-eos", 'b', &ignore_eos, NULL, "go on behind the end-of-text token" },
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu), or auto" },
+        { "backend", 's', &backend, "NAME[:key=value,...]",
+          "backend (default cpu), or auto" },
         { "threads", 'i', &threads, "N", "threads (default 1)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, sizeof flag / sizeof *flag, &at,

@@ -123,7 +123,8 @@ enum lm_status lm_devices_find(const struct lm_loaded *backend, struct lm_device
                                struct lm_err *e)
 {
     const struct lm_backend *ops = backend->ops;
-    const char *const argv[] = { "/proc/self/exe", "devices", backend->module.name, NULL };
+    const char *const argv[] = { "/proc/self/exe", "devices", backend->module.name,
+                                 NULL };
     const struct lm_process p = { .argv = argv, .seconds = patience, .most_out = 1 << 16,
                                   .most_err = 4096, .own = true };
     struct lm_process_end end;
@@ -237,7 +238,8 @@ enum lm_status lm_auto_text(const char *text, char out[LM_BACKEND_TEXT], struct 
                        "auto may take another one elsewhere; name the backend", text);
     enum lm_status st = find_and_log(&found, e);
     if (!st && found.option)
-        snprintf(out, LM_BACKEND_TEXT, "%s:device=%lld", found.backend, (long long)found.number);
+        snprintf(out, LM_BACKEND_TEXT, "%s:device=%lld", found.backend,
+                 (long long)found.number);
     else if (!st)
         snprintf(out, LM_BACKEND_TEXT, "%s", found.backend);
     return st;

@@ -38,7 +38,8 @@ struct lm_auto {
 enum lm_status lm_auto_find(struct lm_auto *out, struct lm_err *e);
 /* The same for text of a command line: "auto" becomes "NAME:device=1" in out, all else
  * stays what it is; logged.                                                 [main] */
-enum lm_status lm_auto_text(const char *text, char out[LM_BACKEND_TEXT], struct lm_err *e);
+enum lm_status lm_auto_text(const char *text, char out[LM_BACKEND_TEXT],
+                            struct lm_err *e);
 /* And for the group `backend` of a pipeline: names in it what auto takes.   [main] */
 enum lm_status lm_auto_conf(struct lm_conf *root, bool *chosen, struct lm_err *e);
 #endif

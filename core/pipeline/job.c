@@ -258,9 +258,9 @@ static enum lm_status same_device(struct lm_store *store, const struct lm_sessio
     if (st || !was || !strcmp(was, now))
         ;
     else if (lm_has_option(&backend->plugin->module, "device"))
-        st = lm_fail(e, LM_EINPUT, "%s: the study began on %s, which is not device "
-                     "`device` of backend '%s' any more, but %s; bring it back or start a "
-                     "new run", folder, was, backend->id, now);
+        st = lm_fail(e, LM_EINPUT, "%s: the study began on %s, which is not that device "
+                     "of backend '%s' any more, but %s is; bring it back or start a new "
+                     "run", folder, was, backend->id, now);
     else
         lm_str_add(notes, "the study began on %s and was resumed on %s, so times of "
                    "earlier and later trials cannot be compared\n", was, now);

@@ -10,8 +10,8 @@ static const char timing_form[] = "%lld repetitions, %lld measured again, %lld k
                                   "though the anchor was up to %lf %% off its median";
 static const char clocks_form[] = "%lf MHz at first, %lf at last, %lf to %lf, "
                                   "governor %31s";
-static const char other[] = "; a candidate was the anchor, for want of room for the dense "
-                            "model";
+static const char other[] = "; a candidate was the anchor, for want of room for the "
+                            "dense model";
 
 /* Of what this program wrote; a text that is none is nothing. */
 static void read_back(const char *timing, const char *clocks, struct lm_tally *t)

@@ -22,7 +22,7 @@
 enum { AGAIN = 2 };                     /* rounds of repetitions */
 static const double moved = 0.05;
 
-/* ---- what was timed ------------------------------------------------------------------- */
+/* ---- what was timed ---------------------------------------------------------------- */
 
 struct beat {                           /* the anchor's run of a workload in an item */
     int64_t item;
@@ -76,7 +76,7 @@ static enum lm_status grow(void **at, size_t n, size_t *cap, size_t size,
     return LM_OK;
 }
 
-/* ---- the anchor ----------------------------------------------------------------------- */
+/* ---- the anchor -------------------------------------------------------------------- */
 
 static bool is_dense(const struct lm_evaluation *v, const struct lm_network *net)
 {
@@ -170,7 +170,7 @@ static enum lm_status find_beat(struct lm_watch *k, const struct lm_load *l,
     return LM_OK;
 }
 
-/* ---- what evaluators ask --------------------------------------------------------------- */
+/* ---- what evaluators ask ----------------------------------------------------------- */
 
 static enum lm_status check_workload(const struct lm_subject *s,
                                      const struct lm_workload *w, struct lm_err *e)
@@ -278,7 +278,7 @@ enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w
     return st;
 }
 
-/* ---- medians of the anchor ------------------------------------------------------------- */
+/* ---- medians of the anchor --------------------------------------------------------- */
 
 static int by_size(const void *left, const void *right)
 {
@@ -337,7 +337,7 @@ static double drift(const struct lm_watch *k, int64_t item)
     return most;
 }
 
-/* ---- a group of candidates that take turns ---------------------------------------------- */
+/* ---- a group of candidates that take turns ----------------------------------------- */
 
 static void measure_item(struct lm_watch *k, int64_t item, bool first)
 {

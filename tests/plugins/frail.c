@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* frail.c -- the backend `reference` on devices that fail as it is told: one call of the
- * kind `call`, the one numbered `at` (and more behind it), finds no memory or no device.  What its devices are
- * is told by FRAIL in the environment: a list of gpu, software, none, crash, hang.    */
+ * kind `call`, the one numbered `at` (and more behind it), finds no memory or no device.
+ * What its devices are is told by FRAIL in the environment: a list of gpu, software,
+ * none, crash, hang.                                                        */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
@@ -13,7 +14,8 @@
 #undef lm_plugin
 
 enum { NEVER, UPLOAD, BUFFER, KV_OPEN, RUN };
-static const char *const calls[] = { "never", "upload", "buffer", "kv_open", "run", NULL };
+static const char *const calls[] = { "never", "upload", "buffer", "kv_open", "run",
+                                     NULL };
 static const char *const hows[] = { "memory", "lost", NULL };
 
 struct options {
