@@ -121,7 +121,7 @@ ok "costs the trials that have one" cost_those width
 ok "with workers" run frail.cfg --set run.out=width2 --set run.workers=2 --set run.threads=2 \
     --set backend.call=upload --set backend.cols="$width"
 ok "the same ones" cost_those width2
-for call in upload=330 buffer=8 run=150; do
+for call in upload=280 buffer=8 run=150; do
     n=${call#*=} call=${call%=*}
     ok "$call: one call without memory" run frail.cfg --set run.out=one-$call \
         --set backend.call=$call --set backend.at=$n --set "backend.once=$tmp/did-$call"
