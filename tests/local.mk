@@ -114,6 +114,22 @@ tests_check_vocab_SOURCES = %D%/testing.h %D%/plug.h %D%/check_formats.h \
 tests_check_vocab_CFLAGS = $(AM_CFLAGS)
 tests_check_chat_SOURCES = %D%/testing.h %D%/chat_cases.h %D%/check_chat.c
 
+# The backend `cuda` without a GPU: its driver and kernels emulated, in C++.
+check_PROGRAMS += %D%/check_cuda %D%/check_cuda_model
+tests_check_cuda_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.h \
+    %D%/check_operators.h %D%/fakecuda.h %D%/check_cuda.c
+tests_check_cuda_model_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+    %D%/fakecuda.h %D%/check_cuda_model.c
+if HAVE_CXX
+check_DATA = %D%/cuda/fakecuda.so
+CLEANFILES += %D%/cuda/fakecuda.so
+%D%/cuda/fakecuda.so: %D%/cuda/emulator.h %D%/cuda/fakecuda.cpp %D%/cuda/faults.cuh \
+    $(cuda_kernels)
+	@$(MKDIR_P) %D%/cuda
+	$(AM_V_GEN)$(CXX) -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas $(CXX_SANITIZE) \
+	    -fPIC -shared -o $@ $(srcdir)/%D%/cuda/fakecuda.cpp
+endif
+
 check_PROGRAMS += %D%/check_workers %D%/check_crew %D%/check_units
 tests_check_units_SOURCES = %D%/testing.h %D%/check_units.c
 tests_check_crew_SOURCES = %D%/testing.h %D%/check_crew.c
@@ -210,6 +226,7 @@ LOG_COMPILER = $(SHELL) $(builddir)/tests/run-check
 SH_LOG_DRIVER = $(TAP_DRIVER)
 SH_LOG_COMPILER = $(SHELL)
 
+EXTRA_DIST += %D%/cuda/emulator.h %D%/cuda/fakecuda.cpp %D%/cuda/faults.cuh
 EXTRA_DIST += $(shell_tests) %D%/tap.sh %D%/golden %D%/vocab
 
 # Under valgrind, in one process, with patience.

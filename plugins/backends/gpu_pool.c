@@ -157,9 +157,13 @@ static void free_slab(struct gpu *g, struct gpu_slab *s)
     g->host->release(s);
 }
 
+/* Of its kind. */
 static bool is_last(const struct gpu *g, const struct gpu_slab *s)
 {
-    return g->slabs == s && !s->next && s->size == usual_size[s->shared];
+    for (const struct gpu_slab *other = g->slabs; other; other = other->next)
+        if (other != s && other->shared == s->shared)
+            return false;
+    return s->size == usual_size[s->shared];
 }
 
 void gpu_give(struct gpu *g, enum gpu_class c, struct gpu_span *s)

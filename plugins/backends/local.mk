@@ -45,3 +45,27 @@ MAINTAINERCLEANFILES = %D%/vk_shaders.h
 	@$(MKDIR_P) %D%
 	$(AM_V_GEN)sh $(srcdir)/%D%/shaders/make.sh $(GLSLANG) $(srcdir)/%D%/shaders $@
 endif
+
+cuda_kernels = %D%/cuda_list.h %D%/cuda/attention.cuh %D%/cuda/bare.cuh \
+    %D%/cuda/common.cuh %D%/cuda/head.cuh %D%/cuda/kernels.cu %D%/cuda/product.cuh \
+    %D%/cuda/rows.cuh %D%/cuda/weight.cuh
+EXTRA_DIST += $(cuda_kernels) %D%/cuda/image.sh %D%/cuda/kernels.ptx
+
+backends_LTLIBRARIES += %D%/cuda.la
+plugins_backends_cuda_la_SOURCES = %D%/cuda.c %D%/cuda_driver.c %D%/cuda_driver.h \
+    %D%/cuda_list.h %D%/cuda_queue.c $(gpu_sources)
+nodist_plugins_backends_cuda_la_SOURCES = %D%/cuda_image.c
+plugins_backends_cuda_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/%D%
+plugins_backends_cuda_la_LDFLAGS = $(PLUGIN_LINK)
+plugins_backends_cuda_la_LIBADD = -lm -ldl
+CLEANFILES += %D%/cuda_image.c
+
+%D%/cuda_image.c: $(cuda_kernels) %D%/cuda/image.sh %D%/cuda/kernels.ptx config.status
+	@$(MKDIR_P) %D%
+	$(AM_V_GEN)sh $(srcdir)/%D%/cuda/image.sh '$(CUDA_COMPILER)' $(srcdir)/%D%/cuda $@
+
+# The PTX that is distributed, for builds without a compiler for it: after a change of a
+# kernel, with nvcc.
+cuda-ptx:
+	sh $(srcdir)/%D%/cuda/image.sh nvcc $(srcdir)/%D%/cuda $(srcdir)/%D%/cuda/kernels.ptx
+.PHONY: cuda-ptx
