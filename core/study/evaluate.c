@@ -3,8 +3,9 @@
  *
  * Four passes: evaluators that count only; those that run candidates, items
  * spread over the workers; those that need a quiet machine, on the main thread,
- * candidates taking turns within each item (timing.c); those that run programs of the user, one candidate after the
- * other, so that the file of one is on disk at a time.
+ * candidates taking turns within each item (timing.c); those that run programs
+ * of the user, one candidate after the other, so that the file of one is on disk
+ * at a time.
  *
  * Every item of every candidate has a place of its own for its sums, and these
  * are reduced in the order of the items: neither threads nor the order of work
