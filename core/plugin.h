@@ -308,9 +308,10 @@ struct lm_device_use {
     int64_t  most;                      /* the most that these were together         */
 };
 
-/* A backend with a memory of its own answers want of it with LM_EINFEASIBLE: the
- * candidate does not fit, the search goes on; and the loss of its device, for good, with
- * LM_EUNAVAILABLE: a worker ends and another one opens the device anew.           */
+/* A backend with a memory of its own answers want of it with LM_EINFEASIBLE: what can be
+ * is let go of and the call made once more; then the candidate does not fit, the search
+ * goes on; and the loss of its device, for good, with LM_EUNAVAILABLE: a worker ends and
+ * another one opens the device anew.                                              */
 struct lm_backend {
     uint32_t struct_size, reserved;
     /* LM_BIT(enum lm_dtype) of weights.  Those that are not f32 are matrices of

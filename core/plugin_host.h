@@ -228,7 +228,10 @@ struct lm_host {
     enum lm_status (*cost)(struct lm_subject *s, struct lm_cost *out,
                            struct lm_err *e);
     /* seconds of one run of the whole model; alone on the machine, so for
-     * evaluators with LM_NEEDS_QUIET only, others get LM_EBUG.          [main] */
+     * evaluators with LM_NEEDS_QUIET only, others get LM_EBUG.  When all items are
+     * measured eval() is called again with the same subjects and items, and told the
+     * seconds that it was told, divided by the machine's drift; these sums count.
+     *                                                                   [main] */
     enum lm_status (*time)(struct lm_subject *s, const struct lm_workload *w,
                            double *seconds, struct lm_err *e);
 
@@ -236,7 +239,9 @@ struct lm_host {
      * "model_hash", "version", "plugins", "seed", "started", "sample_dense",
      * "sample_best", "prompt", "exports" (JSON: what was exported, as planned and
      * as found in the file), "notes" (since minor 3: what makes figures doubtful, a
-     * sentence a line), "protocol:METRIC"; "" when unknown.             [main] */
+     * sentence a line), "backend", "device", "timing", "clocks" (since minor 4: what it
+     * was measured on and how steady that was), "protocol:METRIC"; "" when unknown.
+     *                                                                   [main] */
     int64_t (*study_n_trials)(const struct lm_study *s);
     enum lm_status (*study_trial)(const struct lm_study *s, int64_t i,
                                   struct lm_trial *out, struct lm_err *e);
@@ -295,6 +300,12 @@ struct lm_host {
      * without one in f32.  Nothing is built.  LM_EINFEASIBLE: it cannot be.   [main] */
     enum lm_status (*weigh)(struct lm_run *r, const union lm_value *value,
                             struct lm_cost *out, struct lm_err *e);
+
+    /* ---- since minor 4 --------------------------------------------------------- */
+
+    /* As time(), and what else is known of that run.                          [main] */
+    enum lm_status (*timing)(struct lm_subject *s, const struct lm_workload *w,
+                             struct lm_timing *out, struct lm_err *e);
 };
 
 #endif

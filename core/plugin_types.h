@@ -313,6 +313,14 @@ struct lm_workload {                                                /* frozen */
     int32_t  threads;
 };
 
+/* What host->timing() finds: seconds as host->time() has them; those by the device's own
+ * clock, 0: unknown; and those that the anchor took at the same time, as measured, 0: the
+ * candidate is the anchor.  Since minor 4.                                         */
+struct lm_timing {
+    uint32_t struct_size, reserved;
+    double   seconds, device, anchor;
+};
+
 /* ---- search ---------------------------------------------------------------------- */
 struct lm_objective {                   /* always minimised                   */
     uint32_t    struct_size;

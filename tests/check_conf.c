@@ -202,6 +202,21 @@ START_TEST(set_values)
 }
 END_TEST
 
+START_TEST(put)
+{
+    struct lm_conf *c = parse(HEAD "backend: { use = \"auto\"; };\n", NULL, 0), *group;
+    struct lm_err e = { 0 };
+    ck_assert_ok(lm_conf_group(c, "backend", &group, &e), e);
+    ck_assert_ok(lm_conf_put(group, "use", "gpu", 0, "x.cfg:2, auto", &e), e);
+    ck_assert_ok(lm_conf_put(group, "device", NULL, 3, "x.cfg:2, auto", &e), e);
+    ck_assert_str_eq(text_at(c, "backend.use"), "gpu");
+    ck_assert_int_eq(integer(c, "backend.device"), 3);
+    ck_assert_str_eq(lm_conf_path(c, "backend.use")->origin, "x.cfg:2, auto");
+    ck_assert_uint_eq(group->n, 2);
+    lm_conf_free(c);
+}
+END_TEST
+
 START_TEST(set_mistakes)
 {
     static const char text[] = HEAD "a = 1; l = ( 1, 2 ); g = { x = 1; };";
@@ -487,7 +502,7 @@ static Suite *conf_suite(void)
     const struct { const char *name; const TTest *test; } list[] = {
         { "values", values }, { "corrupt integers", corrupt_integers },
         { "typing mistakes", typing_mistakes }, { "limits", limits },
-        { "set values", set_values }, { "set mistakes", set_mistakes },
+        { "set values", set_values }, { "put", put }, { "set mistakes", set_mistakes },
         { "references", references }, { "reference bombs", reference_bombs },
         { "write and read", write_and_read }, { "files", files },
         { "long chains", long_chains }, { "missing files", missing_files },

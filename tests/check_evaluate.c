@@ -24,14 +24,6 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
     return LM_OK;
 }
 
-static size_t index_of(const struct lm_subject *s)
-{
-    for (size_t i = 0; i < CANDIDATES; i++)
-        if (s->candidate->net.seg == net_of[i])
-            return i;
-    return CANDIDATES;
-}
-
 static enum lm_status eval_loss(void *self, struct lm_subject *s, int64_t item,
                                 struct lm_sum *sum, struct lm_err *e)
 {
@@ -116,25 +108,13 @@ enum { MS, LOSS, KL, BYTES, METRICS };
 
 static int64_t item_count = ITEMS;
 static struct lm_judge judge[3];
-static struct lm_candidate candidate[CANDIDATES];
 
-/* Keys: i, i / 3 ... so that the order of keys is not that of the indices. */
 static void setup(void)
 {
-    static const uint64_t first[CANDIDATES] = { 5, 1, 5, 3, 1, 5, 3, 1, 2 };
-    for (size_t i = 0; i < CANDIDATES; i++) {
-        for (size_t k = 0; k < SEGMENTS; k++) {
-            segment[i][k].spec.key = k == 0 ? 7 : k == 1 ? first[i] : 10 * k + i / 2;
-            net_of[i][k] = &segment[i][k];
-        }
-        candidate[i] = (struct lm_candidate){ .plan = no_plan[i],
-                                              .net = { .seg = net_of[i],
-                                                       .n = SEGMENTS - i % 2 } };
-    }
+    set_up_numbers();
     judge[0] = (struct lm_judge){ .id = "time", .ops = &ops[0], .self = &item_count };
     judge[1] = (struct lm_judge){ .id = "text", .ops = &ops[1], .self = &item_count };
     judge[2] = (struct lm_judge){ .id = "size", .ops = &ops[2] };
-    n_event = decoders = runners = 0;
     item_count = ITEMS;
     poison = -1;
     trouble = LM_OK;
@@ -435,13 +415,16 @@ START_TEST(timing_takes_turns)
         if (events[k].what == 'f' && events[k].candidate == 1)
             decodes++;
     }
-    ck_assert_int_eq(n, 3 * ITEMS);
+    ck_assert_int_eq(n, 2 * 3 * ITEMS);         /* again, to be told corrected times */
     for (int k = 0; k < n; k++)         /* all candidates before the next repetition */
-        ck_assert_int_eq(order[k] / 10, k / 3);
-    ck_assert_int_eq(warm, 3 * 4);      /* two workloads, each once untimed */
-    ck_assert_int_eq(prefills, 3 * (ITEMS + 1));
-    ck_assert_int_eq(decodes, 3 * 3 * (ITEMS + 1));
-    ck_assert_int_eq(decoders, 3);
+        ck_assert_int_eq(order[k] / 10, k % (3 * ITEMS) / 3);
+    /* three candidates and the dense model; two workloads, each thrice untimed */
+    ck_assert_int_eq(warm, 4 * 2 * 4);
+    ck_assert_int_eq(prefills, 4 * (ITEMS + 3));
+    ck_assert_int_eq(decodes, 4 * 3 * (ITEMS + 3));
+    ck_assert_int_eq(decoders, 4);
+    struct lm_tally t = lm_evaluation_tally(v);
+    ck_assert(t.runs == ITEMS && t.again == 0 && t.kept == 0 && !t.other);
     lm_results_free(r[0], (size_t)3 * METRICS);
     lm_evaluation_close(v);
 }

@@ -70,12 +70,17 @@ static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_
     return LM_OK;
 }
 
+static bool is_anchor, on_device;
+
 static enum lm_status timed(struct lm_subject *s, const struct lm_workload *w,
-                            double *seconds, struct lm_err *e)
+                            struct lm_timing *out, struct lm_err *e)
 {
     (void)s, (void)e;
     asked[n_asked++ % 8] = *w;
-    *seconds = w->phase == LM_PREFILL ? 0.75 : 1.6;
+    double seconds = w->phase == LM_PREFILL ? 0.75 : 1.6;
+    struct lm_timing t = { sizeof t, 0, seconds, on_device ? seconds / 2 : 0,
+                           is_anchor ? 0 : 2 * seconds };
+    lm_fill_struct(out, &t, sizeof t);
     return LM_OK;
 }
 
@@ -96,7 +101,8 @@ static void setup(void)
     host.token_kl = token_kl;
     host.precision = precision;
     host.cost = cost;
-    host.time = timed;
+    host.timing = timed;
+    is_anchor = on_device = false;
     n_ids = N_IDS;
     for (int i = 0; i < N_IDS; i++)
         ids[i] = (i * 37 + 11) % 101;
@@ -385,10 +391,18 @@ START_TEST(latency_workloads)
     ck_assert_int_eq(asked[1].context, 16);
     ck_assert_int_eq(asked[1].threads, 2);
     ck_assert_double_eq_tol(total(&o, 1).value, 3 * 200.0, 1e-9);   /* per token */
+    ck_assert_double_eq_tol(total(&o, 2).value, 2 * 3 * 750.0, 1e-9);   /* anchor */
+    ck_assert_double_eq_tol(total(&o, 3).value, 2 * 3 * 200.0, 1e-9);
+    ck_assert(total(&o, 4).weight == 0 && total(&o, 5).weight == 0);
+    is_anchor = on_device = true;
+    ck_assert(total(&o, 2).weight == 0 && total(&o, 3).weight == 0);
+    ck_assert_double_eq_tol(total(&o, 4).value, 3 * 375.0, 1e-9);       /* device */
+    ck_assert_double_eq_tol(total(&o, 5).value, 3 * 100.0, 1e-9);
     ck_assert(o.ops->needs & LM_NEEDS_QUIET);
-    ck_assert(o.ops->metric[0].noisy && o.ops->metric[1].noisy);
+    for (size_t i = 0; i < 6; i++)
+        ck_assert(o.ops->metric[i].noisy);
     ck_assert_str_eq(o.protocol, "prefill of 32 tokens, decode of 8 tokens behind 16, "
-                     "2 threads, median of 3 runs after one untimed");
+                     "2 threads, median of 3 runs behind a warm-up");
     stop(&o);
     ck_assert_ok(start(&o, "latency", decode, &e), e);
     ck_assert_double_eq(total(&o, 0).weight, 0);

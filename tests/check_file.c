@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cpufreq.h"
 #include "testing.h"
 
 static char folder[256];
@@ -433,6 +434,32 @@ START_TEST(sizes)
 }
 END_TEST
 
+/* A file of the kernel's kind below a root of ours. */
+static void tell_clock(int cpu, const char *file, const char *text)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/cpu%d/cpufreq", folder, cpu);
+    ck_assert_int_eq(lm_make_folder(path, NULL), LM_OK);
+    snprintf(path, sizeof path, "%s/cpu%d/cpufreq/%s", folder, cpu, file);
+    ck_assert_int_eq(lm_write_file(path, text, strlen(text), NULL), LM_OK);
+}
+
+START_TEST(processor_clocks)
+{
+    struct lm_cpu_clock c;
+    ck_assert(!lm_cpu_clock_read(folder, &c));
+    ck_assert(c.mhz == 0 && !c.governor[0]);
+    tell_clock(0, "scaling_cur_freq", "2400000\n");
+    tell_clock(0, "scaling_governor", "powersave\n");
+    tell_clock(1, "scaling_cur_freq", "none of the kind\n");
+    tell_clock(7, "scaling_cur_freq", "1800000\n");     /* those between are off */
+    tell_clock(7, "scaling_governor", "performance\n");
+    ck_assert(lm_cpu_clock_read(folder, &c));
+    ck_assert_double_eq_tol(c.mhz, 2100, 1e-9);
+    ck_assert_str_eq(c.governor, "powersave");
+}
+END_TEST
+
 Suite *file_suite(void)
 {
     Suite *s = suite_create("file");
@@ -454,6 +481,7 @@ Suite *file_suite(void)
     tcase_add_test(c, folder_every_fault);
     tcase_add_test(c, paths);
     tcase_add_test(c, sizes);
+    tcase_add_test(c, processor_clocks);
     suite_add_tcase(s, c);
     return s;
 }

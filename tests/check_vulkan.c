@@ -3,11 +3,8 @@
  * validation layer, on Mesa's software device: which says that kernels, barriers and
  * layouts are right, and nothing of speed.  Without a Vulkan driver it is skipped, unless
  * LAMINA_REQUIRE_VULKAN is set.                                                     */
-#include <dlfcn.h>
-#include <glob.h>
-#include <stdlib.h>
-
 #include "check_operators.h"
+#include "lavapipe.h"
 
 static void open_both(void)
 {
@@ -15,36 +12,71 @@ static void open_both(void)
     ck_assert(here);
 }
 
-static void choose(const char *name, const char *value, const char *name2,
-                   const char *value2)
+/* more: two options. */
+static void choose(const char *const *more)
 {
     static const char *const common[] = { "software", "true", "validate", "true" };
 
     backend = "vulkan";
     memcpy(option, common, sizeof common);
-    option[4] = name;
-    option[5] = value;
-    option[6] = name2;
-    option[7] = value2;
+    memcpy(option + 4, more, 4 * sizeof *more);
     least = 2e-5;
     largest = INFINITY;
 }
 
 static void plain(void)
 {
-    choose("features", "plain", NULL, NULL);
+    choose((const char *const[]){ "features", "plain", "memory", "64" });
 }
 
+/* Weights in pieces of 8 KiB, as large ones are on devices that bind little. */
 static void all_features(void)
 {
-    choose("features", "all", "staging", "true");
+    choose((const char *const[]){ "features", "all", "range", "8" });
 }
 
 static void halves(void)
 {
-    choose("activations", "f16", "replay", "false");
+    choose((const char *const[]){ "activations", "f16", "staging", "true" });
     least = 2e-2;
     largest = 40;                       /* products are below 65504 */
+}
+
+/* ---- memory ------------------------------------------------------------------------ */
+
+/* What does not fit is refused as a candidate is, and what fits goes on. */
+START_TEST(no_room)
+{
+    struct lm_weight *w = NULL;
+    struct lm_device_use use = { .struct_size = sizeof use };
+    float *x = noise(40 << 18, "weights", 1);
+    struct lm_tensor t = { .data = x, .rows = 40 << 8, .cols = 1024, .dtype = LM_F32 };
+    ck_assert_int_eq(tested.ops->upload(tested.self, &t, 1024, &w, &err), LM_OK);
+    ck_assert_ok(tested.ops->use(tested.self, &use, &err), err);
+    ck_assert_int_eq(use.weights, 40 << 20);
+    struct lm_weight *more = NULL;
+    ck_assert_int_eq(tested.ops->upload(tested.self, &t, 1024, &more, &err),
+                     LM_EINFEASIBLE);
+    ck_assert_ptr_null(more);
+    tested.ops->forget(tested.self, w);
+    ck_assert_ok(tested.ops->upload(tested.self, &t, 1024, &w, &err), err);
+    tested.ops->forget(tested.self, w);
+    ck_assert_ok(tested.ops->use(tested.self, &use, &err), err);
+    ck_assert_int_eq(use.weights, 0);
+    ck_assert_int_eq(use.most, 40 << 20);
+    lm_release(x);
+}
+END_TEST
+
+static void add_memory(Suite *s)
+{
+    TCase *c = tcase_create("memory");
+
+    tcase_set_timeout(c, 60);
+    tcase_add_checked_fixture(c, plain, NULL);
+    tcase_add_checked_fixture(c, open_both, teardown);
+    tcase_add_test(c, no_room);
+    suite_add_tcase(s, c);
 }
 
 static void add_set(Suite *s, const char *name, void (*use)(void))
@@ -58,29 +90,14 @@ static void add_set(Suite *s, const char *name, void (*use)(void))
     suite_add_tcase(s, c);
 }
 
-/* The software device and no other, whatever else this machine has.  false: it, the
- * loader or the validation layer is not installed.                                  */
-static bool use_lavapipe(void)
-{
-    glob_t g, layer;
-    bool found = !glob("/usr/share/vulkan/icd.d/lvp_icd*.json", 0, NULL, &g)
-        && !glob("/usr/share/vulkan/explicit_layer.d/*validation*.json", 0, NULL, &layer)
-        && dlopen("libvulkan.so.1", RTLD_NOW | RTLD_LOCAL);
-
-    if (found) {
-        setenv("VK_DRIVER_FILES", g.gl_pathv[0], 1);
-        setenv("VK_ICD_FILENAMES", g.gl_pathv[0], 1);
-    }
-    return found;
-}
-
 int main(void)
 {
-    if (!use_lavapipe() && !getenv("LAMINA_REQUIRE_VULKAN"))
-        return puts("1..0 # SKIP no software Vulkan device with the validation layer"), 77;
+    if (!lavapipe_or_skip())
+        return 77;
     Suite *s = suite_create("vulkan");
     add_set(s, "plain", plain);
     add_set(s, "all features", all_features);
     add_set(s, "halves", halves);
+    add_memory(s);
     return run_suites(&s, 1);
 }

@@ -35,6 +35,8 @@ static struct lm_done_plan answers[PLANS] = {
     { 0, "", 0, NULL } };
 static const struct lm_done answer = { .id = 9, .fingerprint = 77, .text = "",
                                        .asked = 3e12, .run = 2e12, .n = PLANS,
+                                       .tally = { .runs = 15, .again = 2, .kept = 1,
+                                                  .worst = 0.25, .other = true },
                                        .plan = answers };
 static const struct lm_hello hello = { "0.1.0", "lamina = 1;\n", 3, 1000000, 4, true };
 
@@ -97,6 +99,8 @@ START_TEST(messages_come_back)
     ck_assert_ok(lm_hear_done(body, n, &d, &block, &e), e);
     ck_assert_uint_eq(d.fingerprint, 77);
     ck_assert_double_eq(d.asked, 3e12);
+    ck_assert(d.tally.runs == 15 && d.tally.again == 2 && d.tally.kept == 1);
+    ck_assert(d.tally.worst == 0.25 && d.tally.other);
     ck_assert_uint_eq(d.n, PLANS);
     ck_assert_mem_eq(d.plan[0].sums, sums, sizeof sums);        /* bit for bit */
     ck_assert_uint_eq(d.plan[1].status, LM_EFAILED);
@@ -242,6 +246,11 @@ START_TEST(sums_must_be_finite)
     d.asked = -1;
     ck_assert_int_eq(round_trip(d), LM_EINPUT);
     d.asked = NAN;
+    ck_assert_int_eq(round_trip(d), LM_EINPUT);
+    d.asked = 0;
+    d.tally.kept = -1;
+    ck_assert_int_eq(round_trip(d), LM_EINPUT);
+    d.tally = (struct lm_tally){ .worst = NAN };
     ck_assert_int_eq(round_trip(d), LM_EINPUT);
 }
 END_TEST

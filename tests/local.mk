@@ -27,6 +27,8 @@ tests_check_race_SOURCES = %D%/check_race.c
 check_PROGRAMS += %D%/check_evaluators %D%/check_reporters
 tests_check_store_SOURCES = %D%/check_store.c
 tests_check_evaluate_SOURCES = %D%/number_engine.h %D%/check_evaluate.c
+check_PROGRAMS += %D%/check_timing
+tests_check_timing_SOURCES = %D%/number_engine.h %D%/check_timing.c
 tests_check_evaluators_SOURCES = %D%/plug.h %D%/check_evaluators.c
 tests_check_reporters_SOURCES = %D%/plug.h %D%/check_reporters.c
 
@@ -88,9 +90,14 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 check_PROGRAMS += %D%/check_precision %D%/check_stream
 if VULKAN
-check_PROGRAMS += %D%/check_vulkan
-tests_check_vulkan_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+check_PROGRAMS += %D%/check_vulkan %D%/check_vulkan_driver
+tests_check_vulkan_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/lavapipe.h \
     %D%/check_backend.h %D%/check_operators.h %D%/check_vulkan.c
+tests_check_vulkan_driver_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+    %D%/lavapipe.h %D%/check_vulkan_driver.c $(vulkan_sources)
+nodist_tests_check_vulkan_driver_SOURCES = plugins/backends/vk_shaders.h
+tests_check_vulkan_driver_CPPFLAGS = $(AM_CPPFLAGS) -Iplugins/backends \
+    -I$(top_srcdir)/plugins/backends
 endif
 tests_check_backend_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
     %D%/check_backend.h %D%/check_operators.h %D%/check_backend.c
@@ -193,6 +200,15 @@ tests_plugins_still_la_CPPFLAGS = $(AM_CPPFLAGS) -DQUIET
 CLEANFILES += %D%/plugins/shaky.la %D%/plugins/still.la
 shell_tests += %D%/e2e_workers.sh
 %D%/e2e_workers.log: %D%/plugins/shaky.la %D%/plugins/still.la %D%/json_get$(EXEEXT)
+# A backend whose devices fail.
+EXTRA_LTLIBRARIES += %D%/plugins/frail.la
+tests_plugins_frail_la_SOURCES = %D%/plugins/frail.c
+tests_plugins_frail_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/plugins/backends
+tests_plugins_frail_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_plugins_frail_la_LIBADD = -lm
+CLEANFILES += %D%/plugins/frail.la
+shell_tests += %D%/e2e_devices.sh
+%D%/e2e_devices.log: %D%/plugins/frail.la %D%/json_get$(EXEEXT)
 EXTRA_DIST += %D%/e2e.sh
 
 include tests/fuzz/local.mk

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "base/pool.h"
-#include "study/evaluate.h"
+#include "study/judging.h"
 #include "testing.h"
 
 /* ---- an engine of numbers ---------------------------------------------------------- */
@@ -241,11 +241,43 @@ enum lm_status lm_ask_all(struct lm_engine *g, struct lm_teacher *t, bool share,
     return st;
 }
 
+/* The key of every segment of the dense model, where the architecture has a layer. */
+enum { DENSE_KEY = 7777 };
+
+enum lm_status lm_dense_shape(const struct lm_model *m, enum lm_segment_kind kind,
+                              int32_t layer, struct lm_segment_spec *spec,
+                              struct lm_err *e)
+{
+    (void)m, (void)kind, (void)layer, (void)e;
+    *spec = (struct lm_segment_spec){ .key = DENSE_KEY };
+    return LM_OK;
+}
+
+/* The clock that timing sees: a token, or the tokens of a prefill, take
+ * cost_each[network] at the present pace; the dense network is the last.     */
+static double seconds_now, pace, cost_each[CANDIDATES + 1];
+static const struct lm_segment *refused;        /* its network has no room */
+
+static double clock_of_test(void)
+{
+    return seconds_now;
+}
+
+static double cost_of(const struct lm_network *net)
+{
+    for (size_t i = 0; i < CANDIDATES; i++)
+        if (net->seg == net_of[i])
+            return cost_each[i];
+    return cost_each[CANDIDATES];
+}
+
 enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
                                int64_t capacity, int32_t threads, struct lm_decoder **d,
                                struct lm_err *e)
 {
     (void)g, (void)threads;
+    if (net->seg[0] == refused)
+        return lm_fail(e, LM_EINFEASIBLE, "no room for this one");
     *d = lm_alloc(sizeof **d, "decoder");
     if (!*d)
         return lm_fail_memory(e, 0, "decoder");
@@ -266,14 +298,17 @@ void lm_decoder_seek(struct lm_decoder *d, int64_t pos)
 }
 
 enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
-                               float *logits, double *seconds, struct lm_err *e)
+                               float *logits, struct lm_time *time, struct lm_err *e)
 {
-    (void)seconds, (void)e;
+    double seconds = pace * cost_of(d->net);
+    (void)e;
     ck_assert_int_le(d->pos + n, d->capacity);
     ck_assert_int_lt(ids[n - 1], model.arch.vocab);
     logits[model.arch.vocab - 1] = 1;
     note('f', (size_t)n, d->pos);
     d->pos += n;
+    seconds_now += seconds;
+    *time = (struct lm_time){ seconds, n > 1 ? seconds / 2 : 0 };
     return LM_OK;
 }
 
@@ -282,5 +317,39 @@ void lm_candidate_cost(const struct lm_candidate *c, uint32_t dtype, struct lm_c
     (void)c;
     out->params = 7;
     out->bytes = dtype == LM_F16 ? 2000 : 4000;
+}
+/* ---- candidates ---------------------------------------------------------------------- */
+
+static struct lm_candidate candidate[CANDIDATES];
+
+static size_t index_of(const struct lm_subject *s)
+{
+    for (size_t i = 0; i < CANDIDATES; i++)
+        if (s->candidate->net.seg == net_of[i])
+            return i;
+    return CANDIDATES;
+}
+
+/* Keys: i, i / 3 ... so that the order of keys is not that of the indices. */
+static void set_up_numbers(void)
+{
+    static const uint64_t first[CANDIDATES] = { 5, 1, 5, 3, 1, 5, 3, 1, 2 };
+    for (size_t i = 0; i < CANDIDATES; i++) {
+        for (size_t k = 0; k < SEGMENTS; k++) {
+            segment[i][k].spec.key = k == 0 ? 7 : k == 1 ? first[i] : 10 * k + i / 2;
+            net_of[i][k] = &segment[i][k];
+        }
+        candidate[i] = (struct lm_candidate){ .plan = no_plan[i],
+                                              .net = { .seg = net_of[i],
+                                                       .n = SEGMENTS - i % 2 } };
+    }
+    n_event = decoders = runners = 0;
+    lm_timing_clock = clock_of_test;
+    seconds_now = 0;
+    pace = 1;
+    refused = NULL;
+    for (size_t i = 0; i <= CANDIDATES; i++)
+        cost_each[i] = 1e-3;
+    model.arch.n_layer = 0;
 }
 #endif

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 liblamina_core_la_SOURCES += \
     %D%/child.h %D%/child.c \
+    %D%/cpufreq.h %D%/cpufreq.c \
     %D%/err.h %D%/err.c \
     %D%/file.h %D%/file.c %D%/folder.c \
     %D%/hash.h %D%/hash.c \

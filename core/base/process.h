@@ -12,6 +12,7 @@ struct lm_process {
     const char *const *argv;            /* ends with NULL; argv[0] as execvp takes it */
     double seconds;                     /* time limit of the whole group */
     size_t most_out, most_err;          /* bytes of stdout; bytes of stderr to keep */
+    bool   own;                         /* a program of ours, which needs no leave */
 };
 struct lm_process_end {
     struct lm_str out, err;             /* err: about the last most_err bytes */

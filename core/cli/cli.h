@@ -63,6 +63,7 @@ enum lm_status lm_cmd_cache(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_doctor(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_selftest(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_worker(int argc, char **argv, struct lm_err *e);
+enum lm_status lm_cmd_devices(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_new_plugin(int argc, char **argv, struct lm_err *e);
 /* Writes to stdout; a failed write (full disk, closed pipe) is LM_EIO. */
 enum lm_status lm_print(const char *text, size_t n, struct lm_err *e);

@@ -23,6 +23,7 @@
 #include "cli/cli.h"
 #include "config.h"
 #include "loader/loader.h"
+#include "pipeline/device.h"
 
 struct doctor {
     struct lm_str facts;                /* lines of text, or members of an object */
@@ -241,6 +242,11 @@ static void broken(void *ctx, const char *why)
     complain(ctx, false, "a plugin does not load: %s", why);
 }
 
+static void pass_over(void *ctx, const char *why)
+{
+    (void)ctx, (void)why;
+}
+
 static enum lm_status plugins(struct doctor *d, struct lm_err *e)
 {
     static const enum lm_kind needed[] = { LM_BACKEND, LM_FORMAT, LM_SEARCH, LM_PRUNER,
@@ -309,19 +315,71 @@ static void terminal(struct doctor *d)
             ioctl(STDERR_FILENO, TIOCGWINSZ, &w) == 0 && w.ws_col ? w.ws_col : 80);
 }
 
-/* Facts only, that say so: no plugin could make use of them today. */
-static void drivers(struct doctor *d)
+/* The backend KIND/NAME in a list of plugins; NULL: it is not installed. */
+static const struct lm_loaded *find_backend(const struct lm_loaded *const *all, size_t n,
+                                            const char *name)
 {
-    static const struct { const char *key, *file, *missing; } driver[] = {
-        { "Vulkan", "libvulkan.so.1", "no Vulkan loader" },
-        { "CUDA", "libcuda.so.1", "no CUDA driver" } };
-    for (size_t i = 0; i < sizeof driver / sizeof *driver; i++) {
-        void *h = dlopen(driver[i].file, RTLD_LAZY | RTLD_LOCAL);
-        say(d, driver[i].key, "%s (%s); no backend uses it yet",
-            h ? "the library is here" : driver[i].missing, driver[i].file);
-        if (h)
-            dlclose(h);
-    }
+    for (size_t i = 0; i < n; i++)
+        if (all[i]->module.kind == LM_BACKEND && !strcmp(all[i]->module.name, name))
+            return all[i];
+    return NULL;
+}
+
+static void driver(struct doctor *d, const char *key, const char *file, const char *name,
+                   const struct lm_loaded *backend)
+{
+    void *h = dlopen(file, RTLD_LAZY | RTLD_LOCAL);
+    if (backend)
+        say(d, key, "%s %s here (%s), for the backend %s", name, h ? "is" : "is not",
+            file, backend->module.name);
+    else
+        say(d, key, "%s %s here (%s); no backend that is installed uses it", name,
+            h ? "is" : "is not", file);
+    if (h)
+        dlclose(h);
+}
+
+static void devices(struct doctor *d, const struct lm_loaded *backend,
+                    const struct lm_devices *found)
+{
+    char key[96], text[LM_DEVICE_TEXT];
+    snprintf(key, sizeof key, "backend %s", backend->module.name);
+    struct lm_str all = { 0 };
+    for (size_t i = 0; i < found->n; i++)
+        lm_str_add(&all, "%s%zu: %s", i ? "; " : "", i,
+                   lm_device_text(&found->at[i], text));
+    say(d, key, "%s", found->n && all.s ? all.s : found->why);
+    lm_str_free(&all);
+}
+
+/* Drivers of GPUs, the devices that backends find, and the one that auto takes. */
+static enum lm_status backends(struct doctor *d, struct lm_err *e)
+{
+    const struct lm_loaded **all;
+    struct lm_devices found;
+    struct lm_auto taken;
+    struct lm_err why = { 0 };
+    char text[LM_DEVICE_TEXT];
+    size_t n;
+    enum lm_status s = lm_loader_survey(&all, &n, pass_over, NULL, e);
+    if (s)
+        return s;
+    driver(d, "Vulkan", "libvulkan.so.1", "the Vulkan loader",
+           find_backend(all, n, "vulkan"));
+    driver(d, "CUDA", "libcuda.so.1", "the CUDA driver", find_backend(all, n, "cuda"));
+    for (size_t i = 0; i < n && !s; i++)
+        if (all[i]->module.kind == LM_BACKEND &&
+            !(s = lm_devices_find(all[i], &found, e)) && (found.n || found.why[0]))
+            devices(d, all[i], &found);
+    lm_release(all);
+    if (s)
+        return s;
+    if (lm_auto_find(&taken, &why))
+        complain(d, false, "%s", why.text);
+    else
+        say(d, "backend auto", "takes %s, device %lld: %s", taken.backend,
+            (long long)taken.number, lm_device_text(&taken.device, text));
+    return LM_OK;
 }
 
 /* ---- the command ------------------------------------------------------------------ */
@@ -374,9 +432,10 @@ enum lm_status lm_cmd_doctor(int argc, char **argv, struct lm_err *e)
     if (!s) {
         cache(&d);
         terminal(&d);
-        drivers(&d);
-        s = print(&d, e);
+        s = backends(&d, e);
     }
+    if (!s)
+        s = print(&d, e);
     lm_str_free(&d.facts);
     lm_str_free(&d.complaints);
     if (!s && d.n_error)

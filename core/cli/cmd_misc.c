@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cmd_misc.c -- list, cache. */
+/* cmd_misc.c -- list and what it asks backends with, cache. */
 #include <stdio.h>
 #include <string.h>
 
@@ -7,16 +7,45 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "loader/loader.h"
+#include "pipeline/device.h"
+
+enum lm_status lm_cmd_devices(int argc, char **argv, struct lm_err *e)
+{
+    struct lm_str out = { 0 };
+    if (argc != 2)
+        return lm_fail(e, LM_ECONFIG, "devices: is asked by `lamina list`, not by hand");
+    enum lm_status s = lm_devices_tell(argv[1], &out, e);
+    if (!s)
+        return lm_print_str(&out, e);
+    lm_str_free(&out);
+    return s;
+}
+
+/* Below a backend: its devices, or why it has none. */
+static enum lm_status list_devices(const struct lm_loaded *backend, struct lm_str *out,
+                                   struct lm_err *e)
+{
+    struct lm_devices d;
+    char text[LM_DEVICE_TEXT];
+    enum lm_status s = lm_devices_find(backend, &d, e);
+    for (size_t i = 0; i < d.n && !s; i++)
+        lm_str_add(out, "      %zu: %s\n", i, lm_device_text(&d.at[i], text));
+    if (!s && !d.n && d.why[0])
+        lm_str_add(out, "      %s\n", d.why);
+    return s;
+}
 
 enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e)
 {
     struct lm_list at;
     const struct lm_loaded **all;
     size_t n;
-    bool help;
+    bool names = false, help;
     uint32_t kind = 0, last = 0;
     struct lm_str out = { 0 };
-    enum lm_status s = lm_flags_parse(argc, argv, NULL, 0, &at, 0, 1, &help, e);
+    const struct lm_flag flag[] = {
+        { "names", 'b', &names, NULL, "names alone, without asking for devices" } };
+    enum lm_status s = lm_flags_parse(argc, argv, flag, 1, &at, 0, 1, &help, e);
     if (s || help)
         return s;
     for (uint32_t k = 1; at.n && k < LM_N_KINDS; k++) {
@@ -33,17 +62,26 @@ enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e)
                            at.v[0]);
     if ((s = lm_loader_list(&all, &n, e)))
         return s;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < n && !s; i++) {
         const struct lm_module *m = &all[i]->module;
         if (kind && m->kind != kind)
             continue;
+        if (names) {
+            lm_str_add(&out, "%s\n", m->name);
+            continue;
+        }
         if (m->kind != last)
             lm_str_add(&out, "%s%s\n", last ? "\n" : "", lm_kind_name(m->kind));
         last = m->kind;
         lm_str_add(&out, "  %-16s %s\n", m->name, m->summary ? m->summary : "");
+        if (kind == LM_BACKEND)         /* drivers take their time */
+            s = list_devices(all[i], &out, e);
     }
     lm_release(all);
-    return lm_print_str(&out, e);
+    if (!s)
+        return lm_print_str(&out, e);
+    lm_str_free(&out);
+    return s;
 }
 
 /* Files of the cache: statistics (*.stats) that runs left for the next ones,

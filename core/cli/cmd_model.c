@@ -6,12 +6,14 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/process.h"
 #include "cli/cli.h"
 #include "pipeline/commands.h"
 #include "model/chat.h"
+#include "pipeline/device.h"
 #include "pipeline/finish.h"
 
 /* A model brought up on a backend for one command. */
@@ -25,11 +27,12 @@ struct desk {
 static enum lm_status desk_open(struct desk *d, const char *model, const char *backend,
                                 int64_t threads, struct lm_err *e)
 {
+    char chosen[LM_BACKEND_TEXT];
     enum lm_status s = d->run ? LM_OK : lm_run_open(0, &d->run, e);
-    if (s || (s = lm_pool_start((int)threads, e)))
+    if (s || (s = lm_auto_text(backend ? backend : "cpu", chosen, e)) ||
+        (s = lm_pool_start((int)threads, e)))
         return s;
-    s = lm_stage_text(&d->backend, LM_BACKEND, backend ? backend : "cpu",
-                      &d->backend_conf, d->run, e);
+    s = lm_stage_text(&d->backend, LM_BACKEND, chosen, &d->backend_conf, d->run, e);
     return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, 0, d->run, e);
 }
 
@@ -53,6 +56,36 @@ static void print_sums(const struct lm_result *r, struct lm_jsonw *w)
         lm_jsonw_end(w, ']');
     }
     lm_jsonw_end(w, ']');
+}
+
+static void print_device(const struct lm_bench *b, struct lm_jsonw *w)
+{
+    lm_jsonw_key(w, "backend");
+    lm_jsonw_string(w, b->backend->plugin->module.name);
+    lm_jsonw_key(w, "device");
+    lm_jsonw_begin(w, '{');
+    lm_jsonw_key(w, "name");
+    lm_jsonw_string(w, b->device.name);
+    lm_jsonw_key(w, "driver");
+    lm_jsonw_string(w, b->device.driver);
+    lm_jsonw_key(w, "memory");
+    lm_jsonw_int(w, b->device.memory);
+    lm_jsonw_key(w, "software");
+    lm_jsonw_bool(w, b->device.software);
+    lm_jsonw_end(w, '}');
+}
+
+/* Least and most of what a median was taken of. */
+static void print_spread(const struct lm_result *r, struct lm_str *out)
+{
+    double low = INFINITY, high = -INFINITY;
+    for (size_t i = 0; i < r->n_sum; i++)
+        if (r->sum[i].weight > 0) {
+            low = fmin(low, r->sum[i].value / r->sum[i].weight);
+            high = fmax(high, r->sum[i].value / r->sum[i].weight);
+        }
+    if (high > low)
+        lm_str_add(out, ", %.4g to %.4g", low, high);
 }
 
 static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
@@ -80,6 +113,8 @@ static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
                            m->unit ? m->unit : "");
                 if (r[k].error > 0)
                     lm_str_add(out, " +- %.3g", r[k].error);
+                if (m->reduce == LM_REDUCE_MEDIAN)
+                    print_spread(&r[k], out);
                 lm_str_add(out, "   (%s)\n", b->judge[j].protocol);
                 continue;
             }
@@ -100,8 +135,12 @@ static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
             print_sums(&r[k], &w);
             lm_jsonw_end(&w, '}');
         }
+    if (!json)
+        lm_str_add(out, "on %s (backend %s)\n", b->device_text,
+                   b->backend->plugin->module.name);
     if (json) {
         lm_jsonw_end(&w, ']');
+        print_device(b, &w);
         lm_jsonw_end(&w, '}');
         lm_str_add(out, "\n");
     }
@@ -115,6 +154,10 @@ static enum lm_status measure(struct desk *d, const char *model, bool json,
     size_t n = lm_evaluation_metrics(b->evaluation);
     struct lm_result *r = lm_alloc_array(n + 1, sizeof *r, "eval");
     enum lm_status s = r ? lm_bench_measure(b, r, e) : lm_fail_memory(e, n, "results");
+    struct lm_tally t = lm_evaluation_tally(b->evaluation);
+    if (!s && t.kept)
+        lm_log(LM_WARN, "the machine was unsteady: %lld of %lld repetitions are up to "
+               "%.1f %% off the median", (long long)t.kept, (long long)t.runs, 100 * t.worst);
     if (!s) {
         print_metrics(b, r, model, json, &out);
         s = lm_print_str(&out, e);
@@ -149,7 +192,8 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     size_t n = 0;
     const struct lm_flag flag[] = {
         { "metric", 'l', &metric, "NAME[:key=value,...]", "evaluator, may be repeated" },
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "backend", 's', &backend, "NAME[:key=value,...]",
+          "backend (default cpu), or auto" },
         { "threads", 'i', &threads, "N", "worker threads (default: one for each CPU)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" },
         LM_FLAG_COMMANDS(&commands) };
@@ -371,7 +415,8 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         { "top-p", 'r', &top_p, "P", "from the likeliest tokens of mass P (default 1)" },
         { "seed", 'i', &seed, "S", "seed of sampling (default 1)" },
         { "ignore-eos", 'b', &ignore_eos, NULL, "go on behind the end-of-text token" },
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "backend", 's', &backend, "NAME[:key=value,...]",
+          "backend (default cpu), or auto" },
         { "threads", 'i', &threads, "N", "threads (default 1)" },
         { "json", 'b', &json, NULL, "one JSON document on standard output" } };
     enum lm_status s = lm_flags_parse(argc, argv, flag, sizeof flag / sizeof *flag, &at,

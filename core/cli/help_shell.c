@@ -48,7 +48,7 @@ static struct hint of_command(const char *name)
 
 static const char head[] =
     "# Completion of lamina, written by `lamina help --completion`.\n";
-static const char names[] = "2>/dev/null | sed -n 's/^  \\([a-z][a-z0-9_]*\\).*/\\1/p'";
+static const char names[] = "2>/dev/null";
 static const char global_words[] = "--plugin-path --quiet --version --help";
 
 struct writer {
@@ -94,7 +94,7 @@ static void bash_values(struct writer *w, const struct lm_flag *f)
     if (h.what == WORDS)
         lm_str_add(w->out, "words='%s' files= ;;\n", h.words);
     else if (h.what == PLUGINS)
-        lm_str_add(w->out, "words=$(lamina list %s %s) files= ;;\n", h.words, names);
+        lm_str_add(w->out, "words=$(lamina list --names %s %s) files= ;;\n", h.words, names);
     else if (h.what == FILES)
         lm_str_add(w->out, "words= files=y ;;\n");
     else
@@ -109,9 +109,9 @@ static void bash_argument(struct lm_str *out, const char *command)
     else if (h.what == TOPICS) {
         lm_str_add(out, " words=\"pipeline ");
         all_commands(out);
-        lm_str_add(out, " $(lamina list %s)\"", names);
+        lm_str_add(out, " $(lamina list --names %s)\"", names);
     } else if (h.what == PLUGIN_FILES)
-        lm_str_add(out, " words=$(lamina list %s) files=y", names);
+        lm_str_add(out, " words=$(lamina list --names %s) files=y", names);
     else if (h.what == FILES)
         lm_str_add(out, " files=y");
 }
@@ -198,7 +198,7 @@ static enum lm_status zsh(struct lm_str *out, struct lm_err *e)
     struct writer w = { .out = out, .flag = zsh_flag };
     enum lm_status s = LM_OK;
     lm_str_add(out, "#compdef lamina\n%s_lamina_plugins()\n{\n  local -a found\n"
-        "  found=(${(f)\"$(lamina list $1 %s)\"})\n  compadd -a "
+        "  found=(${(f)\"$(lamina list --names $1 %s)\"})\n  compadd -a "
         "found\n}\n\n_lamina()\n{\n  local curcontext=$curcontext state line\n"
         "  local -a commands\n  commands=(\n",
         head, names);
@@ -269,7 +269,7 @@ static enum lm_status fish(struct lm_str *out, struct lm_err *e)
 {
     struct writer w = { .out = out, .flag = fish_flag };
     enum lm_status s = LM_OK;
-    lm_str_add(out, "%sfunction __lamina_plugins\n  lamina list $argv %s\nend\n"
+    lm_str_add(out, "%sfunction __lamina_plugins\n  lamina list --names $argv %s\nend\n"
         "complete -c lamina -f\n"
         "complete -c lamina -n __fish_use_subcommand -l plugin-path -r -F -d 'folder of "
         "plugins'\n"

@@ -24,7 +24,8 @@ const struct lm_command lm_commands[] = {
       "run the variants of a pipeline file and compare them", lm_cmd_sweep },
     { "check", "FILE [--set PATH=VALUE]... [--effective]", "validate a pipeline file",
       lm_cmd_check },
-    { "list", "[KIND]", "list the plugins that can be used", lm_cmd_list },
+    { "list", "[KIND] [--names]", "list the plugins that can be used, and the devices of "
+      "backends", lm_cmd_list },
     { "help", "[COMMAND | PLUGIN | pipeline] [--man] [--completion bash|zsh|fish]",
       "explain a command, a plugin's options or the groups of a pipeline file",
       lm_cmd_help },
@@ -56,7 +57,8 @@ const struct lm_command lm_commands[] = {
 };
 
 static const struct lm_command hidden[] = {
-    { "worker", "", "work for a run", lm_cmd_worker } };
+    { "worker", "", "work for a run", lm_cmd_worker },
+    { "devices", "NAME", "ask a backend for its devices", lm_cmd_devices } };
 
 static void usage(FILE *to)
 {
@@ -77,8 +79,9 @@ static const struct lm_command *find(const char *name, struct lm_err *e)
             return c;
         names[n++] = c->name;
     }
-    if (!strcmp(name, hidden->name))
-        return hidden;
+    for (size_t i = 0; i < sizeof hidden / sizeof *hidden; i++)
+        if (!strcmp(name, hidden[i].name))
+            return &hidden[i];
     const char *near = lm_nearest(name, names, n);
     lm_fail(e, LM_ECONFIG, "no command '%s'%s%s%s", name, near ? "; did you mean '" : "",
             near ? near : "", near ? "'?" : "; see `lamina help`");

@@ -64,6 +64,10 @@ size_t lm_conf_items(const struct lm_conf *node);   /* NULL: 0 */
  * "default".                                                                 */
 enum lm_status lm_conf_group(struct lm_conf *parent, const char *key,
                              struct lm_conf **group, struct lm_err *e);
+/* A string, or where text is NULL a whole number, in place of what a group has under
+ * KEY.                                                                       */
+enum lm_status lm_conf_put(struct lm_conf *group, const char *key, const char *text,
+                           int64_t number, const char *origin, struct lm_err *e);
 /* Appends a copy of a group, with the strings set[i] = { key, value } in it, to the
  * list `key` of root.  What is there and is no list becomes its first member; where
  * nothing is, a list is made.                                                */

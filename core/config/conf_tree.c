@@ -121,15 +121,18 @@ struct lm_conf *lm_conf_copy(const struct lm_conf *from)
     return NULL;
 }
 
-static enum lm_status put_string(struct lm_conf *group, const char *key,
-                                 const char *value, struct lm_err *e)
+enum lm_status lm_conf_put(struct lm_conf *group, const char *key, const char *text,
+                           int64_t number, const char *origin, struct lm_err *e)
 {
-    struct lm_conf *c = lm_conf_new(LM_CONF_STRING, key, "default");
-    if (c && !(c->v.s = lm_strdup(value, "conf"))) {
+    struct lm_conf *c = lm_conf_new(text ? LM_CONF_STRING : LM_CONF_INT, key, origin);
+    if (c && !text)
+        c->v.i = number;
+    else if (c && !(c->v.s = lm_strdup(text, "conf"))) {
         lm_conf_free(c);
         c = NULL;
     }
-    lm_conf_remove(group, key);
+    if (c)
+        lm_conf_remove(group, key);
     return lm_conf_append(group, c, e);
 }
 
@@ -156,7 +159,7 @@ enum lm_status lm_conf_twin(struct lm_conf *root, const char *key,
     struct lm_conf *twin = lm_conf_copy(group);
     enum lm_status st = twin ? LM_OK : lm_fail_memory(e, sizeof *twin, "configuration");
     for (size_t i = 0; !st && i < n; i++)
-        st = put_string(twin, set[i][0], set[i][1], e);
+        st = lm_conf_put(twin, set[i][0], set[i][1], 0, "default", e);
     if (!st)
         st = make_list(root, key, e);
     if (st) {

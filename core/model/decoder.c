@@ -148,7 +148,7 @@ static enum lm_status reserve(struct lm_decoder *d, int64_t rows, struct lm_err 
 }
 
 enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
-                               float *logits, double *seconds, struct lm_err *e)
+                               float *logits, struct lm_time *time, struct lm_err *e)
 {
     const struct lm_engine *g = d->g;
     enum lm_status st = lm_ids_check(g->arch, ids, n < 0 ? 0 : (size_t)n, e);
@@ -160,7 +160,8 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
         st = lm_length_check(g->arch, d->pos + n, e);
     if (!st)
         st = reserve(d, n < CHUNK ? n : CHUNK, e);
-    double total = 0;
+    struct lm_time total = { 0, 0 };
+    bool known = true;                  /* the device's seconds, of every part */
     for (int32_t at = 0; at < n && !st;) {
         int32_t rows = n - at < CHUNK ? n - at : CHUNK;
         bool head = logits && at + rows == n;
@@ -172,13 +173,17 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
             return lm_fail(e, LM_ECANCELED, "interrupted");
         st = g->ops->run(g->backend, d->stream, d->exe[d->coded && rows == 1][head],
                          &args, &t, e);
-        total += t.host;
+        total.host += t.host;
+        total.device += t.device;
+        known &= t.device > 0;
         if (!st)
             d->pos += rows;
         at += rows;
     }
-    if (seconds)
-        *seconds = total;
+    if (!known)
+        total.device = 0;
+    if (time)
+        *time = total;
     return st;
 }
 

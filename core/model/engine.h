@@ -184,9 +184,9 @@ enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net
                                struct lm_err *e);
 void lm_decoder_close(struct lm_decoder *d);
 /* Appends n tokens; logits [vocab] of the last one, or NULL to skip the head.
- * seconds (may be NULL): host time of the run.                              */
+ * time (may be NULL): of the run.                                           */
 enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t n,
-                               float *logits, double *seconds, struct lm_err *e);
+                               float *logits, struct lm_time *time, struct lm_err *e);
 /* Continue at pos, whatever the cache holds there (timing). */
 void lm_decoder_seek(struct lm_decoder *d, int64_t pos);
 #endif

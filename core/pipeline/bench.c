@@ -160,13 +160,26 @@ static size_t half_the_machine(void)
     return pages > 0 && size > 0 ? (size_t)pages / 2 * (size_t)size : SIZE_MAX;
 }
 
+static enum lm_status find_device(struct lm_bench *b, struct lm_err *e)
+{
+    const struct lm_backend *ops = b->backend->plugin->ops;
+    b->device = (struct lm_device){ .struct_size = sizeof b->device };
+    enum lm_status s = ops->device(b->backend->self, &b->device, e);
+    if (s)
+        return lm_stage_fail(b->backend, e);
+    b->device.name[sizeof b->device.name - 1] = 0;
+    b->device.driver[sizeof b->device.driver - 1] = 0;
+    lm_device_text(&b->device, b->device_text);
+    return LM_OK;
+}
+
 enum lm_status lm_bench_start(struct lm_bench *b, struct lm_model *m,
                               struct lm_stage *backend, size_t memory,
                               struct lm_err *e)
 {
     *b = (struct lm_bench){ .model = m };
     enum lm_status s = lm_stage_create(b->backend = backend, m, NULL, e);
-    if (s ||
+    if (s || (s = find_device(b, e)) ||
         (s = lm_engine_open(m, backend->plugin->ops, backend->self, &b->engine, e)))
         return s;
     limit_memory(b, memory ? memory : half_the_machine());
@@ -217,7 +230,7 @@ enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t
     }
     struct lm_evaluation_args a = { .workshop = b->workshop, .engine = b->engine,
         .judge = b->judge, .n_judge = n, .dtype = dtype, .memory = memory,
-        .alone = b->alone,
+        .alone = b->alone, .device = b->device_text,
         .write = lm_commands_write, .write_ctx = b,
         .delegate = b->crew ? lm_crew_work : NULL, .delegate_ctx = b->crew };
     return lm_evaluation_open(&a, &b->evaluation, e);

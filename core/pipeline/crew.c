@@ -257,6 +257,8 @@ static enum lm_status done(struct lm_crew *c, struct worker *w, const void *body
     enum lm_status st = LM_OK;
     if (d.status == LM_ECANCELED)
         lm_fail(wrong, LM_EFAILED, "it was told to stop by somebody else");
+    else if (d.status == LM_EUNAVAILABLE && w->state == BUSY)
+        lm_fail(wrong, LM_EFAILED, "it lost its device: %s", d.text);
     else if (d.status && w->state == STARTING)
         st = lm_fail(e, (enum lm_status)d.status, "a worker cannot begin: %s", d.text);
     else if (d.status)
@@ -269,6 +271,8 @@ static enum lm_status done(struct lm_crew *c, struct worker *w, const void *body
     else if (!lm_units_take(&c->units, w->unit, &d, wrong)) {
         c->work->asked += d.asked;
         c->work->run += d.run;
+        if (c->units.chore->tally)
+            lm_tally_add(c->units.chore->tally, &d.tally);
         w->state = IDLE;
         w->unit = NULL;
     }

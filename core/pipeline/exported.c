@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "pipeline/finish.h"
 
@@ -70,7 +71,8 @@ static void planned_times(const struct lm_study *v, int64_t trial,
     char name[96];
     for (int i = 0; lm_metric_at(clock, n, i, name, sizeof name, NULL); i++)
         for (int m = 0; m < v->n_metric; m++)
-            if (!strcmp(v->metric[m].name, name) && !isnan(v->trial[trial].value[m]))
+            if (!strcmp(v->metric[m].name, name) && !isnan(v->trial[trial].value[m])
+                && !isnan(v->trial[0].value[m]))        /* else it is the anchor's */
                 add(w, name, v->trial[trial].value[m]);
 }
 
@@ -100,6 +102,10 @@ static enum lm_status written_times(const struct lm_session *s, struct lm_model 
         lm_results_free(r, n_metric);
     lm_release(r);
     lm_bench_close(&b);
+    if (st == LM_EINFEASIBLE) {         /* the file is whole all the same */
+        lm_log(LM_WARN, "the exported model is not timed: %s", e->text);
+        st = LM_OK;
+    }
     return st;
 }
 

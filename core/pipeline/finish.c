@@ -104,6 +104,19 @@ static bool measures(const struct lm_session *s, const struct lm_study *v,
     return state == AS_SEARCHED ? twin : f->whole && !twin;
 }
 
+/* A finalist that cannot be measured goes without; the dense model must not. */
+static enum lm_status say_failed(const struct lm_study *v, int64_t trial,
+                                 const struct lm_err *why, struct lm_err *e)
+{
+    if (why->code && trial)
+        lm_log(LM_WARN, "trial %lld is not measured as a finalist: %s",
+               (long long)v->trial[trial].id, why->text);
+    else if (why->code)
+        return lm_fail(e, why->code, "the uncompressed model cannot be measured: %s",
+                       why->text);
+    return LM_OK;
+}
+
 /* Up to GROUP finalists, which are open at the same time. */
 static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
                                     const struct finalist *f, size_t n, enum state state,
@@ -119,12 +132,23 @@ static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
         share[opened] = 1;
         for (size_t k = 0; k < m; k++)
             skip[opened * m + k] = !measures(s, v, &f[opened], state, k);
-        if ((st = reopen(s, v, f[opened].trial, state, s->bench.crew, &plan[opened],
-                         &c[opened], e)))
+        st = reopen(s, v, f[opened].trial, state, s->bench.crew, &plan[opened],
+                    &c[opened], e);
+        if (st == LM_EINFEASIBLE && f[opened].trial) {  /* not the dense model */
+            err[opened] = *e;
+            plan[opened] = NULL;
+            c[opened] = (struct lm_candidate){ 0 };
+            st = LM_OK;
+        } else if (st) {
             break;
+        }
     }
     if (!st)
         st = lm_evaluate(s->bench.evaluation, c, n, share, skip, r, err, e);
+    if (!st)
+        st = lm_view_timed(v, lm_evaluation_tally(s->bench.evaluation), e);
+    for (size_t i = 0; !st && i < n; i++)
+        st = say_failed(v, f[i].trial, &err[i], e);
     for (size_t i = 0; !st && i < n; i++)
         for (size_t k = 0; !st && k < m; k++)
             if (!err[i].code && !skip[i * m + k])
@@ -280,6 +304,10 @@ enum lm_status lm_finish_sample(struct lm_session *s, struct lm_study *v,
     if (!(st = lm_store_put(v->store, "prompt", o->prompt, e)) &&
         !(st = sample_one(s, v, 0, "sample_dense", ids, n, e)))
         st = sample_one(s, v, best, "sample_best", ids, n, e);
+    if (st == LM_EINFEASIBLE) {
+        lm_log(LM_WARN, "no sample texts: %s", e->text);
+        st = LM_OK;
+    }
     lm_release(ids);
     return st;
 }

@@ -215,8 +215,22 @@ static void guard_pair(const struct lm_study *v, struct pair p, struct lm_str *o
         lm_str_add(out, "the same holds for %d more trials\n", said - MOST);
 }
 
+static void guard_times(const struct lm_study *v, struct lm_str *out)
+{
+    struct lm_tally t = lm_view_tally(v);
+
+    if (t.kept)
+        lm_str_add(out, "the machine was unsteady: in %lld of %lld repetitions what times "
+                   "are compared with was up to %.1f %% off its median, measured thrice\n",
+                   (long long)t.kept, (long long)t.runs, 100 * t.worst);
+    if (t.other)
+        lm_str_add(out, "the device had no room for the dense model beside candidates, so "
+                   "times are corrected by the first candidate of each group\n");
+}
+
 void lm_guard_results(const struct lm_study *v, struct lm_str *out)
 {
     guard_pair(v, find_pair(v, false), out);
     guard_pair(v, find_pair(v, true), out);
+    guard_times(v, out);
 }

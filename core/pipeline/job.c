@@ -102,6 +102,17 @@ static enum lm_status put_plugins(struct lm_store *store, const struct lm_pipeli
     return st;
 }
 
+/* What the study is measured on, and whether auto took it. */
+static enum lm_status put_device(struct lm_store *store, const struct lm_session *s,
+                                 struct lm_err *e)
+{
+    char text[96];
+    snprintf(text, sizeof text, "%.64s%s", s->pipeline->backend.plugin->module.name,
+             s->pipeline->backend_auto ? " (taken by auto)" : "");
+    enum lm_status st = lm_store_put(store, "backend", text, e);
+    return st ? st : lm_store_put(store, "device", s->bench.device_text, e);
+}
+
 static void text_key(char *out, size_t size, const char *name)
 {
     snprintf(out, size, "text_hash:%s", name);
@@ -147,6 +158,7 @@ static enum lm_status put_provenance(struct lm_store *store, struct lm_session *
         (st = lm_store_put(store, "blas", lm_linalg_core(), e)) ||
         (st = lm_store_put(store, "started", now, e)) ||
         (st = lm_store_put(store, "name", p->options->name, e)) ||
+        (st = put_device(store, s, e)) ||
         (st = put_plugins(store, p, e)) || (st = put_texts(store, p->run, e)))
         goto out;
     for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
@@ -233,6 +245,45 @@ enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
     return st;
 }
 
+/* Of a backend that can choose the device must be the one that the study began on; the
+ * processor is what it is, but times of two do not compare.                 */
+static enum lm_status same_device(struct lm_store *store, const struct lm_session *s,
+                                  const char *folder, struct lm_str *notes,
+                                  struct lm_err *e)
+{
+    const struct lm_stage *backend = &s->pipeline->backend;
+    const char *now = s->bench.device_text;
+    char *was;
+    enum lm_status st = lm_store_get(store, "device", &was, e);
+    if (st || !was || !strcmp(was, now))
+        ;
+    else if (lm_has_option(&backend->plugin->module, "device"))
+        st = lm_fail(e, LM_EINPUT, "%s: the study began on %s, which is not that device "
+                     "of backend '%s' any more, but %s is; bring it back or start a new "
+                     "run", folder, was, backend->id, now);
+    else
+        lm_str_add(notes, "the study began on %s and was resumed on %s, so times of "
+                   "earlier and later trials cannot be compared\n", was, now);
+    lm_release(was);
+    return st;
+}
+
+/* A resumed run whose backend has no device here says which one it is about. */
+static enum lm_status say_lost(const char *folder, struct lm_err *e)
+{
+    struct lm_store *store;
+    struct lm_err ignored = { 0 };
+    char *was = NULL;
+    if (!lm_job_study(folder, &store, NULL, &ignored)) {
+        lm_store_get(store, "device", &was, &ignored);
+        lm_store_close(store);
+    }
+    lm_err_prefix(e, "%s: the study began on %s, which cannot be used now: ", folder,
+                  was ? was : "a device");
+    lm_release(was);
+    return e->code;
+}
+
 /* Each line of notes from byte `from` on, as a warning. */
 static void tell_notes(const struct lm_str *notes, size_t from)
 {
@@ -291,15 +342,20 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
         return lm_fail(e, LM_ECONFIG, "%s: holds a study already; go on with `lamina run "
                        "--resume %s`, or choose another folder", folder, folder);
     if ((st = lm_session_open(p, &s, e)))
-        return st;
+        return st == LM_EUNAVAILABLE && resume ? say_lost(folder, e) : st;
     if (!(st = lm_guard_inputs(s, &notes, e)))
         tell_notes(&notes, 0);
+    size_t told = notes.n;
     if (!st && !resume)
         st = begin_study(path, s, e);
     if (!st)
         st = lm_store_open(path, false, &store, e);
     if (!st && resume)
         st = lm_job_same(store, s, folder, e);
+    if (!st && resume)
+        st = same_device(store, s, folder, &notes, e);
+    if (!st && resume)
+        tell_notes(&notes, told);
     if (!st)
         st = lm_view_new(p, lm_model_arch(s->bench.model), store, &view, e);
     if (!st)
@@ -310,6 +366,9 @@ static enum lm_status run_in(struct lm_pipeline *p, bool resume, struct lm_str *
         st = lm_store_put(store, "finished", "1", e);
     if (st == LM_ECANCELED)
         lm_fail(e, st, "interrupted; go on with `lamina run --resume %s`", folder);
+    if (st == LM_EUNAVAILABLE && view)
+        lm_fail(e, st, "%.700s; once the device (%s) is there again, go on with `lamina "
+                "run --resume %s`", e->text, s->bench.device_text, folder);
     lm_str_free(&notes);
     lm_view_free(view);
     lm_store_close(store);

@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "model/codec.h"
 #include "pipeline/commands.h"
+#include "pipeline/device.h"
 #include "pipeline/negotiate.h"
 #include "pipeline/refine.h"
 #include "pipeline/sweep.h"
@@ -499,6 +500,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
         (s = open_list(p, "prune", LM_PRUNER, p->prune, &p->n_prune, e)) ||
         (s = open_repairs(p, e)) ||
         (s = open_quantize(p, e)) ||
+        (s = lm_auto_conf(p->conf, &p->backend_auto, e)) ||
         (s = open_single(p, LM_BACKEND, "backend", "cpu", &p->backend, e)) ||
         (s = open_list(p, "evaluate", LM_EVALUATOR, p->evaluate, &p->n_evaluate, e)) ||
         (s = lm_confirm_stages(p, e)) ||

@@ -82,6 +82,7 @@ struct lm_pipeline {
     size_t n_quantize;
     enum lm_per per;                    /* what has a number format of its own */
     struct lm_stage repair, backend, search;
+    bool backend_auto;                  /* the file left it to the machine */
     struct lm_stage refine;             /* plugin NULL: finalists stay as they are */
     struct lm_goal objective[LM_MAX_STAGES], constraint[LM_MAX_STAGES];
     size_t n_objective, n_constraint;

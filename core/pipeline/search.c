@@ -256,6 +256,8 @@ static enum lm_status evaluate(struct loop *l, size_t first, size_t n_item, size
     if (!st)
         st = lm_evaluate_race(l->s->bench.evaluation, l->candidate, *n, l->share, l->skip,
                               rungs, l->reached, l->result, l->err, e);
+    if (!st)
+        st = lm_view_timed(l->view, lm_evaluation_tally(l->s->bench.evaluation), e);
     for (size_t i = 0; i < *n; i++) {
         lm_candidate_close(l->s->bench.workshop, &l->candidate[i]);
         if (l->err[i].code)

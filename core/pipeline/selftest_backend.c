@@ -338,6 +338,33 @@ static enum lm_status check_device(struct lm_kit *k)
     return s;
 }
 
+/* What is listed without an instance: as many as there are, then why there are no more. */
+static enum lm_status check_devices(struct lm_kit *k)
+{
+    enum { MOST = 1024 };
+    const struct lm_backend *ops = k->plugin->ops;
+    for (int64_t i = 0; ops->devices; i++) {
+        struct lm_device d = { .struct_size = sizeof d };
+        enum lm_status s = ops->devices(&k->host, i, &d, k->e);
+        if (s == LM_EUNAVAILABLE && k->e->text[0]) {
+            *k->e = (struct lm_err){ .code = LM_OK };
+            return LM_OK;
+        }
+        if (s == LM_EUNAVAILABLE)
+            return lm_broken(k, "devices() does not say why there is no device %lld",
+                             (long long)i);
+        if (s)
+            return lm_kit_failed(k, "devices()", s);
+        if (!d.name[0] || !memchr(d.name, 0, sizeof d.name) ||
+            !memchr(d.driver, 0, sizeof d.driver) || d.memory < 0)
+            return lm_broken(k, "device %lld has no name, or texts that do not end",
+                             (long long)i);
+        if (i == MOST)
+            return lm_broken(k, "devices() does not end");
+    }
+    return LM_OK;
+}
+
 static enum lm_status live_poorly(void *ctx)
 {
     static struct linear l;
@@ -359,6 +386,7 @@ static enum lm_status check_memory(struct lm_kit *k)
 
 const struct lm_kit_check lm_selftest_backend[] = {
     { "the device", check_device, false },
+    { "the list of devices", check_devices, false },
     { "linear operators", check_linear, false },
     { "a model", check_model, false },
     { "work without memory", check_memory, false },

@@ -508,6 +508,8 @@ static enum lm_status open_with(struct lm_pipeline *p, struct lm_session **out,
     s->repairs = lm_alloc(sizeof *s->repairs, "session");
     enum lm_status st = s->repairs ? fill(s, e)
                                    : lm_fail_memory(e, sizeof *s->repairs, "repairs");
+    if (st == LM_EINFEASIBLE && !strstr(e->text, "uncompressed"))
+        lm_err_prefix(e, "the uncompressed model cannot be run: ");
     if (st) {
         lm_session_close(s);
         return st;

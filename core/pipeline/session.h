@@ -3,6 +3,7 @@
  * space, workshop, evaluation.                                              */
 #ifndef LM_PIPELINE_SESSION_H
 #define LM_PIPELINE_SESSION_H
+#include "pipeline/device.h"
 #include "pipeline/pipeline.h"
 #include "plan/candidate.h"
 #include "study/evaluate.h"
@@ -31,6 +32,8 @@ struct lm_bench {
     bool alone;                         /* candidates share no hidden states */
     struct lm_crew *crew;               /* who evaluates; NULL: this process */
     struct lm_stage *backend, *judge_stage;     /* borrowed; [n_judge] */
+    struct lm_device device;            /* of the backend */
+    char device_text[LM_DEVICE_TEXT];
 };
 /* Evaluators of stages (created here) on an open workshop. */
 enum lm_status lm_judges_open(struct lm_bench *b, struct lm_stage *stage, size_t n,

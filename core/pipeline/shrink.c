@@ -105,11 +105,12 @@ static enum lm_status time_decode(const struct lm_shrink *o, struct facts *f,
     if (!s && !logits)
         s = lm_fail_memory(e, (size_t)f->arch.vocab * 4, "timing");
     for (int r = 0; !s && r < 3; r++) {
-        double sum = 0, t;
+        struct lm_time t;
+        double sum = 0;
         lm_decoder_seek(d, 512);
         for (int32_t i = 0, id = 1; !s && i < 64; i++) {
             s = lm_decoder_feed(d, &id, 1, logits, &t, e);
-            sum += t;
+            sum += t.host;
         }
         f->decode_ms = fmin(f->decode_ms, sum / 64 * 1e3);
     }

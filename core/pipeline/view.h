@@ -6,6 +6,7 @@
 #define LM_PIPELINE_VIEW_H
 #include "base/err.h"
 #include "pipeline/pipeline.h"
+#include "study/evaluate.h"
 #include "study/store.h"
 
 #define LM_RACE_PREFIX "race:"      /* of the metrics that hold a race's estimates */
@@ -92,6 +93,12 @@ enum lm_status lm_view_final(struct lm_study *s, int64_t trial, int metric, doub
 /* What of that is in the store, into the trial; the rest stays as it is. */
 enum lm_status lm_view_load_final(struct lm_study *s, struct lm_view_trial *t,
                                   struct lm_err *e);
+
+/* Adds what an evaluation found of the machine's steadiness to the facts "timing" and
+ * "clocks", sentences that it reads again: the run may be a resumed one.    timed.c */
+enum lm_status lm_view_timed(struct lm_study *s, struct lm_tally tally, struct lm_err *e);
+/* The same as told so far; all 0 where nothing was timed. */
+struct lm_tally lm_view_tally(const struct lm_study *s);
 
 /* The host's study_* functions. */
 int64_t lm_view_n_trials(const struct lm_study *s);

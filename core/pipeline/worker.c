@@ -331,7 +331,7 @@ static enum lm_status answer(struct worker *w, struct desk *d, const struct lm_o
         d->done[i].sums = d->sums.s ? d->sums.s + d->at[i] : NULL;
     struct lm_done done = { .id = o->id, .fingerprint = lm_worker_fingerprint(b),
         .text = "", .asked = now.asked - before.asked, .run = now.run - before.run,
-        .n = o->n, .plan = d->done };
+        .tally = lm_evaluation_tally(b->evaluation), .n = o->n, .plan = d->done };
     lm_say_done(&t, &done);
     return send_all(w, &t, e);
 }
@@ -391,8 +391,8 @@ static enum lm_status serve(struct worker *w, struct lm_err *e)
             st = lm_fail(&why, LM_EBUG, "a worker was told something out of order");
         if (st && (st = say_failed(w, &why, e)))
             return st;
-        if (why.code && !w->s)
-            return LM_OK;               /* it was told */
+        if (why.code && (!w->s || why.code == LM_EUNAVAILABLE))
+            return LM_OK;               /* it was told; a lost device does not return */
     }
 }
 

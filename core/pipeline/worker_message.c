@@ -90,6 +90,11 @@ void lm_say_done(struct lm_str *out, const struct lm_done *d)
     put_text(out, d->text);
     put_real(out, d->asked);
     put_real(out, d->run);
+    put_u64(out, (uint64_t)d->tally.runs);
+    put_u64(out, (uint64_t)d->tally.again);
+    put_u64(out, (uint64_t)d->tally.kept);
+    put_real(out, d->tally.worst);
+    put_u64(out, d->tally.other);
     put_u64(out, d->n);
     for (size_t i = 0; i < d->n; i++) {
         put_u64(out, d->plan[i].status);
@@ -277,6 +282,11 @@ enum lm_status lm_hear_done(const void *body, size_t n, struct lm_done *d, void 
     d->text = take_text(&c);
     d->asked = take_real(&c, 0, 1e300);
     d->run = take_real(&c, 0, 1e300);
+    d->tally.runs = (int64_t)take_u64(&c, INT64_MAX / 2);
+    d->tally.again = (int64_t)take_u64(&c, INT64_MAX / 2);
+    d->tally.kept = (int64_t)take_u64(&c, INT64_MAX / 2);
+    d->tally.worst = take_real(&c, 0, 1e300);
+    d->tally.other = take_u64(&c, 1);
     d->n = take_count(&c, PLAN_BYTES);
     c.bad |= d->status && (d->n || !*d->text);
     if (c.bad)

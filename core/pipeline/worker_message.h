@@ -55,6 +55,7 @@ struct lm_done {
     uint32_t status;                    /* not LM_OK: the run cannot go on; text */
     const char *text;
     double   asked, run;                /* struct lm_work */
+    struct lm_tally tally;              /* without clocks, which all can read */
     size_t   n;
     struct lm_done_plan *plan;          /* [n] */
 };

@@ -406,8 +406,8 @@ static void count_racks(struct batch *b)
     }
 }
 
-/* Adds up the sizes that workers left; fails when memory or disk ran out or the rest
- * was not begun.                                                            */
+/* Adds up the sizes that workers left; fails when memory or disk ran out, the device was
+ * lost, or the rest was not begun.                                          */
 static enum lm_status take_stock(struct batch *b, struct lm_err *e)
 {
     enum lm_status st = LM_OK;
@@ -418,7 +418,7 @@ static enum lm_status take_stock(struct batch *b, struct lm_err *e)
         b->w->bytes += j->part->consumer.n;
         b->w->built += j->part->seg != NULL;
         if (!st && (j->err.code == LM_ENOMEM || j->err.code == LM_ECANCELED
-                    || j->err.code == LM_EIO))
+                    || j->err.code == LM_EIO || j->err.code == LM_EUNAVAILABLE))
             st = lm_fail(e, j->err.code, "%s", j->err.text);
         if (!st && !j->part->seg && !j->err.code)
             st = lm_fail(e, LM_ECANCELED, "canceled");
@@ -531,6 +531,28 @@ static enum lm_status open_all(struct lm_workshop *w, struct lm_plan *const *pla
     return st;
 }
 
+/* Those that the device had no room for, once more: it may have held what nobody needs
+ * now.                                                                      */
+static enum lm_status open_again(struct lm_workshop *w, struct lm_plan *const *plan,
+                                 size_t n, struct lm_candidate *out, struct lm_err *err,
+                                 uint64_t before, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    bool dropped = false;
+
+    for (size_t i = 0; i < n && !st; i++) {
+        if (err[i].code != LM_EINFEASIBLE)
+            continue;
+        if (!dropped && !lm_workshop_drop(w, before))
+            return LM_OK;
+        dropped = true;
+        st = open_all(w, &plan[i], 1, &out[i], &err[i], e);
+    }
+    for (size_t i = 0; i < n && st; i++)
+        lm_candidate_close(w, &out[i]);
+    return st;
+}
+
 /* A full disk may hold what nobody needs now. */
 enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *plan,
                                   size_t n, struct lm_candidate *out,
@@ -543,7 +565,7 @@ enum lm_status lm_candidates_open(struct lm_workshop *w, struct lm_plan *const *
         *e = (struct lm_err){ .code = LM_OK };
         st = open_all(w, plan, n, out, err, e);
     }
-    return st;
+    return st ? st : open_again(w, plan, n, out, err, before, e);
 }
 
 void lm_candidate_close(struct lm_workshop *w, struct lm_candidate *c)

@@ -161,6 +161,8 @@ void lm_workshop_shrink(struct lm_workshop *w);
 /* The disk is full: lets go of all in files that nobody holds and that was last used
  * when the clock was at `then` or before.  false: there was none.          [main] */
 bool lm_workshop_spare(struct lm_workshop *w, uint64_t then);
+/* The same of the device's memory: of all parts, wherever their weights lie.  [main] */
+bool lm_workshop_drop(struct lm_workshop *w, uint64_t then);
 const struct lm_workshop_args *lm_workshop_args_of(const struct lm_workshop *w);
 
 /* Fills the rack if it is empty and builds all jobs of it (rack NULL: the one

@@ -179,3 +179,20 @@ bool lm_workshop_spare(struct lm_workshop *w, uint64_t then)
         ;
     return w->stock.mapped < before;
 }
+
+bool lm_workshop_drop(struct lm_workshop *w, uint64_t then)
+{
+    bool any = false;
+
+    for (int depth = 2; depth >= 0; depth--)    /* what holds others goes first */
+        for (size_t i = 0; i < LM_PART_BUCKETS; i++)
+            for (struct lm_part *p = w->bucket[i], *next; p; p = next) {
+                next = p->next;
+                if (p->refs || !(p->rack || p->base) || p->used > then
+                    || lm_part_depth(p) != depth)
+                    continue;
+                lm_part_free(w, p);
+                any = true;
+            }
+    return any;
+}

@@ -45,4 +45,6 @@ void lm_batch_fail(struct batch *b, size_t candidate, const struct lm_err *why);
 void lm_batch_step(struct batch *b);    /* one more is done, for progress */
 /* sample.c.  The items between b->from and b->to of judges that run candidates.  [main] */
 enum lm_status lm_batch_sample(struct batch *b, struct lm_err *e);
+/* timing.c.  Judges that need quiet, on this thread with nothing beside.       [main] */
+enum lm_status lm_batch_time(struct batch *b, struct lm_err *e);
 #endif

@@ -3,15 +3,16 @@
  *
  * Four passes: evaluators that count only; those that run candidates, items
  * spread over the workers; those that need a quiet machine, on the main thread,
- * candidates taking turns within each item so that drift of the clock rate hits
- * all alike; those that run programs of the user, one candidate after the
- * other, so that the file of one is on disk at a time.
+ * candidates taking turns within each item (timing.c); those that run programs
+ * of the user, one candidate after the other, so that the file of one is on disk
+ * at a time.
  *
  * Every item of every candidate has a place of its own for its sums, and these
  * are reduced in the order of the items: neither threads nor the order of work
  * can change a result.                                                       */
 #include "study/evaluate.h"
 
+#include "base/cpufreq.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
@@ -43,12 +44,13 @@ static bool has_failed(struct batch *b, size_t candidate)
     return failed;
 }
 
-/* Want of memory, a full disk and cancelling say nothing about a candidate: they
- * end all.                                                                   */
+/* Want of memory, a full disk, cancelling and the loss of a device say nothing about a
+ * candidate: they end all.                                                   */
 void lm_batch_fail(struct batch *b, size_t candidate, const struct lm_err *why)
 {
     pthread_mutex_lock(&b->lock);
-    if (why->code == LM_ENOMEM || why->code == LM_ECANCELED || why->code == LM_EIO) {
+    if (why->code == LM_ENOMEM || why->code == LM_ECANCELED || why->code == LM_EIO
+        || why->code == LM_EUNAVAILABLE) {
         if (b->fatal.code == LM_OK)
             b->fatal = *why;
     } else if (b->err[candidate].code == LM_OK) {
@@ -86,6 +88,12 @@ void lm_batch_judge(struct batch *b, size_t judge, int64_t item, size_t candidat
     struct lm_err why = { 0 };
 
     enum lm_status st = j->ops->eval(j->self, &subject, item, sum, &why);
+    if (st == LM_EINFEASIBLE && runner) {       /* states that it keeps may be too much */
+        lm_runner_forget(runner);
+        memset(sum, 0, sizeof sum);
+        why = (struct lm_err){ .code = LM_OK };
+        st = j->ops->eval(j->self, &subject, item, sum, &why);
+    }
     if (st == LM_OK)
         st = check_sums(j, item, sum, &why);
     else
@@ -123,33 +131,20 @@ static void set_range(struct batch *b)
 
 /* ---- the four passes ------------------------------------------------------------ */
 
-/* direct: evaluators that count; else those that need quiet.  These run on
- * this thread with nothing beside, so they get no worker's runner.            */
-static void run_serial(struct batch *b, bool direct)
+static void run_counting(struct batch *b)
 {
     struct lm_evaluation *v = b->v;
 
-    for (size_t j = 0; j < v->args.n_judge; j++) {
-        struct lm_judge *judge = &v->args.judge[j];
+    for (size_t j = 0; j < v->args.n_judge; j++)
+        for (int64_t item = 0; lm_judge_counts(&v->args.judge[j])
+             && item < v->args.judge[j].n_items; item++)
+            for (size_t i = 0; i < b->n && !lm_canceled(); i++) {
+                const struct place *p = &b->order[i];
 
-        if (lm_judge_pass(judge) != (direct ? LM_PASS_COUNT : LM_PASS_QUIET))
-            continue;
-        /* So many decoders (with their caches) are open at a time. */
-        size_t group = direct ? b->n : QUIET_GROUP;
-        for (size_t first = 0; first < b->n; first += group) {
-            size_t end = b->n - first < group ? b->n : first + group;
-
-            for (int64_t item = 0; item < judge->n_items; item++)
-                for (size_t i = first; i < end && !lm_canceled(); i++) {
-                    const struct place *p = &b->order[i];
-
-                    if (lm_batch_due(b, j, item, p->index))
-                        lm_batch_judge(b, j, item, p->index, p->c, NULL);
-                    lm_batch_step(b);
-                }
-            lm_clocks_close(v);
-        }
-    }
+                if (lm_batch_due(b, j, item, p->index))
+                    lm_batch_judge(b, j, item, p->index, p->c, NULL);
+                lm_batch_step(b);
+            }
 }
 
 /* All command evaluators of one candidate, then of the next. */
@@ -186,17 +181,31 @@ static int64_t count_items(const struct batch *b, const struct lm_chore *c)
     return n;
 }
 
+static void read_clock(struct lm_tally *t)
+{
+    struct lm_cpu_clock now;
+
+    if (!lm_cpu_clock_read("/sys/devices/system/cpu", &now))
+        return;
+    struct lm_tally more = { .mhz_first = now.mhz, .mhz_last = now.mhz,
+                             .mhz_low = now.mhz, .mhz_high = now.mhz };
+    memcpy(more.governor, now.governor, sizeof more.governor);
+    lm_tally_add(t, &more);
+}
+
 /* Here, or wherever it is done. */
 static enum lm_status run_pass(struct batch *b, enum lm_pass pass, struct lm_err *e)
 {
     const struct lm_evaluation_args *a = &b->v->args;
     struct lm_chore c = { .pass = pass, .n = b->n, .candidate = b->candidate,
-                          .from = b->from, .to = b->to, .skip = b->skip };
+                          .from = b->from, .to = b->to, .skip = b->skip,
+                          .tally = &b->v->tally };
+    int64_t n = count_items(b, &c);
     enum lm_status st = LM_OK;
 
+    if (pass == LM_PASS_QUIET && n)
+        read_clock(&b->v->tally);
     if (a->delegate) {
-        int64_t n = count_items(b, &c);
-
         c.before = (double)b->done / (double)b->total;
         c.share = (double)n / (double)b->total;
         b->done += n;
@@ -206,9 +215,13 @@ static enum lm_status run_pass(struct batch *b, enum lm_pass pass, struct lm_err
         st = lm_batch_sample(b, e);
     } else if (pass == LM_PASS_COMMANDS) {
         run_commands(b);
+    } else if (pass == LM_PASS_QUIET) {
+        st = lm_batch_time(b, e);
     } else {
-        run_serial(b, pass == LM_PASS_COUNT);
+        run_counting(b);
     }
+    if (pass == LM_PASS_QUIET && n)
+        read_clock(&b->v->tally);
     return st;
 }
 

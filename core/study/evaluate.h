@@ -27,6 +27,18 @@ typedef enum lm_status lm_candidate_write(void *ctx, const struct lm_candidate *
 /* The four ways in which evaluators are run, in this order. */
 enum lm_pass { LM_PASS_COUNT = 1, LM_PASS_SAMPLE, LM_PASS_QUIET, LM_PASS_COMMANDS };
 enum lm_pass lm_judge_pass(const struct lm_judge *j);
+/* How steady the machine was while times were taken.  Repetitions of groups of
+ * candidates; those measured again because the anchor had moved, and those kept though
+ * it had, by `worst` (0.1: 10 %) at most.  The processor's clock, the mean of all, in
+ * MHz: at first, at last, least and most; 0: not known.                      */
+struct lm_tally {
+    int64_t runs, again, kept;
+    double worst;
+    bool   other;                       /* no room for the dense model: a candidate was
+                                           the anchor */
+    double mhz_first, mhz_last, mhz_low, mhz_high;
+    char   governor[32];
+};
 /* A part of an evaluation that can be done elsewhere: the judges of a pass, items of
  * the shares from .. to of each candidate, between low and high.            */
 struct lm_chore {
@@ -37,6 +49,7 @@ struct lm_chore {
     const bool    *skip;                /* [n][metrics], may be NULL */
     const int64_t *low, *high;          /* [judges]; NULL: all items */
     double before, share;               /* of the whole evaluation, for progress */
+    struct lm_tally *tally;             /* what others add to; may be NULL */
 };
 /* Items that a candidate sees of judge[j] in it: first .. end-1. */
 void lm_chore_span(const struct lm_chore *c, const struct lm_judge *judge, size_t j,
@@ -56,6 +69,7 @@ struct lm_evaluation_args {
     size_t memory;                      /* for the teacher's memo, and as much for hidden
                                            states that candidates share */
     bool   alone;                       /* share none: each candidate from its start */
+    const char *device;                 /* for the protocols of times; may be NULL */
     lm_candidate_write *write;          /* for judges with LM_NEEDS_COMMANDS */
     void *write_ctx;
     lm_delegate *delegate;              /* who runs all of it, of plans alone; NULL: this
@@ -92,6 +106,9 @@ enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
                                struct lm_err *e);
 enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,
                                double *seconds, struct lm_err *e);
+
+enum lm_status lm_subject_timing(struct lm_subject *s, const struct lm_workload *w,
+                                 struct lm_timing *out, struct lm_err *e);
 
 enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_t dtype,
                                const char **path, struct lm_err *e);
@@ -158,6 +175,10 @@ bool lm_judge_counts(const struct lm_judge *j);
 bool lm_judge_samples(const struct lm_judge *j);
 /* What was run of candidates so far, and what they would have been alone. */
 struct lm_work lm_evaluation_work(const struct lm_evaluation *v);
+/* Of times since the last call. */
+struct lm_tally lm_evaluation_tally(struct lm_evaluation *v);
+/* Adds what one that began later found. */
+void lm_tally_add(struct lm_tally *to, const struct lm_tally *more);
 /* The sums of n entries; the array is the caller's. */
 void lm_results_free(struct lm_result *r, size_t n);
 size_t lm_evaluation_metrics(const struct lm_evaluation *v);

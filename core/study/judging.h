@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* judging.h -- what evaluate.c, subject.c and offer.c share. */
+/* judging.h -- what evaluate.c, subject.c, timing.c, clocked.c and offer.c share. */
 #ifndef LM_STUDY_JUDGING_H
 #define LM_STUDY_JUDGING_H
 #include "study/evaluate.h"
@@ -8,12 +8,12 @@
  * this bounds memory; eight are enough for drift to hit neighbours alike.    */
 enum { QUIET_GROUP = 8 };
 
-/* A decoder kept between the repetitions of one candidate. */
+/* A decoder kept between the repetitions of one network. */
 struct lm_clocked {
-    const struct lm_candidate *candidate;
+    const struct lm_network *net;
     int32_t threads;
     int64_t capacity;
-    bool warm[2];                       /* prefill, decode were run once */
+    bool warm[2];                       /* prefill, decode */
     struct lm_decoder *decoder;
 };
 
@@ -31,8 +31,10 @@ struct lm_evaluation {
     struct lm_teacher *teacher;
     struct lm_runner **runner;          /* [n_runner], by worker; opened when needed */
     uint32_t n_runner;
-    struct lm_clocked clocked[2 * QUIET_GROUP];     /* the main thread's */
+    struct lm_clocked clocked[2 * (QUIET_GROUP + 1)];     /* the main thread's */
     size_t n_clocked;
+    struct lm_watch *watch;             /* NULL but in lm_batch_time() */
+    struct lm_tally tally;              /* until somebody takes it */
     struct lm_offer *offer;             /* [n_offer] */
     size_t n_offer;
     struct lm_work delegated;           /* run elsewhere */
@@ -60,7 +62,22 @@ bool lm_subject_answered(struct lm_subject *s, const struct lm_network *net, boo
 /* Fills v->alike.  c: any candidate.                                          [main] */
 enum lm_status lm_judges_compare(struct lm_evaluation *v, const struct lm_candidate *c,
                                  struct lm_err *e);
+/* clocked.c.  A workload with its tokens; close it, also after a failure. */
+struct lm_load {
+    struct lm_workload w;
+    int32_t *ids;                       /* [w.tokens] */
+    float   *logits;                    /* [vocab] */
+};
+enum lm_status lm_load_open(const struct lm_evaluation *v, const struct lm_workload *w,
+                            struct lm_load *l, struct lm_err *e);
+void lm_load_close(struct lm_load *l);
+/* One run of a network that has warmed up; its decoder is kept for the next.  [main] */
+enum lm_status lm_clocked_run(struct lm_evaluation *v, const struct lm_network *net,
+                              const struct lm_load *l, struct lm_time *out,
+                              struct lm_err *e);
 void lm_clocks_close(struct lm_evaluation *v);
+/* The clock that runs are timed by; tests have one of their own. */
+extern double (*lm_timing_clock)(void);
 /* Removes the files of lm_subject_file. */
 void lm_offers_drop(struct lm_evaluation *v);
 #endif

@@ -4,7 +4,7 @@ liblamina_core_la_SOURCES += %D%/pareto.c
 liblamina_core_la_SOURCES += %D%/store.c
 liblamina_core_la_SOURCES += %D%/judging.h %D%/evaluation.c %D%/evaluate.c
 liblamina_core_la_SOURCES += %D%/evaluate_stream.c %D%/sample.c %D%/batch.h \
-	%D%/judge.c %D%/subject.c %D%/offer.c
+	%D%/judge.c %D%/subject.c %D%/timing.c %D%/clocked.c %D%/offer.c
 liblamina_core_la_SOURCES += %D%/reduce.c
 liblamina_core_la_SOURCES += %D%/race.h %D%/race.c
 liblamina_core_la_SOURCES += %D%/significance.h %D%/significance.c

@@ -1,19 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* subject.c -- what an evaluator can ask of a candidate: losses, divergence
- * from the dense model, cost, and the seconds of a run.
- *
- * Timing.  The whole network runs as one program on a decoder of its own, fed
- * with a fixed sequence of tokens.  prefill: tokens at once into a cache that
- * holds `context` tokens.  decode: one by one behind `context` tokens, logits
- * included, the seconds of all together.  The first run of each kind is
- * repeated untimed before it counts: caches, page tables and clock rates
- * settle.                                                                    */
-#include "base/log.h"
+/* subject.c -- what an evaluator can ask of a candidate: losses, divergence from the
+ * dense model, and cost; timing.c has the seconds of a run.                  */
 #include "base/mem.h"
 #include "base/pool.h"
 #include "study/judging.h"
-
-#include <string.h>
 
 enum lm_status lm_evaluation_prepare(struct lm_evaluation *v, struct lm_err *e)
 {
@@ -108,116 +98,4 @@ enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
     lm_candidate_cost(s->candidate, s->evaluation->args.dtype, &cost);
     lm_fill_struct(out, &cost, sizeof cost);
     return LM_OK;
-}
-
-void lm_clocks_close(struct lm_evaluation *v)
-{
-    for (size_t i = 0; i < v->n_clocked; i++)
-        lm_decoder_close(v->clocked[i].decoder);
-    memset(v->clocked, 0, sizeof v->clocked);
-    v->n_clocked = 0;
-}
-
-/* The decoder for a candidate and a number of threads, large enough; with some
- * room to spare, so that decode behind a prefill's context finds it so.      */
-static enum lm_status find_clocked(struct lm_subject *s, int32_t threads,
-                                   int64_t capacity, struct lm_clocked **out,
-                                   struct lm_err *e)
-{
-    struct lm_evaluation *v = s->evaluation;
-    struct lm_clocked *c = NULL;
-
-    for (size_t i = 0; i < v->n_clocked && !c; i++)
-        if (v->clocked[i].candidate == s->candidate && v->clocked[i].threads == threads)
-            c = &v->clocked[i];
-    if (c && c->capacity >= capacity) {
-        *out = c;
-        return LM_OK;
-    }
-    capacity = (capacity + capacity / 4 + 63) / 64 * 64;
-    if (!c && v->n_clocked == sizeof v->clocked / sizeof *v->clocked)
-        lm_clocks_close(v);
-    if (!c)
-        c = &v->clocked[v->n_clocked++];
-    lm_decoder_close(c->decoder);
-    *c = (struct lm_clocked){ .candidate = s->candidate, .threads = threads };
-    enum lm_status st = lm_decoder_open(v->args.engine, &s->candidate->net, capacity,
-                                        threads, &c->decoder, e);
-    if (st != LM_OK) {
-        *c = v->clocked[--v->n_clocked];
-        v->clocked[v->n_clocked] = (struct lm_clocked){ 0 };
-        return st;
-    }
-    c->capacity = capacity;
-    *out = c;
-    return LM_OK;
-}
-
-/* One run of the workload; ids are as many as it has tokens. */
-static enum lm_status run_once(struct lm_decoder *d, const struct lm_workload *w,
-                               const int32_t *ids, float *logits, double *seconds,
-                               struct lm_err *e)
-{
-    enum lm_status st = LM_OK;
-
-    lm_decoder_seek(d, w->context);
-    double start = lm_clock();
-    if (w->phase == LM_PREFILL)
-        st = lm_decoder_feed(d, ids, w->tokens, logits, NULL, e);
-    else
-        for (int32_t i = 0; st == LM_OK && i < w->tokens; i++) {
-            if (lm_canceled())
-                return lm_fail(e, LM_ECANCELED, "the measurement was interrupted");
-            st = lm_decoder_feed(d, ids + i, 1, logits, NULL, e);
-        }
-    *seconds = lm_clock() - start;
-    return st;
-}
-
-static enum lm_status check_workload(const struct lm_subject *s,
-                                     const struct lm_workload *w, struct lm_err *e)
-{
-    if (!s->evaluation->args.engine || !s->candidate->net.n ||
-        !(s->needs & LM_NEEDS_QUIET))
-        return lm_fail(e, LM_EBUG, "an evaluator times candidates without declaring it");
-    if ((w->phase != LM_PREFILL && w->phase != LM_DECODE) || w->tokens < 1
-        || w->context < 0 || w->context > INT32_MAX - w->tokens || w->threads < 1)
-        return lm_fail(e, LM_EBUG, "a workload of %d tokens behind %d on %d threads "
-                       "makes no sense", (int)w->tokens, (int)w->context,
-                       (int)w->threads);
-    return LM_OK;
-}
-
-enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,
-                               double *seconds, struct lm_err *e)
-{
-    enum lm_status st = check_workload(s, w, e);
-    struct lm_clocked *c = NULL;
-
-    if (st == LM_OK && w->threads > lm_pool_threads())
-        st = lm_fail(e, LM_ECONFIG,
-                     "%d threads are to be timed, but this command runs %d; "
-                     "raise --threads (run.threads in a pipeline)", w->threads,
-                     lm_pool_threads());
-
-    if (st != LM_OK)
-        return st;
-    int32_t vocab = lm_model_arch(lm_engine_model(s->evaluation->args.engine))->vocab;
-    int32_t *ids = lm_alloc_array((size_t)w->tokens, sizeof *ids, "timed tokens");
-    float *logits = lm_alloc_array((size_t)vocab, sizeof *logits, "timed logits");
-    if (!ids || !logits)
-        st = lm_fail_memory(e, (size_t)vocab * sizeof *logits, "a measurement");
-    for (int32_t i = 0; st == LM_OK && i < w->tokens; i++)
-        ids[i] = (int32_t)((INT64_C(7919) * i + 13) % vocab);
-    if (st == LM_OK)
-        st = find_clocked(s, w->threads, (int64_t)w->context + w->tokens, &c, e);
-    if (st == LM_OK && !c->warm[w->phase == LM_DECODE]) {
-        st = run_once(c->decoder, w, ids, logits, seconds, e);
-        c->warm[w->phase == LM_DECODE] = true;
-    }
-    if (st == LM_OK)
-        st = run_once(c->decoder, w, ids, logits, seconds, e);
-    lm_release(ids);
-    lm_release(logits);
-    return st;
 }

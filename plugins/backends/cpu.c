@@ -123,16 +123,21 @@ static void stream_close(void *self, struct lm_stream *s)
     h->release(s);
 }
 
-static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e)
+static void describe(enum cpu_set set, struct lm_device *out)
 {
-    const struct machine_cpu *m = self;
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    (void)e;
     struct lm_device full = { .struct_size = sizeof full, .driver = "C" };
-    snprintf(full.name, sizeof full.name, "cpu, %s", sets[m->set]);
+    snprintf(full.name, sizeof full.name, "cpu, %s", sets[set]);
     if (pages > 0 && size > 0 && pages < INT64_MAX / size)
         full.memory = (int64_t)pages * size;
     lm_fill_struct(out, &full, sizeof full);
+}
+
+static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e)
+{
+    const struct machine_cpu *m = self;
+    (void)e;
+    describe(m->set, out);
     return LM_OK;
 }
 
@@ -155,6 +160,18 @@ static enum lm_status choose(const struct lm_host *h, const struct config *confi
                        forced ? "LAMINA_CPU=auto" : "kernels = \"auto\"");
     *out = set == CPU_AUTO ? best : set;
     return LM_OK;
+}
+
+static enum lm_status devices(const struct lm_host *h, int64_t i, struct lm_device *out,
+                              struct lm_err *e)
+{
+    enum cpu_set set = CPU_AUTO;
+    if (i)
+        return h->fail(e, LM_EUNAVAILABLE, "the processor is one device");
+    enum lm_status st = choose(h, NULL, &set, e);
+    if (!st)
+        describe(set, out);
+    return st;
 }
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
@@ -213,7 +230,8 @@ static const struct lm_backend backend = {
     .kv_open = machine_kv_open, .kv_close = machine_kv_close,
     .compile = compile, .exe_free = exe_free,
     .stream_open = stream_open, .stream_close = stream_close, .run = run,
-    .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8)
+    .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8),
+    .devices = devices
 };
 
 static const struct lm_module module = {

@@ -361,12 +361,26 @@ static void stream_close(void *self, struct lm_stream *s)
     m->host->release(s);
 }
 
-static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e)
+static void describe(struct lm_device *out)
 {
-    (void)self, (void)e;
     const struct lm_device full = { .struct_size = sizeof full,
         .name = "reference, double precision", .driver = "C", .software = true };
     lm_fill_struct(out, &full, sizeof full);
+}
+
+static enum lm_status device(void *self, struct lm_device *out, struct lm_err *e)
+{
+    (void)self, (void)e;
+    describe(out);
+    return LM_OK;
+}
+
+static enum lm_status devices(const struct lm_host *h, int64_t i, struct lm_device *out,
+                              struct lm_err *e)
+{
+    if (i)
+        return h->fail(e, LM_EUNAVAILABLE, "the processor is one device");
+    describe(out);
     return LM_OK;
 }
 
@@ -397,7 +411,7 @@ static const struct lm_backend backend = {
     .compile = machine_compile, .exe_free = machine_exe_free,
     .stream_open = stream_open, .stream_close = stream_close, .run = run,
     .precisions = LM_BIT(LM_AS_F32) | LM_BIT(LM_AS_BF16) | LM_BIT(LM_AS_INT8),
-    .view = machine_view
+    .devices = devices, .view = machine_view
 };
 
 static const struct lm_module module = {

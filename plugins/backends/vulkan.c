@@ -7,7 +7,7 @@
 #include "vk.h"
 
 struct config {
-    int64_t device, memory, activations, features;
+    int64_t device, memory, activations, features, range;
     bool software, replay, validate, staging;
 };
 
@@ -27,6 +27,8 @@ static const struct lm_opt options[] = {
             "Record a program once and replay it."),
     LM_PICK(struct config, features, "auto", features, LM_EXPERT,
             "Subgroups and integer dot products: where they are fast, never, always."),
+    LM_INT(struct config, range, "0", 0, 1 << 24, "KiB", LM_NO_HASH | LM_EXPERT,
+           "Weights are cut into pieces of at most so many; 0: what the device binds."),
     LM_FLAG(struct config, validate, "false", LM_NO_HASH | LM_EXPERT,
             "Run under the validation layer; its messages are errors."),
     LM_FLAG(struct config, staging, "false", LM_NO_HASH | LM_EXPERT,
@@ -97,6 +99,8 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     }
     b->gpu.half = b->vk.half;
     b->gpu.replays = c->replay;
+    if (c->range && (uint64_t)c->range << 10 < b->gpu.limits.range)
+        b->gpu.limits.range = (uint64_t)c->range << 10;
     b->gpu.budget = c->memory ? (uint64_t)c->memory << 20 : b->vk.found->memory / 10 * 9;
     *self = b;
     return LM_OK;

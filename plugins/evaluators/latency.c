@@ -4,8 +4,10 @@
  * prefill = N: N tokens at once into an empty cache; the time of the whole.
  * decode = "N@C": N tokens one by one behind C tokens; the time of one.
  * One item is one repetition; the value is the median of them, which a burst
- * of other work on the machine moves least.  A workload that is off has weight
- * 0, so its metric is not measured.                                         */
+ * of other work on the machine moves least.  The host has warmed up before, has
+ * divided each by the machine's drift at that moment, and says what the anchor
+ * took that it knows the drift from.  What is off or unknown has weight 0, so its
+ * metric is not measured.                                                   */
 #include "plugin.h"
 
 #include <inttypes.h>
@@ -28,7 +30,8 @@ static const struct lm_opt options[] = {
     LM_INT(struct config, threads, "1", 1, 256, NULL, 0,
            "Threads a model may use."),
     LM_INT(struct config, runs, "5", 1, 10000, NULL, 0,
-           "Repetitions; the median counts."),
+           "Repetitions; the median counts.  In each, candidates take turns behind the "
+           "dense model, and are corrected by its drift."),
     LM_OPT_END
 };
 
@@ -37,6 +40,15 @@ static const struct lm_metric metrics[] = {
       false },
     { "decode_ms", "ms", "Time of one token of the decode workload.", LM_REDUCE_MEDIAN,
       true, false },
+    { "prefill_anchor_ms", "ms", "The dense model's, timed in turns with the candidate: "
+      "not corrected, so it tells of drift between batches.", LM_REDUCE_MEDIAN, true,
+      false },
+    { "decode_anchor_ms", "ms", "The dense model's, likewise.", LM_REDUCE_MEDIAN, true,
+      false },
+    { "prefill_device_ms", "ms", "Of prefill_ms, by the device's own clock.",
+      LM_REDUCE_MEDIAN, true, false },
+    { "decode_device_ms", "ms", "Of decode_ms, by the device's own clock.",
+      LM_REDUCE_MEDIAN, true, false },
     { NULL, NULL, NULL, 0, false, false }
 };
 
@@ -125,9 +137,26 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
     if (s->tokens)
         snprintf(decode, sizeof decode, "decode of %d tokens behind %d, ", (int)s->tokens,
                  (int)s->context);
-    snprintf(out, size, "%s%s%" PRId64 " thread%s, median of %" PRId64 " run%s after one "
-             "untimed", prefill, decode, c->threads, c->threads == 1 ? "" : "s", c->runs,
+    snprintf(out, size, "%s%s%" PRId64 " thread%s, median of %" PRId64 " run%s behind a "
+             "warm-up", prefill, decode, c->threads, c->threads == 1 ? "" : "s", c->runs,
              c->runs == 1 ? "" : "s");
+    return LM_OK;
+}
+
+/* A workload's three sums, of one of n tokens: host, anchor, device. */
+static enum lm_status measure(const struct state *s, struct lm_subject *subject,
+                              const struct lm_workload *w, int32_t n, struct lm_sum *sum,
+                              struct lm_err *e)
+{
+    struct lm_timing t = { .struct_size = sizeof t };
+    double scale = 1e3 / n;
+    enum lm_status st = s->host->timing(subject, w, &t, e);
+
+    if (st != LM_OK)
+        return st;
+    sum[0] = (struct lm_sum){ t.seconds * scale, 1 };
+    sum[2] = (struct lm_sum){ t.anchor * scale, t.anchor > 0 };
+    sum[4] = (struct lm_sum){ t.device * scale, t.device > 0 };
     return LM_OK;
 }
 
@@ -137,22 +166,15 @@ static enum lm_status eval(void *self, struct lm_subject *subject, int64_t item,
     struct state *s = self;
     const struct config *c = s->config;
     int32_t threads = (int32_t)c->threads;
-    double seconds = 0;
+    struct lm_workload prefill = { LM_PREFILL, (int32_t)c->prefill, 0, threads };
+    struct lm_workload decode = { LM_DECODE, s->tokens, s->context, threads };
     enum lm_status st = LM_OK;
 
     (void)item;
-    if (c->prefill) {
-        struct lm_workload w = { LM_PREFILL, (int32_t)c->prefill, 0, threads };
-
-        st = s->host->time(subject, &w, &seconds, e);
-        sum[0] = (struct lm_sum){ seconds * 1e3, 1 };
-    }
-    if (st == LM_OK && s->tokens) {
-        struct lm_workload w = { LM_DECODE, s->tokens, s->context, threads };
-
-        st = s->host->time(subject, &w, &seconds, e);
-        sum[1] = (struct lm_sum){ seconds * 1e3 / s->tokens, 1 };
-    }
+    if (c->prefill)
+        st = measure(s, subject, &prefill, 1, sum, e);
+    if (st == LM_OK && s->tokens)
+        st = measure(s, subject, &decode, s->tokens, sum + 1, e);
     return st;
 }
 

@@ -216,6 +216,18 @@ static void heat(struct text *p, const struct view *v)
              "</p></section>\n");
 }
 
+/* Has any row of the table this metric?  Of times by a device's own
+ * clock none may.                                                            */
+static bool is_measured(const struct view *v, int64_t m)
+{
+    bool any = (v->dense >= 0 && !isnan(v->trial[v->dense].value[m]))
+        || (v->best >= 0 && !isnan(v->trial[v->best].value[m]));
+
+    for (int64_t k = 0; k < v->n_front && k < MAX_ROWS && !any; k++)
+        any = !isnan(v->trial[v->front[k]].value[m]);
+    return any;
+}
+
 static void table_row(struct text *p, const struct view *v, int64_t i)
 {
     const struct lm_trial *t = &v->trial[i];
@@ -228,6 +240,8 @@ static void table_row(struct text *p, const struct view *v, int64_t i)
         text_add(p, "%s%lld", i == v->best ? "\xe2\x98\x85 " : "", (long long)t->id);
     text_raw(p, "</th>");
     for (int64_t m = 0; m < v->n_metric; m++) {
+        if (!is_measured(v, m))
+            continue;
         html_format(number, t->value[m], v->unit[m]);
         text_add(p, "<td>%s", number);
         if (isfinite(t->value[m]) && isfinite(t->error[m]) && t->error[m] > 0)
@@ -242,6 +256,8 @@ static void table(struct text *p, const struct view *v)
     text_raw(p, "<section><h2>Trials of the front</h2>\n<div class=\"wide\"><table>\n"
              "<thead><tr><th>trial</th>");
     for (int64_t m = 0; m < v->n_metric; m++) {
+        if (!is_measured(v, m))
+            continue;
         text_raw(p, "<th>");
         html_text(p, v->metric[m]);
         text_raw(p, "</th>");
@@ -325,7 +341,9 @@ static void provenance(struct text *p, const struct view *v)
 {
     static const char *const key[][2] = {
         { "model", "Model" }, { "model_hash", "Model hash" }, { "version", "Lamina" },
-        { "plugins", "Plugins" }, { "seed", "Seed" }, { "started", "Started" }
+        { "plugins", "Plugins" }, { "seed", "Seed" }, { "started", "Started" },
+        { "backend", "Backend" }, { "device", "Device" }, { "timing", "Timing" },
+        { "clocks", "Processor's clock" }
     };
     char name[160];
 

@@ -2,7 +2,8 @@
 /* json -- report.json: everything a study knows, for other programs.
  *
  * { "model", "model_hash", "version", "plugins", "seed", "started", "pipeline",
- *   "prompt", "sample_dense", "sample_best": texts or null,
+ *   "prompt", "sample_dense", "sample_best", "notes", "backend", "device", "timing",
+ *   "clocks": texts or null,
  *   "exports": [{ "file", "trial", "format", "plan": { "bytes", "parameters",
  *                 METRIC: of time }, "written": the same of the file }] or null,
  *   "arch": { "layers", "hidden", "head_dim", "vocab", "shape": [[heads,
@@ -57,7 +58,8 @@ static void write_facts(struct text *t, const struct lm_study *s)
 {
     static const char *const key[] = {
         "model", "model_hash", "version", "plugins", "seed", "started", "pipeline",
-        "prompt", "sample_dense", "sample_best", "notes"
+        "prompt", "sample_dense", "sample_best", "notes", "backend", "device",
+        "timing", "clocks"
     };
 
     for (size_t i = 0; i < sizeof key / sizeof *key; i++) {

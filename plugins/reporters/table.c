@@ -42,7 +42,7 @@ struct table {
     const struct lm_study *study;
     int64_t n_metric, best, first;      /* first: the first objective */
     const char *name[LM_MAX_METRICS], *unit[LM_MAX_METRICS];
-    size_t  width[LM_MAX_METRICS];
+    size_t  width[LM_MAX_METRICS];      /* 0: no row has it, it is left out */
     struct lm_trial *row;               /* [n_row]: dense (if known), then front
                                            and best */
     size_t  n_row;
@@ -133,7 +133,7 @@ static void read_metrics(struct table *t)
 
         t->name[m] = t->host->study_metric(t->study, m, &unit, &objective);
         t->unit[m] = unit ? unit : "";
-        t->width[m] = strlen(t->name[m]);
+        t->width[m] = 0;
         if (objective && !found) {
             t->first = m;
             found = true;
@@ -147,13 +147,18 @@ static void write_rows(struct table *t, struct text *out)
 
     for (size_t r = 0; r < t->n_row; r++)
         for (int64_t m = 0; m < t->n_metric; m++) {
+            if (isnan(t->row[r].value[m]))
+                continue;
             format_measured(cell, t->row[r].value[m], t->row[r].error[m], t->unit[m]);
+            if (strlen(t->name[m]) > t->width[m])
+                t->width[m] = strlen(t->name[m]);
             if (strlen(cell) > t->width[m])
                 t->width[m] = strlen(cell);
         }
     text_add(out, "   trial");
     for (int64_t m = 0; m < t->n_metric; m++)
-        text_add(out, "  %*s", (int)t->width[m], t->name[m]);
+        if (t->width[m])
+            text_add(out, "  %*s", (int)t->width[m], t->name[m]);
     text_add(out, "\n");
     for (size_t r = 0; r < t->n_row; r++) {
         const struct lm_trial *trial = &t->row[r];
@@ -165,7 +170,8 @@ static void write_rows(struct table *t, struct text *out)
                      (long long)trial->id);
         for (int64_t m = 0; m < t->n_metric; m++) {
             format_measured(cell, trial->value[m], trial->error[m], t->unit[m]);
-            text_add(out, "  %*s", (int)t->width[m], cell);
+            if (t->width[m])
+                text_add(out, "  %*s", (int)t->width[m], cell);
         }
         text_add(out, "\n");
     }
@@ -198,6 +204,21 @@ static void write_exports(struct table *t, struct text *out)
         text_raw(out, "\n");
     }
     exports_close(&x);
+}
+
+/* "Backend cpu, device: cpu, avx2, driver C, 16 GB" */
+static void write_device(struct table *t, struct text *out)
+{
+    const char *backend = t->host->study_text(t->study, "backend");
+    const char *device = t->host->study_text(t->study, "device");
+
+    if (device && *device) {
+        text_raw(out, "Backend ");
+        text_raw(out, backend && *backend ? backend : "unknown");
+        text_raw(out, ", device: ");
+        text_raw(out, device);
+        text_raw(out, "\n");
+    }
 }
 
 /* What makes figures doubtful, a sentence a line. */
@@ -234,6 +255,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
                      "%lld trial%s lost a race and stopped after %.0f %% of the items "
                      "on average\n", (long long)t.n_stopped, t.n_stopped > 1 ? "s" : "",
                      100 * t.seen / (double)t.n_stopped);
+        write_device(&t, &out);
         text_raw(&out, "\n");
         write_rows(&t, &out);
         write_exports(&t, &out);

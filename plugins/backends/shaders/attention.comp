@@ -11,8 +11,7 @@ BUFFER(1, q);
 BUFFER(2, cache_k);
 BUFFER(3, cache_v);
 BUFFER(4, args);
-#include "reduce.glsl"
-shared float query[256], share[GROUP];
+shared float query[256], score[GROUP], share[GROUP];
 
 void main()
 {
@@ -32,17 +31,24 @@ void main()
             for (uint i = 0u; i < d; i++)
                 s += query[i] * LOAD(2, cache_k, at + i);
         }
-        float top = max(most, group_max(s)), fade = exp(most - top);
-        share[t] = t < keys ? exp(s - top) : 0.0;
-        sum = sum * fade + group_sum(share[t]);         // its barriers publish share
+        score[t] = s;
+        barrier();
+        float top = most;               // all threads find it: cheaper than to tell
+        for (uint j = 0u; j < keys; j++)
+            top = max(top, score[j]);
+        share[t] = exp(s - top);
+        barrier();
+        float fade = exp(most - top);
         most = top;
+        sum *= fade;
+        for (uint j = 0u; j < keys; j++)
+            sum += share[j];
         for (uint i = 0u; i < 4u && t + i * GROUP < d; i++) {
             float m = mix[i] * fade;
             for (uint j = 0u; j < keys; j++)
                 m += share[j] * LOAD(3, cache_v, (base + j) * word[6] + kv + t + i * GROUP);
             mix[i] = m;
         }
-        barrier();                      // before share is written again
     }
     for (uint i = 0u; i < 4u && t + i * GROUP < d; i++) {
         STORE(0, y, r * word[1] + head * d + t + i * GROUP, mix[i] / sum);

@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // matrix.comp -- a product of a tile of 64 rows with a tile of 64 outputs, DEPTH factors
 // at a time through shared memory; a thread has 4 x 4 outputs.
+#extension GL_EXT_control_flow_attributes : require
 #define GROUP 256
 #include "common.glsl"
 BUFFER(0, y);
@@ -15,7 +16,7 @@ BUFFER(3, bias);
 #include "weight.glsl"
 const uint ADDS = 1u, BIASED = 2u, AS_BF16 = 4u, ACROSS = 8u;
 const uint TILE = 64u, DEPTH = 16u;
-shared float rows[64][17], outs[64][17];        // [tile][depth], one more: other banks
+shared vec4 rows[DEPTH][TILE / 4], outs[DEPTH][TILE / 4];    // four neighbours each
 
 void stage(uint t, uint k0)
 {
@@ -27,7 +28,7 @@ void stage(uint t, uint k0)
         float v = 0.0;
         if (r0 + x < n_rows && k0 + z < k)
             v = LOAD(1, a, (word[12] + r0 + x) * word[2] + k0 + z);
-        rows[x][z] = round && !across ? to_bf16(v) : v;
+        rows[z][x / 4u][x % 4u] = round && !across ? to_bf16(v) : v;
         if (across) {                   // neighbours are columns then
             x = i % TILE;
             z = i / TILE;
@@ -35,38 +36,44 @@ void stage(uint t, uint k0)
         v = 0.0;
         if (j0 + x < n && k0 + z < k)
             v = across ? weight(first + k0 + z, j0 + x) : weight(first + j0 + x, k0 + z);
-        outs[x][z] = round ? to_bf16(v) : v;
+        outs[z][x / 4u][x % 4u] = round ? to_bf16(v) : v;
+    }
+}
+
+void put(uint r, uint c, vec4 sum)
+{
+    if (r >= word[3])
+        return;
+    for (uint i = 0u; i < 4u && c + i < word[4]; i++) {
+        uint at = r * word[1] + word[11] + c + i;
+        float v = sum[i];
+        if ((word[10] & BIASED) != 0u)
+            v += uintBitsToFloat(bias[word[11] + c + i]);
+        if ((word[10] & ADDS) != 0u)
+            v += LOAD(0, y, at);
+        STORE(0, y, at, v);
     }
 }
 
 void main()
 {
     uint t = gl_LocalInvocationID.x, tx = t % 16u, ty = t / 16u;
-    float sum[4][4];
-    for (uint i = 0u; i < 4u; i++)
-        for (uint j = 0u; j < 4u; j++)
-            sum[i][j] = 0.0;
+    vec4 sum0 = vec4(0.0), sum1 = vec4(0.0), sum2 = vec4(0.0), sum3 = vec4(0.0);
     for (uint k0 = 0u; k0 < word[5]; k0 += DEPTH) {
         stage(t, k0);
         barrier();
-        for (uint z = 0u; z < DEPTH; z++)
-            for (uint i = 0u; i < 4u; i++)
-                for (uint j = 0u; j < 4u; j++)
-                    sum[i][j] += rows[ty + 16u * i][z] * outs[tx + 16u * j][z];
+        [[unroll]] for (uint z = 0u; z < DEPTH; z++) {
+            vec4 x = rows[z][ty], w = outs[z][tx];
+            sum0 += x.x * w;
+            sum1 += x.y * w;
+            sum2 += x.z * w;
+            sum3 += x.w * w;
+        }
         barrier();
     }
-    for (uint i = 0u; i < 4u; i++)
-        for (uint j = 0u; j < 4u; j++) {
-            uint r = gl_WorkGroupID.y * TILE + ty + 16u * i;
-            uint c = gl_WorkGroupID.x * TILE + tx + 16u * j;
-            if (r < word[3] && c < word[4]) {
-                uint at = r * word[1] + word[11] + c;
-                float v = sum[i][j];
-                if ((word[10] & BIASED) != 0u)
-                    v += uintBitsToFloat(bias[word[11] + c]);
-                if ((word[10] & ADDS) != 0u)
-                    v += LOAD(0, y, at);
-                STORE(0, y, at, v);
-            }
-        }
+    uint r = gl_WorkGroupID.y * TILE + 4u * ty, c = gl_WorkGroupID.x * TILE + 4u * tx;
+    put(r, c, sum0);
+    put(r + 1u, c, sum1);
+    put(r + 2u, c, sum2);
+    put(r + 3u, c, sum3);
 }
