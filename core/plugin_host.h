@@ -295,6 +295,16 @@ struct lm_host {
      * without one in f32.  Nothing is built.  LM_EINFEASIBLE: it cannot be.   [main] */
     enum lm_status (*weigh)(struct lm_run *r, const union lm_value *value,
                             struct lm_cost *out, struct lm_err *e);
+
+    /* ---- since minor 4 --------------------------------------------------------- */
+
+    /* What a decoder would run of this workload, without running it: shows each
+     * operator of different shape once, and the runs.  From shapes and number formats
+     * alone, so neither backend nor machine matter; w->threads is not looked at.
+     *                                                                     [any] */
+    enum lm_status (*operators)(struct lm_subject *s, const struct lm_workload *w,
+                                void (*see)(void *ctx, const struct lm_use *u),
+                                void *ctx, struct lm_err *e);
 };
 
 #endif

@@ -118,6 +118,7 @@ const struct lm_host *lm_host(void)
         .price = lm_run_price,
         .precision = lm_subject_precision,
         .eigen = lm_eigen, .weigh = lm_run_weigh,
+        .operators = lm_subject_operators,
     };
     return &table;
 }

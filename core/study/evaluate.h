@@ -93,6 +93,9 @@ enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
 enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,
                                double *seconds, struct lm_err *e);
 
+enum lm_status lm_subject_operators(struct lm_subject *s, const struct lm_workload *w,
+                                    lm_see_use *see, void *ctx, struct lm_err *e);
+
 enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_t dtype,
                                const char **path, struct lm_err *e);
 uint64_t lm_subject_plan(const struct lm_subject *s);

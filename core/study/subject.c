@@ -174,12 +174,8 @@ static enum lm_status run_once(struct lm_decoder *d, const struct lm_workload *w
     return st;
 }
 
-static enum lm_status check_workload(const struct lm_subject *s,
-                                     const struct lm_workload *w, struct lm_err *e)
+static enum lm_status check_workload(const struct lm_workload *w, struct lm_err *e)
 {
-    if (!s->evaluation->args.engine || !s->candidate->net.n ||
-        !(s->needs & LM_NEEDS_QUIET))
-        return lm_fail(e, LM_EBUG, "an evaluator times candidates without declaring it");
     if ((w->phase != LM_PREFILL && w->phase != LM_DECODE) || w->tokens < 1
         || w->context < 0 || w->context > INT32_MAX - w->tokens || w->threads < 1)
         return lm_fail(e, LM_EBUG, "a workload of %d tokens behind %d on %d threads "
@@ -188,11 +184,26 @@ static enum lm_status check_workload(const struct lm_subject *s,
     return LM_OK;
 }
 
+enum lm_status lm_subject_operators(struct lm_subject *s, const struct lm_workload *w,
+                                    lm_see_use *see, void *ctx, struct lm_err *e)
+{
+    struct lm_network net = network(s);
+    enum lm_status st = check_workload(w, e);
+
+    if (st == LM_OK && !net.n)
+        st = lm_fail(e, LM_EBUG, "operators are asked of a candidate that was not built");
+    return st ? st : lm_network_uses(&net, w, see, ctx, e);
+}
+
 enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w,
                                double *seconds, struct lm_err *e)
 {
-    enum lm_status st = check_workload(s, w, e);
+    enum lm_status st = check_workload(w, e);
     struct lm_clocked *c = NULL;
+
+    if (!s->evaluation->args.engine || !s->candidate->net.n ||
+        !(s->needs & LM_NEEDS_QUIET))
+        return lm_fail(e, LM_EBUG, "an evaluator times candidates without declaring it");
 
     if (st == LM_OK && w->threads > lm_pool_threads())
         st = lm_fail(e, LM_ECONFIG,
