@@ -236,7 +236,9 @@ struct lm_host {
      * "model_hash", "version", "plugins", "seed", "started", "sample_dense",
      * "sample_best", "prompt", "exports" (JSON: what was exported, as planned and
      * as found in the file), "notes" (since minor 3: what makes figures doubtful, a
-     * sentence a line), "protocol:METRIC"; "" when unknown.             [main] */
+     * sentence a line), "predictions" (since minor 4: names of two metrics a line, what
+     * is predicted and what measures it), "protocol:METRIC"; "" when unknown.
+     *                                                                   [main] */
     int64_t (*study_n_trials)(const struct lm_study *s);
     enum lm_status (*study_trial)(const struct lm_study *s, int64_t i,
                                   struct lm_trial *out, struct lm_err *e);
