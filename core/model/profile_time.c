@@ -23,9 +23,9 @@
 #include "model/segment.h"
 
 enum { REG_SPARE = N_REG, REGISTERS };  /* a second input, for what is not `again` */
-enum { TRIES = 3, ROUNDS = 9, FEWEST = 3, WARM_UP = 5, MOST_OPS = 1024, MOST_SLOTS = 256, MOST_FILLS = 6 };
-#define ENOUGH 0.004                    /* seconds between few and many */
-#define PATIENCE 1.0                    /* then so few rounds must do */
+enum { TRIES = 12, ROUNDS = 9, FEWEST = 3, WARM_UP = 5, MOST_OPS = 1024, MOST_SLOTS = 256, MOST_FILLS = 6 };
+#define ENOUGH 0.001                    /* seconds between few and many */
+#define PATIENCE 1.0                    /* seconds; then FEWEST rounds must do */
 #define STEADY 0.1                      /* warm-up ends when two slopes differ by less */
 
 struct ring { char *data; size_t bytes; };
@@ -56,6 +56,7 @@ struct subject {
     int32_t width[REGISTERS];
     struct lm_kv *kv;
     size_t n_slot, slot;
+    double begun;
 };
 
 /* ---- weights ------------------------------------------------------------------------ */
@@ -278,6 +279,11 @@ static struct lm_op next_op(struct subject *s, size_t i)
     return o;
 }
 
+static bool is_late(const struct subject *s)
+{
+    return lm_clock() - s->begun > PATIENCE;
+}
+
 static enum lm_status run_ops(struct subject *s, const struct lm_op *op, size_t n,
                               int32_t rows, int32_t pos, double *seconds,
                               struct lm_err *e)
@@ -305,7 +311,7 @@ static enum lm_status run_ops(struct subject *s, const struct lm_op *op, size_t 
 }
 
 /* Seconds of a program with so many of them.  It is run again, on further copies, if the
- * system gave one of its processors to others meanwhile.                     */
+ * system gave one of its processors to others meanwhile; not for ever.       */
 static enum lm_status time_program(struct subject *s, size_t count, double *seconds,
                                    struct lm_err *e)
 {
@@ -321,7 +327,7 @@ static enum lm_status time_program(struct subject *s, size_t count, double *seco
         for (size_t i = 0; i < count; i++)
             op[s->n_front + i] = next_op(s, i);
         st = run_ops(s, op, n, s->use.rows, s->use.pos, seconds, e);
-        disturbed = lm_process_preempted() > before;
+        disturbed = lm_process_preempted() > before && !is_late(s);
     }
     lm_release(op);
     return st;
@@ -411,11 +417,12 @@ static enum lm_status measure(struct subject *s, double *seconds, double *spread
                               struct lm_err *e)
 {
     struct round r = { .few = 1, .many = 3 };
-    double v[ROUNDS], start = lm_clock();
+    double v[ROUNDS];
     size_t n = 0;
+    s->begun = lm_clock();
     enum lm_status st = warm_up(s, &r, e);
 
-    while (!st && n < ROUNDS && (n < FEWEST || lm_clock() - start < PATIENCE)) {
+    while (!st && n < ROUNDS && (n < FEWEST || !is_late(s))) {
         st = time_round(s, &r, e);
         v[n++] = s->use.code ? r.slope
                              : r.shorter - r.slope * (double)(r.few + s->n_front);
