@@ -43,7 +43,7 @@ ok "half a table is none" says 3 'cut.json' eval "$tiny" --metric latency_table:
 
 # ---- a search --------------------------------------------------------------------------------
 sed "s|examples/tiny|$tiny|; s|base = .*|base = \"$LAMINA_SRCDIR/examples/tiny.cfg\";|
-    s|table.json|t.json|; s|^run:.*|run: { out = \"r\"; }; model: { path = \"$tiny\"; };|
+    s|$tiny/latency.json|t.json|; s|^run:.*|run: { out = \"r\"; }; model: { path = \"$tiny\"; };|
     s|^final.*|final = ( );|" "$LAMINA_SRCDIR/examples/latency-table.cfg" >p.cfg
 cat >>p.cfg <<END
 data: { calibration: { path = "$tiny/calibration.txt"; part = [0.0, 0.8]; sequences = 4;
