@@ -22,6 +22,7 @@
 #include "model/codec.h"
 #include "model/segment.h"
 
+enum { FEW = 8 };                       /* tokens that inputs are made of */
 enum { REG_SPARE = N_REG, REGISTERS };  /* a second input, for what is not `again` */
 enum { TRIES = 12, ROUNDS = 9, FEWEST = 3, WARM_UP = 5, MOST_OPS = 1024, MOST_SLOTS = 256, MOST_FILLS = 6 };
 #define ENOUGH 0.001                    /* seconds between few and many */
@@ -36,11 +37,13 @@ struct lm_timer {
     struct lm_stream *stream;
     struct lm_buffer *hidden;
     int32_t rows;                       /* that hidden holds */
-    int32_t *ids;                       /* [rows] */
+    int32_t *ids, *few;                 /* [rows] of all tokens, of the first FEW */
     float *logits;                      /* [vocab] */
     float *one;                         /* 1s, as many as a norm has gains */
     struct ring ring[LM_N_DTYPES];
 };
+
+struct fill { char *noise; struct lm_weight *w; };
 
 /* What is measured now. */
 struct subject {
@@ -49,7 +52,7 @@ struct subject {
     struct lm_weight **copy;            /* [n_copy] of its matrix */
     size_t n_copy, next;
     struct lm_weight *ones, *gain;      /* of norms: in front; that is measured */
-    struct lm_weight *fill[MOST_FILLS]; /* of the operators in front */
+    struct fill fill[MOST_FILLS];       /* of the operators in front */
     size_t n_fill;
     struct lm_op front[MOST_FILLS];
     size_t n_front;
@@ -62,7 +65,7 @@ struct subject {
 /* ---- weights ------------------------------------------------------------------------ */
 
 /* Noise of the variance that keeps outputs at 1, in the number format. */
-static enum lm_status fill_ring(struct lm_timer *t, uint32_t dtype, char *to, size_t bytes,
+static enum lm_status fill_noise(struct lm_timer *t, uint32_t dtype, char *to, size_t bytes,
                                 struct lm_err *e)
 {
     enum { N = 4096 };
@@ -109,7 +112,7 @@ static enum lm_status reserve(struct lm_timer *t, uint32_t dtype, size_t bytes,
     if (!r->data)
         return lm_fail_memory(e, bytes, "weights to be timed");
     r->bytes = bytes;
-    return fill_ring(t, dtype, r->data, bytes, e);
+    return fill_noise(t, dtype, r->data, bytes, e);
 }
 
 static enum lm_status upload(struct lm_timer *t, const void *data, uint32_t dtype,
@@ -163,23 +166,28 @@ static struct lm_op norm_op(const struct subject *s, const struct lm_weight *w, 
                            .eps = (float)s->t->arch->rms_eps };
 }
 
-/* Register y gets n values of about 1. */
+/* Register y gets n values of noise: as the embedding of a vocabulary of FEW tokens,
+ * which costs little beside what is measured.                                */
 static enum lm_status put_front(struct subject *s, int y, int32_t n, struct lm_err *e)
 {
     struct lm_timer *t = s->t;
-    int32_t d = t->arch->hidden;
-    size_t bytes = sizeof(float) * (size_t)n * (size_t)d;
-    struct lm_weight **w = &s->fill[s->n_fill];
-    enum lm_status st = reserve(t, LM_F32, bytes, e);
+    size_t bytes = sizeof(float) * FEW * (size_t)n;
+    struct fill *f = &s->fill[s->n_fill];
 
+    if (!(f->noise = lm_alloc(bytes, "profile")))
+        return lm_fail_memory(e, bytes, "inputs to be timed");
+    enum lm_status st = fill_noise(t, LM_F32, f->noise, bytes, e);
     if (!st)
-        st = upload(t, t->ring[LM_F32].data, LM_F32, n, d, w, e);
-    if (st)
+        st = upload(t, f->noise, LM_F32, FEW, n, &f->w, e);
+    if (st) {
+        lm_release(f->noise);
         return st;
+    }
     s->n_fill++;
     widen(s, y, n);
-    s->front[s->n_front++] = (struct lm_op){ .code = LM_OP_LINEAR, .y = y, .a = REG_NORM,
-                                             .b = -1, .c = -1, .w = *w, .n = n, .k = d };
+    s->front[s->n_front++] = (struct lm_op){ .code = LM_OP_EMBED, .y = y, .a = -1,
+                                             .b = -1, .c = -1, .w = f->w, .n = FEW,
+                                             .k = n };
     return LM_OK;
 }
 
@@ -293,7 +301,7 @@ static enum lm_status run_ops(struct subject *s, const struct lm_op *op, size_t 
     struct lm_program p = { .struct_size = sizeof p, .op = op, .n_op = n,
                             .width = s->width, .n_reg = REGISTERS };
     struct lm_exec args = { .struct_size = sizeof args, .rows = rows, .pos = pos,
-                            .token = t->ids, .hidden = t->hidden, .kv = s->kv,
+                            .token = s->use.code == LM_OP_EMBED ? t->ids : t->few, .hidden = t->hidden, .kv = s->kv,
                             .out = s->use.code == LM_OP_LOGITS ? t->logits : NULL };
     struct lm_exe *x;
     struct lm_time ignored = { 0 };
@@ -416,7 +424,7 @@ static enum lm_status warm_up(struct subject *s, struct round *r, struct lm_err 
 static enum lm_status measure(struct subject *s, double *seconds, double *spread,
                               struct lm_err *e)
 {
-    struct round r = { .few = 1, .many = 3 };
+    struct round r = { .few = 1, .many = 2 };
     double v[ROUNDS];
     size_t n = 0;
     s->begun = lm_clock();
@@ -441,8 +449,10 @@ static void close_subject(struct subject *s)
 
     if (s->kv)
         g->ops->kv_close(g->backend, s->kv);
-    while (s->n_fill)
-        g->ops->forget(g->backend, s->fill[--s->n_fill]);
+    while (s->n_fill) {
+        g->ops->forget(g->backend, s->fill[--s->n_fill].w);
+        lm_release(s->fill[s->n_fill].noise);
+    }
     while (s->n_copy)
         g->ops->forget(g->backend, s->copy[--s->n_copy]);
     lm_release(s->copy);
@@ -488,8 +498,10 @@ static enum lm_status fill_inputs(struct lm_timer *t, struct lm_err *e)
         return lm_fail_memory(e, (size_t)n * sizeof *x, "inputs to be timed");
     for (int64_t i = 0; i < n; i++)
         x[i] = (float)((lm_rng_unit(&r) - 0.5) * sqrt(12.0));
-    for (int32_t i = 0; i < t->rows; i++)
+    for (int32_t i = 0; i < t->rows; i++) {
         t->ids[i] = (int32_t)((INT64_C(7919) * i + 13) % t->arch->vocab);
+        t->few[i] = i % FEW;
+    }
     enum lm_status st = g->ops->buffer(g->backend, n, &t->hidden, e);
     if (!st)
         st = g->ops->write(g->backend, t->hidden, 0, x, n, e);
@@ -512,9 +524,10 @@ enum lm_status lm_timer_open(const struct lm_profile_args *a, struct lm_timer **
     size_t width = (size_t)(g->arch->hidden > g->arch->head_dim ? g->arch->hidden
                                                                 : g->arch->head_dim);
     t->ids = lm_alloc_array((size_t)t->rows, sizeof *t->ids, "profile");
+    t->few = lm_alloc_array((size_t)t->rows, sizeof *t->few, "profile");
     t->logits = lm_alloc_array((size_t)g->arch->vocab, sizeof *t->logits, "profile");
     t->one = lm_alloc_array(width, sizeof *t->one, "profile");
-    enum lm_status st = t->ids && t->logits && t->one
+    enum lm_status st = t->ids && t->few && t->logits && t->one
         ? g->ops->stream_open(g->backend, a->threads, &t->stream, e)
         : lm_fail_memory(e, sizeof(float) * (size_t)g->arch->vocab, "a profile");
     for (size_t i = 0; !st && i < width; i++)
@@ -539,6 +552,7 @@ void lm_timer_close(struct lm_timer *t)
     for (int i = 0; i < LM_N_DTYPES; i++)
         lm_release(t->ring[i].data);
     lm_release(t->ids);
+    lm_release(t->few);
     lm_release(t->logits);
     lm_release(t->one);
     lm_release(t);
