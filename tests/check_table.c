@@ -14,15 +14,16 @@ static struct lm_err err;
     "{\"format\":\"lamina latency table\",\"version\":1,\"made\":\"now\"," \
     "\"backend\":\"cpu\",\"device\":\"toy\",\"driver\":\"C\"," \
     "\"reads\":[\"f32\",\"q8_0\"],\"threads\":1,\"prefill\":8," \
-    "\"decode\":{\"tokens\":4,\"context\":10},\"model\":{\"hash\":\"0000000000000000\",\"layers\":1," \
+    "\"decode\":{\"tokens\":4,\"context\":10}," \
+    "\"model\":{\"hash\":\"0000000000000000\",\"layers\":1," \
     "\"hidden\":8,\"head_dim\":2,\"vocab\":16},\"operators\":["
 #define LINEAR(format, again) \
     "{\"op\":\"linear\",\"rows\":1,\"format\":\"" format "\",\"adds\":false,\"again\":" \
     again ",\"axes\":{\"k\":[4,8],\"n\":[2,4,8]},\"us\":[42,44,48,82,184,88]}"
 #define RUN "{\"op\":\"run\",\"rows\":1,\"axes\":{},\"us\":[7]}"
 #define ATTENTION \
-    "{\"op\":\"attention\",\"rows\":1,\"pos\":12,\"axes\":{\"n_kv\":[1,2],\"each\":[1,3]}," \
-    "\"us\":[1,3,2,6]}"
+    "{\"op\":\"attention\",\"rows\":1,\"pos\":12," \
+    "\"axes\":{\"n_kv\":[1,2],\"each\":[1,3]},\"us\":[1,3,2,6]}"
 #define SILU \
     "{\"op\":\"silu_mul\",\"rows\":8,\"axes\":{\"n\":[4,8]},\"us\":[3,5]}"
 #define RUN8 "{\"op\":\"run\",\"rows\":8,\"axes\":{},\"us\":[11]}"
@@ -66,7 +67,8 @@ START_TEST(nodes_and_between)
     ck_assert_double_eq_tol(us(linear(3, 8)), (82 + 184) / 2.0, 1e-9);
     /* a quarter of the way from 4 to 8 on both axes */
     ck_assert_double_eq_tol(us(linear(5, 5)),
-                            0.75 * (0.75 * 44 + 0.25 * 48) + 0.25 * (0.75 * 184 + 0.25 * 88),
+                            0.75 * (0.75 * 44 + 0.25 * 48)
+                            + 0.25 * (0.75 * 184 + 0.25 * 88),
                             1e-9);
     ck_assert_double_eq_tol(us(linear(1, 4)), 42, 1e-9);    /* below the first node */
     struct lm_use u = linear(2, 4);
@@ -158,7 +160,8 @@ START_TEST(damaged)
     ck_assert_ptr_nonnull(at);
     snprintf(text, sizeof text, "%.*s%s%s", (int)(at - sound), sound, damage[_i].to,
              at + strlen(damage[_i].from));
-    ck_assert_int_eq(table_read(lm_host(), text, strlen(text), "toy", &t, &err), LM_EINPUT);
+    enum lm_status st = table_read(lm_host(), text, strlen(text), "toy", &t, &err);
+    ck_assert_int_eq(st, LM_EINPUT);
     ck_assert_msg(strstr(err.text, damage[_i].says), "%s", err.text);
 }
 END_TEST
@@ -285,8 +288,8 @@ static enum lm_status spy_upload(void *self, const struct lm_tensor *t, int64_t 
     return st;
 }
 
-static enum lm_status spy_compile(void *self, const struct lm_program *p, struct lm_exe **x,
-                                  struct lm_err *e)
+static enum lm_status spy_compile(void *self, const struct lm_program *p,
+                                  struct lm_exe **x, struct lm_err *e)
 {
     enum lm_status st = real.compile(self, p, x, e);
 

@@ -96,7 +96,7 @@ static void set_value(struct lm_use *u, enum field f, int32_t v)
     }
 }
 
-/* ---- grids ---------------------------------------------------------------------- */
+/* ---- grids ------------------------------------------------------------------------ */
 
 static bool is_of(const struct lm_profile_grid *g, const struct lm_use *u)
 {
@@ -175,7 +175,7 @@ static void see(void *ctx, const struct lm_use *u)
             x->st = add_node(g, i, value_of(u, f[i]), x->e);
 }
 
-/* ---- networks ----------------------------------------------------------------------- */
+/* ---- networks --------------------------------------------------------------------- */
 
 /* What made-up networks are of. */
 struct shape { int32_t hidden, n_kv, each, n_ff; uint32_t dtype; };
@@ -302,7 +302,7 @@ static enum lm_status add_format(const struct lm_profile_args *a, uint32_t dtype
     return st;
 }
 
-/* ---- measuring ----------------------------------------------------------------------- */
+/* ---- measuring -------------------------------------------------------------------- */
 
 static size_t n_cells(const struct lm_profile_grid *g)
 {

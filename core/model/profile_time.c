@@ -5,8 +5,8 @@
  * of one that holds it `few` times, so what a run costs beside its operators is not in
  * it.  In a model the weights of a layer were evicted from the caches by those of the
  * others, so every operator here reads the next of a ring of copies that together
- * are larger than the last-level cache, or as large as the model's weights where these are
- * less.  Caches of keys and values take turns likewise.  Inputs are filled in front, in
+ * are larger than the last-level cache, or as large as the model's weights where these
+ * are less.  Caches of keys and values take turns likewise.  Inputs are filled in front, in
  * every program alike.                                                       */
 #include "model/profile.h"
 
@@ -24,7 +24,8 @@
 
 enum { FEW = 8 };                       /* tokens that inputs are made of */
 enum { REG_SPARE = N_REG, REGISTERS };  /* a second input, for what is not `again` */
-enum { TRIES = 12, ROUNDS = 9, FEWEST = 3, WARM_UP = 5, MOST_OPS = 1024, MOST_SLOTS = 256, MOST_FILLS = 6 };
+enum { TRIES = 12, ROUNDS = 9, FEWEST = 3, WARM_UP = 5 };
+enum { MOST_OPS = 1024, MOST_SLOTS = 256, MOST_FILLS = 6 };
 #define ENOUGH 0.001                    /* seconds between few and many */
 #define PATIENCE 1.0                    /* seconds; then FEWEST rounds must do */
 #define STEADY 0.1                      /* warm-up ends when two slopes differ by less */
@@ -62,11 +63,11 @@ struct subject {
     double begun;
 };
 
-/* ---- weights ------------------------------------------------------------------------ */
+/* ---- weights ---------------------------------------------------------------------- */
 
 /* Noise of the variance that keeps outputs at 1, in the number format. */
-static enum lm_status fill_noise(struct lm_timer *t, uint32_t dtype, char *to, size_t bytes,
-                                struct lm_err *e)
+static enum lm_status fill_noise(struct lm_timer *t, uint32_t dtype, char *to,
+                                 size_t bytes, struct lm_err *e)
 {
     enum { N = 4096 };
     const struct lm_codec *c = lm_codec(dtype);
@@ -229,7 +230,7 @@ static enum lm_status open_front(struct subject *s, struct lm_err *e)
     }
 }
 
-/* ---- the operator ------------------------------------------------------------------- */
+/* ---- the operator ----------------------------------------------------------------- */
 
 static struct lm_op rope_op(struct subject *s)
 {
@@ -301,7 +302,8 @@ static enum lm_status run_ops(struct subject *s, const struct lm_op *op, size_t 
     struct lm_program p = { .struct_size = sizeof p, .op = op, .n_op = n,
                             .width = s->width, .n_reg = REGISTERS };
     struct lm_exec args = { .struct_size = sizeof args, .rows = rows, .pos = pos,
-                            .token = s->use.code == LM_OP_EMBED ? t->ids : t->few, .hidden = t->hidden, .kv = s->kv,
+                            .token = s->use.code == LM_OP_EMBED ? t->ids : t->few,
+                            .hidden = t->hidden, .kv = s->kv,
                             .out = s->use.code == LM_OP_LOGITS ? t->logits : NULL };
     struct lm_exe *x;
     struct lm_time ignored = { 0 };
@@ -341,7 +343,7 @@ static enum lm_status time_program(struct subject *s, size_t count, double *seco
     return st;
 }
 
-/* ---- caches of keys and values -------------------------------------------------------- */
+/* ---- caches of keys and values ---------------------------------------------------- */
 
 /* Writes the rows that attention will read: what was never written takes no memory. */
 static enum lm_status fill_kv(struct subject *s, struct lm_err *e)
@@ -375,11 +377,12 @@ static enum lm_status open_kv(struct subject *s, struct lm_err *e)
     s->n_slot = s->n_slot > MOST_SLOTS ? MOST_SLOTS : s->n_slot;
     for (size_t i = 0; i < s->n_slot; i++)
         width[i] = one;
-    enum lm_status st = g->ops->kv_open(g->backend, width, s->n_slot, capacity, &s->kv, e);
+    enum lm_status st = g->ops->kv_open(g->backend, width, s->n_slot, capacity, &s->kv,
+                                        e);
     return st ? st : fill_kv(s, e);
 }
 
-/* ---- the measurement -------------------------------------------------------------------- */
+/* ---- the measurement -------------------------------------------------------------- */
 
 static int by_value(const void *a, const void *b)
 {
@@ -485,7 +488,7 @@ enum lm_status lm_timer_measure(struct lm_timer *t, const struct lm_use *u,
     return st;
 }
 
-/* ---- opening ------------------------------------------------------------------------ */
+/* ---- opening ---------------------------------------------------------------------- */
 
 static enum lm_status fill_inputs(struct lm_timer *t, struct lm_err *e)
 {

@@ -15,7 +15,7 @@
 #include "pipeline/host.h"
 #include "plan/plan.h"
 
-/* ---- what is measured ---------------------------------------------------------------- */
+/* ---- what is measured ------------------------------------------------------------- */
 
 static size_t last_level_cache(void)
 {
@@ -72,7 +72,7 @@ static void add_own(const struct lm_bench *b, uint32_t *out, size_t *n)
         }
 }
 
-/* ---- the table ---------------------------------------------------------------------- */
+/* ---- the table -------------------------------------------------------------------- */
 
 static const char *op_name(const struct lm_use *u)
 {

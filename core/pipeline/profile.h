@@ -12,7 +12,7 @@ enum { LM_TABLE_VERSION = 1 };
 
 struct lm_profile_request {
     int32_t prefill, tokens, context, threads;  /* as in struct lm_profile_args */
-    const char *formats;                /* "q8_0,q4_0": beside those of the model; or NULL */
+    const char *formats;                /* "q8_0,q4_0": beside the model's; or NULL */
     bool narrow;
     const char *out;
 };

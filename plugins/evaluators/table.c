@@ -34,7 +34,7 @@ static bool has_matrix(uint32_t code)
     return code == LM_OP_EMBED || code == LM_OP_LINEAR || code == LM_OP_LOGITS;
 }
 
-/* ---- reading ------------------------------------------------------------------------ */
+/* ---- reading ---------------------------------------------------------------------- */
 
 struct reader {
     const struct lm_host *h;
@@ -287,7 +287,7 @@ void table_free(struct table *t)
     t->n = 0;
 }
 
-/* ---- looking up ----------------------------------------------------------------------- */
+/* ---- looking up ------------------------------------------------------------------- */
 
 static int32_t value_of(const struct lm_use *u, int axis)
 {
@@ -321,8 +321,8 @@ static enum lm_status outside(const struct table *t, const struct table_grid *g,
 {
     int i = g->axis[1] == axis;
 
-    return t->host->fail(e, LM_EINFEASIBLE, "%s with %s = %d is outside of the table, which "
-                         "has %d to %d: it is of another model, or was made without "
+    return t->host->fail(e, LM_EINFEASIBLE, "%s with %s = %d is outside of the table, "
+                         "which has %d to %d: it is of another model, or was made without "
                          "--narrow", op_name(g->code, g->heads), axis_name[axis], (int)v,
                          (int)g->at[i][0], (int)g->at[i][g->n[i] - 1]);
 }
