@@ -18,6 +18,8 @@ def main():
             if t["status"] == "ok" and f"latency.{metric}" in m:
                 x.append(m[f"latency_table.{metric}"]["value"])
                 y.append(m[f"latency.{metric}"]["value"])
+        if not x:                       # this workload was off
+            continue
         error = [a / b - 1 for a, b in zip(x, y)]
         print(f"{metric}.candidates = {len(x)}")
         print(f"{metric}.least_ms = {min(y):.4g}")
