@@ -90,7 +90,9 @@ tests_check_hostile_SOURCES = %D%/check_formats.h %D%/check_hostile.h \
 check_PROGRAMS += %D%/check_backend %D%/check_engine %D%/check_stats
 check_PROGRAMS += %D%/check_precision %D%/check_stream
 if VULKAN
-check_PROGRAMS += %D%/check_vulkan %D%/check_vulkan_driver
+check_PROGRAMS += %D%/check_vulkan %D%/check_vulkan_driver %D%/check_vulkan_model
+tests_check_vulkan_model_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
+    %D%/lavapipe.h %D%/check_gpu_model.h %D%/check_formats.h %D%/check_vulkan_model.c
 tests_check_vulkan_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/lavapipe.h \
     %D%/check_backend.h %D%/check_operators.h %D%/check_vulkan.c
 tests_check_vulkan_driver_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
@@ -119,7 +121,7 @@ check_PROGRAMS += %D%/check_cuda %D%/check_cuda_model
 tests_check_cuda_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_backend.h \
     %D%/check_operators.h %D%/fakecuda.h %D%/check_cuda.c
 tests_check_cuda_model_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
-    %D%/fakecuda.h %D%/check_cuda_model.c
+    %D%/fakecuda.h %D%/check_gpu_model.h %D%/check_formats.h %D%/check_cuda_model.c
 if HAVE_CXX
 check_DATA = %D%/cuda/fakecuda.so
 CLEANFILES += %D%/cuda/fakecuda.so
