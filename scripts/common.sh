@@ -10,7 +10,7 @@ jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)     # nproc obeys OMP_NU
 say() { printf '%s\n' "== $*" >&2; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
 
-packages='gcc make autoconf automake libtool pkg-config libconfig-dev libltdl-dev
+packages='gcc g++ make autoconf automake libtool pkg-config libconfig-dev libltdl-dev
 libopenblas-dev libjansson-dev libpcre2-dev libsqlite3-dev check'
 
 as_root() {

@@ -151,6 +151,7 @@ endif
 
 shell_tests += %D%/layering.sh
 shell_tests += %D%/symbols.sh
+shell_tests += %D%/cuda_image.sh
 shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh %D%/e2e_hidden.sh
 shell_tests += %D%/e2e_refine.sh

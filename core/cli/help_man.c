@@ -89,6 +89,8 @@ enum lm_status lm_help_man(struct lm_str *out, struct lm_err *e)
          "vector instructions of the backend cpu: portable, avx2, "
          "avx512, avx512_vnni or avx512_bf16, where its option kernels is auto; the best "
          "the processor has otherwise");
+    term(out, "LAMINA_LIBCUDA", NULL,
+         "library of NVIDIA's driver for the backend cuda, in place of libcuda.so.1");
     term(out, "XDG_CACHE_HOME", NULL,
          "its folder lamina holds statistics; ~/.cache otherwise");
     see_also(out, "lamina.cfg", "5");

@@ -25,9 +25,13 @@
 #define __SANITIZE_ADDRESS__ 1
 #endif
 #endif
-#if defined __SANITIZE_ADDRESS__ || !defined __x86_64__
-#define EMULATOR_UCONTEXT 1             // slower by a system call, known to sanitizers
+#ifndef __x86_64__
+#define EMULATOR_UCONTEXT 1             // slower, by a system call
 #include <ucontext.h>
+#endif
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
 #endif
 
 #define __global__
@@ -54,7 +58,7 @@ struct fiber {
     int      site;                      // line of the barrier or shuffle
     uint32_t sent[2], turn;             // to other lanes, by turns
     index    thread;
-    void    *sp;
+    void    *sp, *sanitizer;
 #ifdef EMULATOR_UCONTEXT
     ucontext_t context;
 #endif
@@ -66,14 +70,16 @@ struct machine {
     std::function<void()> body;
     fiber   *now;
     index    group;
-    void    *sp;
+    void    *sp, *sanitizer;
+    const void *bottom;                 // of the stack that launch() runs on
+    size_t   size;
     const char *fault;                  // the first; the launch has failed then
 #ifdef EMULATOR_UCONTEXT
     ucontext_t context;
 #endif
 };
 static machine m;
-static const size_t STACK = 256 << 10;
+static const size_t STACK = 128 << 10;
 static const uint32_t WARP_SIZE = 32;
 
 #ifndef EMULATOR_UCONTEXT
@@ -87,27 +93,52 @@ asm(".text\n.globl emulator_swap\n.hidden emulator_swap\n"
     "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
 #endif
 
+// What AddressSanitizer has to know of a switch to another stack, and behind it.
+static void leaving(void **save, const void *bottom, size_t size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_start_switch_fiber(save, bottom, size);
+#else
+    (void)save, (void)bottom, (void)size;
+#endif
+}
+
+static void arrived(void *saved, const void **bottom, size_t *size)
+{
+#ifdef __SANITIZE_ADDRESS__
+    __sanitizer_finish_switch_fiber(saved, bottom, size);
+#else
+    (void)saved, (void)bottom, (void)size;
+#endif
+}
+
 static void leave()
 {
+    fiber *f = m.now;
+    leaving(f->at == DONE ? nullptr : &f->sanitizer, m.bottom, m.size);
 #ifdef EMULATOR_UCONTEXT
-    swapcontext(&m.now->context, &m.context);
+    swapcontext(&f->context, &m.context);
 #else
-    emulator_swap(&m.now->sp, m.sp);
+    emulator_swap(&f->sp, m.sp);
 #endif
+    arrived(f->sanitizer, nullptr, nullptr);
 }
 
 static void resume(fiber *f)
 {
     m.now = f;
+    leaving(&m.sanitizer, f->stack.data(), STACK);
 #ifdef EMULATOR_UCONTEXT
     swapcontext(&m.context, &f->context);
 #else
     emulator_swap(&m.sp, f->sp);
 #endif
+    arrived(m.sanitizer, nullptr, nullptr);
 }
 
 static void enter()
 {
+    arrived(nullptr, &m.bottom, &m.size);
     m.body();
     m.now->at = DONE;
     leave();
@@ -116,6 +147,10 @@ static void enter()
 
 static void begin(fiber *f, uint32_t thread)
 {
+#ifdef __SANITIZE_ADDRESS__
+    if (f->at != DONE && !f->stack.empty())     // it was given up within a kernel
+        __asan_unpoison_memory_region(f->stack.data(), STACK);
+#endif
     f->at = RUNS;
     f->turn = 0;
     f->thread = { thread, 0 };

@@ -248,8 +248,10 @@ int cuDevicePrimaryCtxRetain(void **out, int)
 int cuDevicePrimaryCtxRelease_v2(int)
 {
     std::lock_guard<std::mutex> guard(lock);
-    if (--retained == 0)
+    if (--retained == 0) {
         lost = false;
+        launches = 0;
+    }
     return OK;
 }
 
