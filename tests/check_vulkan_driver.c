@@ -28,7 +28,7 @@ static enum lm_status copy_twice(bool waits, struct lm_err *e)
     for (int i = 0; i < 2; i++)
         l[i] = (struct gpu_launch){ .kernel = GPU_PAIR, .grid = { 8, 1 }, .n_bind = 3,
             .writes = 1, .waits = i && waits, .bind = { s[i + 1], s[i], s[i] },
-            .n_word = 6, .word = { 0, 1024, 1024, 1024, 1024, GPU_PAIR_COPY } };
+            .word = { 0, 1024, 1024, 1024, 1024, GPU_PAIR_COPY } };
     enum lm_status st = vk_driver.record(&vk, l, 2, &r, e);
     if (!st) {
         st = vk_driver.replay(&vk, r, &seconds, e);

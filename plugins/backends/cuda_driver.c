@@ -181,8 +181,9 @@ enum lm_status cuda_open(struct cuda *c, const struct lm_host *h, int64_t device
         return st;
     snprintf(c->name, sizeof c->name, "%.79s", d.name);
     /* A matrix is addressed by 32 bits in words, pieces of 8 GiB leave them room. */
-    c->limits = (struct gpu_limits){ .slab = UINT64_MAX / 2, .range = (uint64_t)8 << 30,
-                                     .grid = { INT32_MAX, 65535 }, .half = true };
+    c->limits = (struct gpu_limits){ .slab = UINT64_MAX / 2, .bind = UINT64_MAX / 2,
+                                     .range = (uint64_t)8 << 30,
+                                     .grid = { INT32_MAX, 65535 } };
     st = open_context(c, e);
     if (st)
         cuda_close(c);

@@ -31,7 +31,7 @@ enum gpu_class {
 };
 
 struct gpu_slab;                        /* see gpu_pool.c */
-struct gpu_span {                       /* bytes [at, at + size) of a slab; slab NULL: none */
+struct gpu_span {                       /* bytes [at, at + size) of a slab; NULL: none */
     struct gpu_slab *slab;
     uint64_t at, size;
 };
@@ -67,9 +67,9 @@ enum gpu_kernel {
     GPU_ATTENTION,
     /* y a b; half y_stride a_stride b_stride n what.  Grid n / 128, rows             */
     GPU_PAIR,
-    /* stats logits args; n stride tile target_at first has_target: folds logits of the vocabulary
-     * [tile, tile + n) into stats[r] = { max, sum of exp, target's logit, sum of
-     * p ln p }.  has_target: else that is left alone.  Grid 1, rows                  */
+    /* stats logits args; n stride tile target_at first has_target: folds logits of the
+     * vocabulary [tile, tile + n) into stats[r] = { max, sum of exp, target's logit, sum
+     * of p ln p }.  has_target: else that is left alone.  Grid 1, rows                  */
     GPU_FOLD,
     /* logits stats; n stride: logits become probabilities; adds to the fourth of stats.
      * Grid 1, rows                                                                   */
@@ -83,6 +83,7 @@ enum {
     GPU_TILE = 64,                      /* rows and columns of GPU_MATRIX's tiles     */
     GPU_VECTOR_ROWS = 4,                /* outputs of a group of GPU_VECTOR           */
     GPU_MAX_HEAD = 256,                 /* head_dim                                   */
+    GPU_MOST_BYTES = 133144,            /* k: 127 * 127 * k fits a signed word        */
     GPU_FEW = 8,                        /* rows up to which GPU_VECTOR is taken       */
     GPU_MAX_BIND = 7, GPU_MAX_WORDS = 16
 };
@@ -94,8 +95,10 @@ enum gpu_flag {
                                            being the columns and rows of the matrix */
 };
 enum gpu_pair { GPU_PAIR_SILU, GPU_PAIR_ADD, GPU_PAIR_COPY };
-enum gpu_finish { GPU_FINISH_LOSS, GPU_FINISH_KL, GPU_FINISH_ENTROPY, GPU_FINISH_BYTES = 4,
-                  GPU_FINISH_BF16 = 8 };
+enum gpu_finish {
+    GPU_FINISH_LOSS, GPU_FINISH_KL, GPU_FINISH_ENTROPY,
+    GPU_FINISH_BYTES = 4, GPU_FINISH_BF16 = 8
+};
 
 /* Weights as kernels read them: 32-bit words, rows of w_stride words.  Halves, two a
  * word, the first in the lower bits.  Of blocks of 32: the words of all rows' values,
@@ -107,7 +110,7 @@ enum gpu_format { GPU_F32, GPU_F16, GPU_BF16, GPU_Q8, GPU_Q4_0, GPU_Q4_1, GPU_I8
 
 struct gpu_launch {
     uint32_t kernel, grid[2];           /* grid: groups */
-    uint32_t n_bind, n_word;
+    uint32_t n_bind;
     uint32_t writes;                    /* bit i: binding i is written */
     bool     waits;                     /* for all before: set by gpu_run.c */
     struct gpu_span bind[GPU_MAX_BIND];
@@ -128,23 +131,23 @@ struct gpu_driver {
     /* They have taken effect when they return. */
     enum lm_status (*put)(void *device, void *memory, uint64_t at, const void *from,
                           uint64_t size, struct lm_err *e);
-    enum lm_status (*get)(void *device, void *memory, uint64_t at, void *to, uint64_t size,
-                          struct lm_err *e);
+    enum lm_status (*get)(void *device, void *memory, uint64_t at, void *to,
+                          uint64_t size, struct lm_err *e);
     enum lm_status (*copy)(void *device, void *to, uint64_t to_at, void *from,
                            uint64_t from_at, uint64_t size, struct lm_err *e);
     enum lm_status (*record)(void *device, const struct gpu_launch *l, size_t n,
                              struct gpu_recording **out, struct lm_err *e);
     void (*discard)(void *device, struct gpu_recording *r);
     /* Runs it and waits; device_seconds: 0 where there is no timer. */
-    enum lm_status (*replay)(void *device, struct gpu_recording *r, double *device_seconds,
-                             struct lm_err *e);
+    enum lm_status (*replay)(void *device, struct gpu_recording *r,
+                             double *device_seconds, struct lm_err *e);
 };
 
 struct gpu_limits {
     uint64_t slab;                      /* the largest piece of memory */
-    uint64_t range;                     /* bytes that a kernel can bind */
+    uint64_t bind;                      /* bytes that a kernel can bind */
+    uint64_t range;                     /* of a piece of weights; at most `bind` */
     uint32_t grid[2];                   /* groups */
-    bool     half;                      /* 16-bit floats in memory */
 };
 
 /* ---- an instance ------------------------------------------------------------------- */

@@ -45,15 +45,25 @@ static uint32_t pieces(int64_t n, int64_t of)
     return (uint32_t)((n + of - 1) / of);
 }
 
-static enum lm_status push(struct lowering *w, const struct gpu_launch *l, struct lm_err *e)
+static enum lm_status push(struct lowering *w, const struct gpu_launch *l,
+                           struct lm_err *e)
 {
     struct lm_stream *s = w->s;
     const struct gpu_limits *limits = &w->g->limits;
 
     if (l->grid[0] > limits->grid[0] || l->grid[1] > limits->grid[1])
         return w->g->host->fail(e, LM_EUNSUPPORTED, "%u x %u groups of a kernel are more "
-                                "than this device runs; use shorter sequences",
-                                l->grid[0], l->grid[1]);
+                                "than this device runs (%u x %u)%s", l->grid[0],
+                                l->grid[1], limits->grid[0], limits->grid[1],
+                                l->grid[1] > limits->grid[1] ? "; use shorter sequences"
+                                                             : "");
+    for (uint32_t i = 0; i < l->n_bind; i++)
+        if (l->bind[i].size > limits->bind)
+            return w->g->host->fail(e, LM_EUNSUPPORTED, "%.1f MiB of activations or of a "
+                                    "cache are more than this device binds (%.1f); use "
+                                    "shorter sequences or a shorter context",
+                                    (double)l->bind[i].size / 1048576,
+                                    (double)limits->bind / 1048576);
     if (s->n_launch == s->cap_launch) {
         size_t cap = s->cap_launch ? 2 * s->cap_launch : 64;
         struct gpu_launch *v = w->g->host->resize(s->launch, cap * sizeof *v);
@@ -104,7 +114,8 @@ static enum lm_status push_product(struct lowering *w, const struct product *p,
                                    struct lm_err *e)
 {
     bool across = p->flags & GPU_ACROSS, bytes = p->m.format == GPU_I8 && !across;
-    bool few = p->rows <= GPU_FEW && !bytes && !across;
+    bool few = p->rows <= GPU_FEW && !bytes && !across
+        && pieces(p->n, GPU_VECTOR_ROWS) <= w->g->limits.grid[0];
     struct gpu_span bias = p->bias ? p->bias->piece[0].span : p->m.span;
     uint32_t flags = p->flags | (p->bias ? GPU_BIASED : 0);
     struct gpu_launch l = {
@@ -112,7 +123,6 @@ static enum lm_status push_product(struct lowering *w, const struct product *p,
         .grid = { pieces(p->n, few ? GPU_VECTOR_ROWS : GPU_TILE),
                   few ? (uint32_t)p->rows : pieces(p->rows, GPU_TILE) },
         .n_bind = 4, .writes = 1, .bind = { p->y.span, p->a.span, p->m.span, bias },
-        .n_word = 13,
         .word = { p->y.half | p->a.half << 1, p->y.stride, p->a.stride, (uint32_t)p->rows,
                   (uint32_t)p->n, (uint32_t)p->k, bytes ? p->a_scale_at : p->m.format,
                   p->m.stride, p->m.scale_at, (uint32_t)p->first, flags,
@@ -133,7 +143,7 @@ static enum lm_status round_rows(struct lowering *w, struct product *p, int64_t 
     uint32_t stride = (uint32_t)((k + 3) / 4);
     struct gpu_launch l = {
         .kernel = GPU_ROUND, .grid = { 1, (uint32_t)p->rows }, .n_bind = 2, .writes = 1,
-        .bind = { w->s->bytes, p->a.span }, .n_word = 7,
+        .bind = { w->s->bytes, p->a.span },
         .word = { p->a.half << 1, stride, p->a.stride, (uint32_t)k,
                   (uint32_t)p->rows * stride, p->a.first, 0 }
     };
@@ -209,7 +219,7 @@ static enum lm_status push_fold(struct lowering *w, const struct tile *t, int64_
     int64_t vocabulary = w->o->w->piece[t->i].first + t->first;
     struct gpu_launch l = {
         .kernel = GPU_FOLD, .grid = { 1, rows }, .n_bind = 3, .writes = 1,
-        .bind = { w->s->stats, w->s->logits, w->s->args }, .n_word = 6,
+        .bind = { w->s->stats, w->s->logits, w->s->args },
         .word = { (uint32_t)t->n, (uint32_t)width, (uint32_t)vocabulary, 1 + rows,
                   t->begins, w->o->code == LM_OP_CE }
     };
@@ -224,8 +234,9 @@ static enum lm_status push_expected(struct lowering *w, const struct tile *t,
 {
     const struct lm_weight *m = w->o->w;
     struct gpu_launch l = {
-        .kernel = GPU_SHARE, .grid = { 1, (uint32_t)w->a->rows }, .n_bind = 2, .writes = 3,
-        .bind = { w->s->logits, w->s->stats }, .n_word = 2,
+        .kernel = GPU_SHARE, .grid = { 1, (uint32_t)w->a->rows }, .n_bind = 2,
+        .writes = 3,
+        .bind = { w->s->logits, w->s->stats },
         .word = { (uint32_t)t->n, (uint32_t)width }
     };
     struct product p = {
@@ -241,8 +252,8 @@ static enum lm_status push_expected(struct lowering *w, const struct tile *t,
 }
 
 /* All tiles: logits, then they are folded, or shared out and weighed. */
-static enum lm_status push_tiles(struct lowering *w, const struct product *a, bool expects,
-                                 struct lm_err *e)
+static enum lm_status push_tiles(struct lowering *w, const struct product *a,
+                                 bool expects, struct lm_err *e)
 {
     const struct lm_weight *m = w->o->w;
     int64_t width = gpu_tile(w->a->rows, m->rows);
@@ -256,7 +267,8 @@ static enum lm_status push_tiles(struct lowering *w, const struct product *a, bo
             t.n = rows - t.first < width ? rows - t.first : width;
             st = push_logits(w, a, &t, width, e);
             if (!st)
-                st = expects ? push_expected(w, &t, width, e) : push_fold(w, &t, width, e);
+                st = expects ? push_expected(w, &t, width, e)
+                             : push_fold(w, &t, width, e);
         }
     }
     return st;
@@ -271,7 +283,7 @@ static enum lm_status push_finish(struct lowering *w, const struct product *a,
     struct gpu_span teacher = code == LM_OP_KL ? w->a->teacher->span : a->a.span;
     struct gpu_launch l = {
         .kernel = GPU_FINISH, .grid = { 1, (uint32_t)w->a->rows }, .n_bind = 4,
-        .writes = 1, .bind = { w->s->out, w->s->stats, a->a.span, teacher }, .n_word = 5,
+        .writes = 1, .bind = { w->s->out, w->s->stats, a->a.span, teacher },
         .word = { a->a.half << 2, what, (uint32_t)w->o->k, a->a.stride, a->a_scale_at }
     };
 
@@ -307,7 +319,7 @@ static enum lm_status lower_embed(struct lowering *w, struct lm_err *e)
         struct matrix m = piece_of(o->w, p, false);
         struct gpu_launch l = {
             .kernel = GPU_EMBED, .grid = { pieces(o->k, 128), (uint32_t)w->a->rows },
-            .n_bind = 3, .writes = 1, .bind = { y.span, m.span, w->s->args }, .n_word = 9,
+            .n_bind = 3, .writes = 1, .bind = { y.span, m.span, w->s->args },
             .word = { y.half, y.stride, (uint32_t)o->k, m.format, m.stride, m.scale_at, 1,
                       (uint32_t)p->first, (uint32_t)p->rows }
         };
@@ -324,7 +336,7 @@ static enum lm_status lower_norm(struct lowering *w, struct lm_err *e)
     struct gpu_launch l = {
         .kernel = GPU_NORM, .grid = { (uint32_t)(o->k / o->n), (uint32_t)w->a->rows },
         .n_bind = 3, .writes = 1, .bind = { y.span, a.span, o->w->piece[0].span },
-        .n_word = 5, .word = { y.half | a.half << 1, y.stride, a.stride, (uint32_t)o->n,
+        .word = { y.half | a.half << 1, y.stride, a.stride, (uint32_t)o->n,
                                bits_of(o->eps) }
     };
 
@@ -343,7 +355,6 @@ static enum lm_status lower_rope(struct lowering *w, struct lm_err *e)
         .n_bind = 7, .writes = 1 | 2 | 16 | 32,
         .bind = { q.span, k.span, v.span, { NULL, 0, 0 }, kv->k[o->slot], kv->v[o->slot],
                   w->s->args },
-        .n_word = 8,
         .word = { q.half | k.half << 1 | v.half << 2 | half << 4 | half << 5, q.stride,
                   k.stride, v.stride, (uint32_t)o->n_head, (uint32_t)o->n_kv,
                   (uint32_t)o->head_dim, (uint32_t)kv->width[o->slot] }
@@ -363,7 +374,6 @@ static enum lm_status lower_attention(struct lowering *w, struct lm_err *e)
         .kernel = GPU_ATTENTION, .grid = { (uint32_t)o->n_head, (uint32_t)w->a->rows },
         .n_bind = 5, .writes = 1,
         .bind = { y.span, q.span, kv->k[o->slot], kv->v[o->slot], w->s->args },
-        .n_word = 7,
         .word = { y.half | q.half << 1 | half << 2 | half << 3, y.stride, q.stride,
                   (uint32_t)o->n_head, (uint32_t)o->n_kv, (uint32_t)o->head_dim,
                   (uint32_t)kv->width[o->slot] }
@@ -382,7 +392,7 @@ static enum lm_status lower_pair(struct lowering *w, struct lm_err *e)
                            : rows_of(w, o->y);
     struct gpu_launch l = {
         .kernel = GPU_PAIR, .grid = { pieces(o->n, 128), (uint32_t)w->a->rows },
-        .n_bind = 3, .writes = 1, .bind = { y.span, a.span, b.span }, .n_word = 6,
+        .n_bind = 3, .writes = 1, .bind = { y.span, a.span, b.span },
         .word = { y.half | a.half << 1 | b.half << 2, y.stride, a.stride, b.stride,
                   (uint32_t)o->n, copies ? GPU_PAIR_COPY
                                 : o->code == LM_OP_ADD ? GPU_PAIR_ADD : GPU_PAIR_SILU }

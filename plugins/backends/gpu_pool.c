@@ -41,10 +41,12 @@ static enum lm_status no_room(struct gpu *g, const char *what, uint64_t size,
 }
 
 static enum lm_status add_slab(struct gpu *g, bool shared, uint64_t size,
-                               const char *what, struct gpu_slab **out, struct lm_err *e)
+                               const char *what, struct gpu_slab **out,
+                               struct lm_err *e)
 {
     uint64_t left = g->budget > g->held ? g->budget - g->held : 0;
-    uint64_t usual = usual_size[shared], most = left < g->limits.slab ? left : g->limits.slab;
+    uint64_t usual = usual_size[shared], wanted = size;
+    uint64_t most = left < g->limits.slab ? left : g->limits.slab;
 
     if (size < usual)
         size = most >= usual ? usual : most > size ? most / GPU_ALIGN * GPU_ALIGN : size;
@@ -57,9 +59,14 @@ static enum lm_status add_slab(struct gpu *g, bool shared, uint64_t size,
         g->host->release(s);
         return program_no_memory(g->host, sizeof *s, "device memory", e);
     }
+    enum lm_status st = g->driver->alloc(g->device, size, shared, &s->memory,
+                                         size > wanted ? NULL : e);
+    if (st && size > wanted) {          /* there may be room for that alone */
+        s->block->size = size = wanted;
+        st = g->driver->alloc(g->device, size, shared, &s->memory, e);
+    }
     s->size = size;
     s->shared = shared;
-    enum lm_status st = g->driver->alloc(g->device, size, shared, &s->memory, e);
     if (st) {
         g->host->release(s->block);
         g->host->release(s);
@@ -86,7 +93,8 @@ static enum lm_status cut(struct gpu *g, struct gpu_block *b, uint64_t size,
                           struct lm_err *e)
 {
     if (b->size > size) {
-        struct gpu_block *rest = new_block(g, b->at + size, b->size - size, false, b->next);
+        struct gpu_block *rest = new_block(g, b->at + size, b->size - size, false,
+                                           b->next);
 
         if (!rest)
             return program_no_memory(g->host, sizeof *rest, "device memory", e);

@@ -15,8 +15,9 @@ enum lm_status gpu_compile(void *self, const struct lm_program *p, struct lm_exe
                            struct lm_err *e)
 {
     struct gpu *g = self;
-    enum lm_status st = program_copy(g->host, p, sizeof **x, x, e);
 
+    *x = NULL;
+    enum lm_status st = program_copy(g->host, p, sizeof **x, x, e);
     for (size_t i = 0; !st && i < (*x)->n_op; i++) {
         const struct lm_op *o = &(*x)->op[i];
         bool bytes = (*x)->precision == LM_AS_INT8
@@ -25,6 +26,9 @@ enum lm_status gpu_compile(void *self, const struct lm_program *p, struct lm_exe
         if (o->code == LM_OP_ATTENTION && o->head_dim > GPU_MAX_HEAD)
             st = g->host->fail(e, LM_EUNSUPPORTED, "heads of %d channels: this backend "
                                "has room for %d", (int)o->head_dim, GPU_MAX_HEAD);
+        else if (bytes && o->k > GPU_MOST_BYTES)
+            st = g->host->fail(e, LM_EUNSUPPORTED, "int8 sums over %d factors: this "
+                               "backend has room for %d", (int)o->k, GPU_MOST_BYTES);
         else if (bytes)
             st = gpu_round(g, o->w, e);
     }
@@ -140,19 +144,30 @@ static enum lm_status find_recording(struct gpu *g, struct lm_stream *s,
 
 /* ---- a run ------------------------------------------------------------------------- */
 
-static enum lm_status put_args(struct gpu *g, struct lm_stream *s, const struct lm_exec *a,
-                               struct lm_err *e)
+static enum lm_status put_args(struct gpu *g, struct lm_stream *s,
+                               const struct lm_exec *a, struct lm_err *e)
 {
     size_t rows = (size_t)a->rows;
     uint32_t *v = s->host_args;
 
     v[0] = (uint32_t)a->pos;
+    memset(v + 1, 0, rows * 4);
     if (a->token)
         memcpy(v + 1, a->token, rows * 4);
     if (a->target)
         memcpy(v + 1 + rows, a->target, rows * 4);
     return gpu_put(g, &s->args, 0, v,
                    (a->target ? 1 + 2 * rows : a->token ? 1 + rows : 1) * 4, e);
+}
+
+/* Where nothing is replayed, a recording is of one run. */
+static void drop_recordings(struct gpu *g, struct lm_stream *s)
+{
+    for (int i = 0; i < GPU_KEPT; i++)
+        if (s->note[i].r) {
+            g->driver->discard(g->device, s->note[i].r);
+            s->note[i].r = NULL;
+        }
 }
 
 static enum lm_status get_results(struct gpu *g, struct lm_stream *s,
@@ -188,6 +203,8 @@ enum lm_status gpu_run(void *self, struct lm_stream *s, const struct lm_exe *x,
         st = g->driver->replay(g->device, r, &device, e);
     if (!st)
         st = get_results(g, s, x, a, e);
+    if (!g->replays)
+        drop_recordings(g, s);
     if (t)
         *t = (struct lm_time){ g->host->clock() - start, device };
     return st;

@@ -194,8 +194,9 @@ static enum lm_status reserve_registers(struct gpu *g, struct lm_stream *s,
     }
     for (size_t i = 1; i < x->n_reg && !st; i++)
         if (x->width[i] > 0)
-            st = grow(g, s, GPU_SCRATCH, &s->reg[i], (uint64_t)rows * (uint64_t)x->width[i]
-                                        * (g->half ? 2 : 4), "registers", e);
+            st = grow(g, s, GPU_SCRATCH, &s->reg[i],
+                      (uint64_t)rows * (uint64_t)x->width[i] * (g->half ? 2 : 4),
+                      "registers", e);
     return st;
 }
 
@@ -247,7 +248,8 @@ enum lm_status gpu_stream_reserve(struct gpu *g, struct lm_stream *s,
     if (!st && heads)
         st = grow(g, s, GPU_SCRATCH, &s->stats, rows * 16, "sums of a softmax", e);
     if (!st && x->precision == LM_AS_INT8)
-        st = grow(g, s, GPU_SCRATCH, &s->bytes, rows * bytes * 4, "rounded activations", e);
+        st = grow(g, s, GPU_SCRATCH, &s->bytes, rows * bytes * 4, "rounded activations",
+                  e);
     return st;
 }
 
@@ -260,7 +262,8 @@ enum lm_status gpu_use(void *self, struct lm_device_use *out, struct lm_err *e)
     const struct lm_device_use u = {
         .struct_size = sizeof u, .weights = (int64_t)g->used[GPU_WEIGHTS],
         .cache = (int64_t)g->used[GPU_CACHE], .states = (int64_t)g->used[GPU_STATES],
-        .scratch = (int64_t)(g->used[GPU_SCRATCH] + g->used[GPU_SHARED]), .most = (int64_t)g->most
+        .scratch = (int64_t)(g->used[GPU_SCRATCH] + g->used[GPU_SHARED]),
+        .most = (int64_t)g->most
     };
     pthread_mutex_unlock(&g->lock);
     lm_fill_struct(out, &u, sizeof u);

@@ -64,8 +64,8 @@ static void split_block(uint32_t format, const unsigned char *in, unsigned char 
     memcpy(values, in + head, format == GPU_Q8 ? 32 : 16);
 }
 
-static void split_row(const struct lm_weight *w, const unsigned char *in, uint32_t *values,
-                      uint32_t *scale)
+static void split_row(const struct lm_weight *w, const unsigned char *in,
+                      uint32_t *values, uint32_t *scale)
 {
     uint32_t words = w->format == GPU_Q8 ? 8 : 4;
 
@@ -80,12 +80,12 @@ static enum lm_status put_rows(struct gpu *g, const struct lm_weight *w,
                                int64_t step, struct lm_err *e)
 {
     int64_t blocks = in_blocks(w->format) ? w->cols / 32 : 0;
-    uint32_t *words = g->host->alloc(((size_t)w->stride + (size_t)blocks) * CHUNK_ROWS * 4,
-                                     "upload");
+    size_t bytes = ((size_t)w->stride + (size_t)blocks) * CHUNK_ROWS * 4;
+    uint32_t *words = g->host->alloc(bytes, "upload");
     enum lm_status st = LM_OK;
 
     if (!words)
-        return program_no_memory(g->host, (double)w->stride * CHUNK_ROWS * 4, "an upload", e);
+        return program_no_memory(g->host, (double)bytes, "an upload", e);
     uint32_t *scale = words + (size_t)w->stride * CHUNK_ROWS;
     for (int64_t r = 0, n; r < p->rows && !st; r += n) {
         n = p->rows - r < CHUNK_ROWS ? p->rows - r : CHUNK_ROWS;
@@ -118,16 +118,17 @@ static enum lm_status put_piece(struct gpu *g, const struct lm_weight *w,
     enum lm_status st;
 
     p->scale_at = (uint32_t)((uint64_t)p->rows * w->stride);
-    st = gpu_take(g, GPU_WEIGHTS, (uint64_t)p->rows * (row + (uint64_t)blocks * 4), &p->span,
-                  "weights", e);
+    st = gpu_take(g, GPU_WEIGHTS, (uint64_t)p->rows * (row + (uint64_t)blocks * 4),
+                  &p->span, "weights", e);
     if (!st && !w->codec && stride == w->cols)      /* as it lies */
         return gpu_put(g, &p->span, 0, (const float *)t->data + p->first * stride,
                        (uint64_t)p->rows * row, e);
     return st ? st : put_rows(g, w, p, t->data, step, e);
 }
 
-static enum lm_status check_tensor(struct gpu *g, const struct lm_tensor *t, int64_t stride,
-                                   const struct lm_codec *codec, struct lm_err *e)
+static enum lm_status check_tensor(struct gpu *g, const struct lm_tensor *t,
+                                   int64_t stride, const struct lm_codec *codec,
+                                   struct lm_err *e)
 {
     if (t->dtype != LM_F32 && (t->dtype > LM_Q4_1 || !codec))
         return g->host->fail(e, LM_EUNSUPPORTED, "this backend does not take weights of "
@@ -146,7 +147,7 @@ static int64_t rows_of_piece(const struct gpu *g, const struct lm_weight *w)
                  + (in_blocks(w->format) ? (uint64_t)w->cols / 32 * 4 : 0);
     uint64_t most = g->limits.range < g->limits.slab ? g->limits.range : g->limits.slab;
 
-    return (int64_t)(most / row);
+    return (int64_t)(most / GPU_ALIGN * GPU_ALIGN / row);
 }
 
 enum lm_status gpu_upload(void *self, const struct lm_tensor *t, int64_t stride,
@@ -207,12 +208,16 @@ enum lm_status gpu_view(void *self, const struct lm_weight *of, int64_t rows,
     return LM_OK;
 }
 
+static void drop_turns(struct gpu *g, uint64_t weight);
+
 void gpu_forget(void *self, struct lm_weight *w)
 {
     struct gpu *g = self;
 
     if (!w)
         return;
+    if (w->host)
+        drop_turns(g, w->id);
     for (uint32_t i = 0; !w->is_view && i < w->n_piece; i++) {
         gpu_give(g, GPU_WEIGHTS, &w->piece[i].span);
         gpu_give(g, GPU_WEIGHTS, &w->piece[i].bytes);
@@ -241,7 +246,7 @@ static enum lm_status round_piece(struct gpu *g, const struct lm_weight *w,
         n = (size_t)(p->rows - at < g->limits.grid[1] ? p->rows - at : g->limits.grid[1]);
         *l = (struct gpu_launch){
             .kernel = GPU_ROUND, .grid = { 1, (uint32_t)n }, .n_bind = 2, .writes = 1,
-            .bind = { p->bytes, p->span }, .n_word = 7,
+            .bind = { p->bytes, p->span },
             .word = { 0, w->byte_stride, w->stride, (uint32_t)w->cols, scale_at,
                       (uint32_t)at, (uint32_t)at }
         };
@@ -286,7 +291,8 @@ static enum lm_status put_turns(struct gpu *g, const struct lm_weight *w,
         v[2 * i] = (float)(cos(angle) * (double)t->f);
         v[2 * i + 1] = (float)(sin(angle) * (double)t->f);
     }
-    enum lm_status st = gpu_take(g, GPU_SCRATCH, bytes, &t->span, "a rotary embedding", e);
+    enum lm_status st = gpu_take(g, GPU_SCRATCH, bytes, &t->span, "a rotary embedding",
+                                 e);
     if (!st)
         st = gpu_put(g, &t->span, 0, v, bytes, e);
     g->host->release(v);
@@ -332,6 +338,27 @@ enum lm_status gpu_find_turns(struct gpu *g, const struct lm_weight *w, float f,
     pthread_mutex_unlock(&g->lock);
     *out = t->span;
     return LM_OK;
+}
+
+/* Those made of a weight that goes; programs that use them are gone by then. */
+static void drop_turns(struct gpu *g, uint64_t weight)
+{
+    struct gpu_turns *gone = NULL, *t;
+
+    pthread_mutex_lock(&g->lock);
+    for (struct gpu_turns **at = &g->turns; (t = *at);)
+        if (t->weight == weight) {
+            *at = t->next;
+            t->next = gone;
+            gone = t;
+        } else {
+            at = &t->next;
+        }
+    pthread_mutex_unlock(&g->lock);
+    for (; (t = gone); g->host->release(t)) {
+        gone = t->next;
+        gpu_give(g, GPU_SCRATCH, &t->span);
+    }
 }
 
 void gpu_turns_free(struct gpu *g)

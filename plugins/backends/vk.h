@@ -10,6 +10,7 @@
 #include "gpu.h"
 
 /* Functions, by what they are asked of: nothing, an instance, a device. */
+/* EnumerateInstanceVersion is not called: only 1.1 and later have it. */
 #define VK_GLOBAL(F) F(CreateInstance) F(EnumerateInstanceVersion) \
     F(EnumerateInstanceLayerProperties)
 #define VK_INSTANCE(F) F(DestroyInstance) F(EnumeratePhysicalDevices) \
@@ -54,6 +55,7 @@ struct vk_instance {
     VkDebugUtilsMessengerEXT messenger;
     _Atomic uint32_t messages;          /* of the validation layer */
     char     message[512];              /* the first of them */
+    pthread_mutex_t lock;               /* of these */
     struct vk_found found[VK_MOST_DEVICES];
     uint32_t n_found;
 };
@@ -70,6 +72,13 @@ struct vk_choice {                      /* what is asked of a device */
     int64_t  features;                  /* enum vk_features */
 };
 
+/* What slabs are. */
+#define VK_OUR_BUFFER(n) {                                                              \
+    .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = n,                           \
+    .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT      \
+           | VK_BUFFER_USAGE_TRANSFER_DST_BIT,                                          \
+    .sharingMode = VK_SHARING_MODE_EXCLUSIVE }
+
 struct vk_recorder;                     /* see vk_queue.c */
 struct vk_staging {                     /* for memory that the host does not reach */
     pthread_mutex_t lock;
@@ -83,9 +92,11 @@ struct vk {
     VkExtensionProperties *extension;   /* [n_extension] of it */
     uint32_t n_extension;
     VkDevice device;
+    bool     complete;                  /* all its functions were found */
     VkQueue  queue;
     uint32_t family, type, shared_type; /* memory types: of weights, of GPU_SHARED */
-    bool     mapped;                    /* the host reaches the first, too */
+    bool     mapped, cached;            /* the host reaches the first, too; and caches
+                                           what it reads of it */
     bool     half, subgroup, dot;       /* variants of kernels */
     double   tick;                      /* ns of a timestamp; 0: there are none */
     uint64_t tick_mask;

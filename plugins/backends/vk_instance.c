@@ -60,8 +60,11 @@ on_message(VkDebugUtilsMessageSeverityFlagBitsEXT severity,
     struct vk_instance *v = ctx;
 
     (void)severity, (void)type;
-    if (atomic_fetch_add(&v->messages, 1) == 0)
+    pthread_mutex_lock(&v->lock);
+    if (v->messages == 0)
         snprintf(v->message, sizeof v->message, "%s", data->pMessage);
+    v->messages++;                      /* the text is complete when others see it */
+    pthread_mutex_unlock(&v->lock);
     return VK_FALSE;
 }
 
@@ -206,6 +209,7 @@ enum lm_status vk_instance_open(const struct lm_host *h, bool validate,
 {
     VkPhysicalDevice device[VK_MOST_DEVICES];
     uint32_t n = VK_MOST_DEVICES;
+    pthread_mutex_init(&v->lock, NULL);
     enum lm_status st = load(h, &v->api, e);
 
     if (!st)
@@ -225,8 +229,9 @@ enum lm_status vk_instance_open(const struct lm_host *h, bool validate,
 void vk_instance_close(struct vk_instance *v)
 {
     if (v->messenger) {
-        PFN_vkDestroyDebugUtilsMessengerEXT destroy = (PFN_vkDestroyDebugUtilsMessengerEXT)
-            v->api.GetInstanceProcAddr(v->instance, "vkDestroyDebugUtilsMessengerEXT");
+        PFN_vkDestroyDebugUtilsMessengerEXT destroy
+            = (PFN_vkDestroyDebugUtilsMessengerEXT)v->api.GetInstanceProcAddr(
+                v->instance, "vkDestroyDebugUtilsMessengerEXT");
 
         destroy(v->instance, v->messenger, NULL);
     }

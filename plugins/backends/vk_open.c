@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vk_open.c -- a logical device with one compute queue. */
-#include <stdio.h>
 #include <string.h>
 
 #include "vk.h"
@@ -19,7 +18,10 @@ enum lm_status vk_check(struct vk *v, VkResult r, const char *what, struct lm_er
         v->lost = true;
     if (v->lost)
         return v->host->fail(e, LM_EUNAVAILABLE, "%s: the Vulkan device was lost", what);
-    if (r == VK_ERROR_OUT_OF_DEVICE_MEMORY || r == VK_ERROR_OUT_OF_HOST_MEMORY)
+    if (r == VK_ERROR_OUT_OF_HOST_MEMORY)
+        return v->host->fail(e, LM_ENOMEM, "%s: out of memory for the Vulkan driver",
+                             what);
+    if (r == VK_ERROR_OUT_OF_DEVICE_MEMORY)
         return v->host->fail(e, LM_EINFEASIBLE, "%s: the Vulkan device is out of memory",
                              what);
     return v->host->fail(e, LM_EFAILED, "%s: Vulkan error %d", what, (int)r);
@@ -97,7 +99,6 @@ static enum lm_status choose_features(struct vk *v, const struct vk_choice *c,
     if (c->half && !f.half.storageBuffer16BitAccess)
         return lacks(v, "16-bit storage; use activations = \"f32\"", e);
     v->half = c->half;
-    v->limits.half = f.half.storageBuffer16BitAccess;
     v->subgroup = c->features != VK_FEATURES_PLAIN
         && subgroup.supportedOperations & VK_SUBGROUP_FEATURE_ARITHMETIC_BIT
         && subgroup.supportedStages & VK_SHADER_STAGE_COMPUTE_BIT;
@@ -125,12 +126,31 @@ static enum lm_status choose_family(struct vk *v, struct lm_err *e)
     return lacks(v, "compute queue", e);
 }
 
+/* Types that can hold our buffers. */
+static enum lm_status find_bits(struct vk *v, uint32_t *bits, struct lm_err *e)
+{
+    const struct vk_api *a = &v->instance.api;
+    const VkBufferCreateInfo info = VK_OUR_BUFFER(GPU_ALIGN);
+    VkMemoryRequirements need;
+    VkBuffer b;
+    enum lm_status st = vk_check(v, a->CreateBuffer(v->device, &info, NULL, &b),
+                                 "a buffer", e);
+
+    if (st)
+        return st;
+    a->GetBufferMemoryRequirements(v->device, b, &need);
+    a->DestroyBuffer(v->device, b, NULL);
+    *bits = need.memoryTypeBits;
+    return LM_OK;
+}
+
 /* The first memory type with these properties; false: there is none. */
-static bool find_type(const VkPhysicalDeviceMemoryProperties *m,
+static bool find_type(const VkPhysicalDeviceMemoryProperties *m, uint32_t bits,
                       VkMemoryPropertyFlags wanted, uint64_t least, uint32_t *out)
 {
     for (uint32_t i = 0; i < m->memoryTypeCount; i++)
-        if ((m->memoryTypes[i].propertyFlags & wanted) == wanted
+        if (bits >> i & 1
+            && (m->memoryTypes[i].propertyFlags & wanted) == wanted
             && m->memoryHeaps[m->memoryTypes[i].heapIndex].size >= least) {
             *out = i;
             return true;
@@ -138,7 +158,8 @@ static bool find_type(const VkPhysicalDeviceMemoryProperties *m,
     return false;
 }
 
-/* Weights go to the device's memory; where the host reaches all of it, without a copy. */
+/* Weights go to the device's memory; where the host reaches all of it, without a copy.
+ * The host reads fast only what it caches.                                        */
 static enum lm_status choose_memory(struct vk *v, bool staging, struct lm_err *e)
 {
     const VkMemoryPropertyFlags local = VK_MEMORY_PROPERTY_DEVICE_LOCAL_BIT;
@@ -148,21 +169,33 @@ static enum lm_status choose_memory(struct vk *v, bool staging, struct lm_err *e
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MEMORY_PROPERTIES_2
     };
 
+    const VkMemoryPropertyFlags cached = host | VK_MEMORY_PROPERTY_HOST_CACHED_BIT;
+    uint32_t bits = 0;
+    enum lm_status st = find_bits(v, &bits, e);
+
+    if (st)
+        return st;
     v->instance.api.GetPhysicalDeviceMemoryProperties2(v->found->device, &m);
     const VkPhysicalDeviceMemoryProperties *p = &m.memoryProperties;
-    v->mapped = !staging && find_type(p, local | host, v->found->memory, &v->type);
-    if (!v->mapped && !find_type(p, local, v->found->memory, &v->type))
+    v->mapped = !staging && find_type(p, bits, local | host, v->found->memory, &v->type);
+    if (!v->mapped && !find_type(p, bits, local, v->found->memory, &v->type))
         return lacks(v, "memory of its own", e);
-    if (!find_type(p, local | host, 0, &v->shared_type)
-        && !find_type(p, host, 0, &v->shared_type))
+    if (!find_type(p, bits, cached, 0, &v->shared_type)
+        && !find_type(p, bits, host, 0, &v->shared_type))
         return lacks(v, "memory that the host reaches", e);
+    v->cached = (p->memoryTypes[v->type].propertyFlags & cached) == cached;
     return LM_OK;
 }
 
 static void find_limits(struct vk *v)
 {
+    VkPhysicalDeviceMaintenance4Properties four = {
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_4_PROPERTIES,
+        .maxBufferSize = UINT64_MAX
+    };
     VkPhysicalDeviceMaintenance3Properties m = {
-        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES
+        .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_MAINTENANCE_3_PROPERTIES,
+        .pNext = v->found->properties.apiVersion >= VK_API_VERSION_1_3 ? &four : NULL
     };
     VkPhysicalDeviceProperties2 p = {
         .sType = VK_STRUCTURE_TYPE_PHYSICAL_DEVICE_PROPERTIES_2, .pNext = &m
@@ -170,8 +203,9 @@ static void find_limits(struct vk *v)
     const VkPhysicalDeviceLimits *l = &v->found->properties.limits;
 
     v->instance.api.GetPhysicalDeviceProperties2(v->found->device, &p);
-    v->limits.slab = m.maxMemoryAllocationSize;
-    v->limits.range = l->maxStorageBufferRange;
+    v->limits.slab = m.maxMemoryAllocationSize < four.maxBufferSize
+                   ? m.maxMemoryAllocationSize : four.maxBufferSize;
+    v->limits.bind = v->limits.range = l->maxStorageBufferRange;
     v->limits.grid[0] = l->maxComputeWorkGroupCount[0];
     v->limits.grid[1] = l->maxComputeWorkGroupCount[1];
 }
@@ -224,6 +258,7 @@ static enum lm_status create(struct vk *v, struct lm_err *e)
     if (st)
         return st;
     VK_DEVICE(FIND)
+    v->complete = complete;
     if (!complete)
         return v->host->fail(e, LM_EUNAVAILABLE, "the driver of %s lacks functions of "
                              "Vulkan 1.1", v->found->properties.deviceName);
@@ -266,14 +301,14 @@ enum lm_status vk_open(struct vk *v, const struct lm_host *h, const struct vk_ch
     if (!st)
         st = choose_family(v, e);
     if (!st)
-        st = choose_memory(v, c->staging, e);
-    if (!st)
         st = create(v, e);
+    if (!st)
+        st = choose_memory(v, c->staging, e);
     if (!st) {
         find_limits(v);
         st = vk_layouts_open(v, e);
     }
-    if (!st && !v->mapped)
+    if (!st && !(v->mapped && v->cached))
         st = vk_staging_open(v, e);
     if (st)
         vk_close(v);
@@ -282,7 +317,7 @@ enum lm_status vk_open(struct vk *v, const struct lm_host *h, const struct vk_ch
 
 void vk_close(struct vk *v)
 {
-    if (v->device) {
+    if (v->device && v->complete) {
         v->instance.api.DeviceWaitIdle(v->device);
         vk_queue_close(v);
         vk_pipelines_close(v);

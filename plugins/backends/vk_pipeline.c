@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* vk_pipeline.c -- kernels as compute pipelines, each made when it is first used. */
-#include <stdio.h>
-
 #include "vk.h"
 #include "vk_shaders.h"
 
@@ -65,8 +63,8 @@ enum lm_status vk_layouts_open(struct vk *v, struct lm_err *e)
     return st;
 }
 
-static enum lm_status make(struct vk *v, uint32_t kernel, uint32_t n_bind, VkPipeline *out,
-                           struct lm_err *e)
+static enum lm_status make(struct vk *v, uint32_t kernel, uint32_t n_bind,
+                           VkPipeline *out, struct lm_err *e)
 {
     const struct vk_api *a = &v->instance.api;
     bool more = kernel == GPU_VECTOR ? v->subgroup : kernel == GPU_BYTES && v->dot;

@@ -9,12 +9,16 @@
 
 #include "vk.h"
 
-enum { STAGING = 4 << 20 };
+enum {
+    STAGING = 4 << 20,
+    UNCACHED = 16 << 10                 /* more is read by way of the staging buffer */
+};
 
 struct vk_memory {
     VkBuffer buffer;
     VkDeviceMemory memory;
     char *host;                         /* where the host sees it, or NULL */
+    bool  shared;
 };
 
 struct vk_recorder {
@@ -75,16 +79,12 @@ static enum lm_status alloc_memory(void *device, uint64_t size, bool shared, voi
                                    struct lm_err *e)
 {
     struct vk *v = device;
-    const VkBufferCreateInfo info = {
-        .sType = VK_STRUCTURE_TYPE_BUFFER_CREATE_INFO, .size = size,
-        .usage = VK_BUFFER_USAGE_STORAGE_BUFFER_BIT | VK_BUFFER_USAGE_TRANSFER_SRC_BIT
-               | VK_BUFFER_USAGE_TRANSFER_DST_BIT,
-        .sharingMode = VK_SHARING_MODE_EXCLUSIVE
-    };
+    const VkBufferCreateInfo info = VK_OUR_BUFFER(size);
     struct vk_memory *m = v->host->alloc(sizeof *m, "device memory");
 
     if (!m)
         return program_no_memory(v->host, sizeof *m, "device memory", e);
+    m->shared = shared;
     enum lm_status st = vk_check(v, v->instance.api.CreateBuffer(v->device, &info, NULL,
                                                                  &m->buffer),
                                  "a buffer", e);
@@ -185,7 +185,8 @@ static enum lm_status begin(struct vk *v, struct vk_recorder *r, struct lm_err *
     const VkCommandBufferBeginInfo info = {
         .sType = VK_STRUCTURE_TYPE_COMMAND_BUFFER_BEGIN_INFO
     };
-    enum lm_status st = vk_check(v, v->instance.api.BeginCommandBuffer(r->commands, &info),
+    enum lm_status st = vk_check(v, v->instance.api.BeginCommandBuffer(r->commands,
+                                                                       &info),
                                  "a recording", e);
 
     if (!st)
@@ -211,11 +212,26 @@ static enum lm_status heard(struct vk *v, struct lm_err *e)
          : LM_OK;
 }
 
+/* Nothing of it is in use when this returns, or the device is lost. */
+static VkResult wait(struct vk *v, struct vk_recorder *r)
+{
+    const struct vk_api *a = &v->instance.api;
+    VkResult x = a->WaitForFences(v->device, 1, &r->fence, VK_TRUE, UINT64_MAX);
+
+    if (x == VK_SUCCESS || x == VK_ERROR_DEVICE_LOST)
+        return x;
+    pthread_mutex_lock(&v->queue_lock);
+    VkResult idle = a->DeviceWaitIdle(v->device);
+    pthread_mutex_unlock(&v->queue_lock);
+    return idle == VK_SUCCESS ? VK_SUCCESS : VK_ERROR_DEVICE_LOST;
+}
+
 static enum lm_status submit(struct vk *v, struct vk_recorder *r, struct lm_err *e)
 {
     const struct vk_api *a = &v->instance.api;
     const VkSubmitInfo info = { .sType = VK_STRUCTURE_TYPE_SUBMIT_INFO,
-                                .commandBufferCount = 1, .pCommandBuffers = &r->commands };
+                                .commandBufferCount = 1,
+                                .pCommandBuffers = &r->commands };
 
     if (v->lost)
         return vk_check(v, VK_ERROR_DEVICE_LOST, "running kernels", e);
@@ -223,7 +239,7 @@ static enum lm_status submit(struct vk *v, struct vk_recorder *r, struct lm_err 
     VkResult x = a->QueueSubmit(v->queue, 1, &info, r->fence);
     pthread_mutex_unlock(&v->queue_lock);
     if (x == VK_SUCCESS)
-        x = a->WaitForFences(v->device, 1, &r->fence, VK_TRUE, UINT64_MAX);
+        x = wait(v, r);
     if (x == VK_SUCCESS)
         x = a->ResetFences(v->device, 1, &r->fence);
     enum lm_status st = vk_check(v, x, "running kernels", e);
@@ -272,11 +288,12 @@ static enum lm_status put_launch(struct vk *v, struct vk_recorder *r,
     return LM_OK;
 }
 
+/* The first one waits, as kernels do, for what was submitted before. */
 static void stamp(struct vk *v, struct vk_recorder *r, uint32_t i)
 {
     if (r->times)
         v->instance.api.CmdWriteTimestamp(r->commands, i
-            ? VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT : VK_PIPELINE_STAGE_TOP_OF_PIPE_BIT,
+            ? VK_PIPELINE_STAGE_BOTTOM_OF_PIPE_BIT : VK_PIPELINE_STAGE_COMPUTE_SHADER_BIT,
             r->times, i);
 }
 
@@ -333,8 +350,8 @@ static enum lm_status replay(void *device, struct gpu_recording *x, double *seco
     *seconds = 0;
     if (st || !r->times)
         return st;
-    if (v->instance.api.GetQueryPoolResults(v->device, r->times, 0, 2, sizeof t, t,
-                                            sizeof *t, VK_QUERY_RESULT_64_BIT) == VK_SUCCESS)
+    if (!v->instance.api.GetQueryPoolResults(v->device, r->times, 0, 2, sizeof t, t,
+                                             sizeof *t, VK_QUERY_RESULT_64_BIT))
         *seconds = (double)((t[1] - t[0]) & v->tick_mask) * v->tick * 1e-9;
     return LM_OK;
 }
@@ -387,7 +404,8 @@ static enum lm_status stage(struct vk *v, struct vk_memory *m, uint64_t at, char
             st = transfer(v, s->recorder, m, at + i, s->memory, 0, n, e);
         } else {
             st = transfer(v, s->recorder, s->memory, 0, m, at + i, n, e);
-            memcpy(to + i, s->memory->host, n);
+            if (!st)
+                memcpy(to + i, s->memory->host, n);
         }
     }
     pthread_mutex_unlock(&s->lock);
@@ -405,13 +423,14 @@ static enum lm_status put(void *device, void *memory, uint64_t at, const void *f
     return LM_OK;
 }
 
-static enum lm_status get(void *device, void *memory, uint64_t at, void *to, uint64_t size,
-                          struct lm_err *e)
+static enum lm_status get(void *device, void *memory, uint64_t at, void *to,
+                          uint64_t size, struct lm_err *e)
 {
+    struct vk *v = device;
     struct vk_memory *m = memory;
 
-    if (!m->host)
-        return stage(device, m, at, to, NULL, size, e);
+    if (!m->host || (v->staging.memory && size > UNCACHED && !m->shared))
+        return stage(v, m, at, to, NULL, size, e);
     memcpy(to, m->host + at, size);
     return LM_OK;
 }
