@@ -134,7 +134,7 @@ ok "missing text: status 3" says 3 '/nowhere' eval "$tiny" \
 echo short >short.txt
 ok "text shorter than a window: status 3" says 3 'short.txt' eval "$tiny" \
     --metric perplexity:text=short.txt,window=64
-ok "unknown backend" says 2 'available: cpu reference' eval "$tiny" --metric size \
+ok "unknown backend" says 2 'available: cpu' eval "$tiny" --metric size \
     --backend gpu
 ok "a bad workload" says 2 'decode' eval "$tiny" --metric latency:decode=x
 

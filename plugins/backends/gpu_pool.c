@@ -59,9 +59,8 @@ static enum lm_status add_slab(struct gpu *g, bool shared, uint64_t size,
         g->host->release(s);
         return program_no_memory(g->host, sizeof *s, "device memory", e);
     }
-    enum lm_status st = g->driver->alloc(g->device, size, shared, &s->memory,
-                                         size > wanted ? NULL : e);
-    if (st && size > wanted) {          /* there may be room for that alone */
+    enum lm_status st = g->driver->alloc(g->device, size, shared, &s->memory, e);
+    if (st == LM_EINFEASIBLE && size > wanted) {       /* that alone may fit */
         s->block->size = size = wanted;
         st = g->driver->alloc(g->device, size, shared, &s->memory, e);
     }
