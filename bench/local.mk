@@ -23,4 +23,4 @@ EXTRA_DIST += %D%/common.sh %D%/quality %D%/quality.cfg %D%/quality_texts.cfg %D
     %D%/training-free %D%/training_free.py %D%/results %D%/results.py \
     %D%/speed_llama.py %D%/fidelity %D%/fidelity.py %D%/load %D%/load_llama.py \
     %D%/strategies %D%/strategies.py %D%/strategies_peers.py %D%/space.cfg %D%/space.py \
-    %D%/space.csv
+    %D%/space.csv %D%/profile %D%/profile.cfg %D%/profile.py

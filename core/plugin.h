@@ -288,6 +288,12 @@ struct lm_evaluator {
      * subject_file() for, so that candidates that cannot be written that way
      * are not searched.  dtype as in subject_file().                     [any] */
     void (*exports)(const void *config, const char **format, uint32_t *dtype);
+    /* Optional, since minor 4.  It predicts what another evaluator measures: that one
+     * as NAME:key=value,... into out.  `final` gets it, as ID_measured, unless it has
+     * one with these options; reports compare metrics of the same name.  The
+     * options have passed check().                                      [main] */
+    enum lm_status (*measured_by)(const struct lm_host *h, const void *config, char *out,
+                                  size_t size, struct lm_err *e);
 };
 
 struct lm_device {

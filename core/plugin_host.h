@@ -240,7 +240,9 @@ struct lm_host {
      * "sample_best", "prompt", "exports" (JSON: what was exported, as planned and
      * as found in the file), "notes" (since minor 3: what makes figures doubtful, a
      * sentence a line), "backend", "device", "timing", "clocks" (since minor 4: what it
-     * was measured on and how steady that was), "protocol:METRIC"; "" when unknown.
+     * was measured on and how steady that was), "predictions" (since minor 4: names of
+     * two metrics a line, what is predicted and what measures it), "protocol:METRIC"; ""
+     * when unknown.
      *                                                                   [main] */
     int64_t (*study_n_trials)(const struct lm_study *s);
     enum lm_status (*study_trial)(const struct lm_study *s, int64_t i,
@@ -306,6 +308,13 @@ struct lm_host {
     /* As time(), and what else is known of that run.                          [main] */
     enum lm_status (*timing)(struct lm_subject *s, const struct lm_workload *w,
                              struct lm_timing *out, struct lm_err *e);
+    /* What a decoder would run of this workload, without running it: shows each
+     * operator of different shape once, and the runs.  From shapes and number formats
+     * alone, so neither backend nor machine matter; w->threads is not looked at.
+     *                                                                     [any] */
+    enum lm_status (*operators)(struct lm_subject *s, const struct lm_workload *w,
+                                void (*see)(void *ctx, const struct lm_use *u),
+                                void *ctx, struct lm_err *e);
 };
 
 #endif

@@ -321,6 +321,25 @@ struct lm_timing {
     double   seconds, device, anchor;
 };
 
+/* An operator of the runs that a workload makes: its shape as in struct lm_op.  code 0
+ * is the run itself.  In arrays: pointers only.  Since minor 4.                   */
+struct lm_use {
+    uint32_t struct_size;
+    uint32_t code;                      /* enum lm_opcode                     */
+    uint32_t dtype;                     /* of its matrix; what the backend does not
+                                           read in this number format it reads as
+                                           floats; 0: it has none             */
+    uint32_t flags;                     /* LM_OPF_ACC                         */
+    int32_t  n, k;                      /* RMSNORM on heads: n is head_dim    */
+    int32_t  n_head, n_kv, head_dim;    /* 0 where there are no heads         */
+    bool     again;                     /* LINEAR: of the same input as the LINEAR
+                                           before it                          */
+    int32_t  rows, pos;                 /* tokens at once, tokens before them */
+    int32_t  times;                     /* in one run                         */
+    int32_t  runs;                      /* that are alike, each of them `rows` tokens
+                                           further                            */
+};
+
 /* ---- search ---------------------------------------------------------------------- */
 struct lm_objective {                   /* always minimised                   */
     uint32_t    struct_size;

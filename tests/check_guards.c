@@ -6,6 +6,7 @@
 
 #include "base/mem.h"
 #include "pipeline/guards.h"
+#include "plan/plan.h"
 #include "study/overlap.h"
 #include "testing.h"
 
@@ -163,6 +164,48 @@ START_TEST(names_do_not_matter)
 }
 END_TEST
 
+/* Plans that keep 64, 48, 32 and 16 of 64 channels of 24 parameters, which beside them
+ * have 472: of q, k, v, o 192, embedding and head 256, norms 24.  Times in ms. */
+START_TEST(smaller_is_not_faster)
+{
+    static struct lm_layer_shape shape = { 2, 1, 64, 0 };
+    static struct lm_str text[TRIALS];
+    struct lm_study *s = make(true);
+    struct lm_err e = { 0 };
+
+    s->arch = (struct lm_arch){ .struct_size = sizeof s->arch, .n_layer = 1, .hidden = 8,
+                                .head_dim = 4, .vocab = 16, .layer = &shape };
+    snprintf(s->metric[0].name, sizeof s->metric[0].name, "latency.decode_ms");
+    snprintf(s->metric[0].unit, sizeof s->metric[0].unit, "ms");
+    for (int i = 0; i < TRIALS; i++) {
+        struct lm_plan *plan;
+        int32_t keep[64];
+
+        for (int32_t k = 0; k < 64 - 16 * i; k++)
+            keep[k] = k;
+        ck_assert_ok(lm_plan_open(&s->arch, NULL, &plan, &e), e);
+        ck_assert_ok(lm_plan_keep(plan, LM_SITE_FFN_CHANNEL, 0, keep, 64 - 16 * i, &e), e);
+        ck_assert_ok(lm_plan_canonical(plan, &e), e);
+        lm_plan_text(plan, &text[i]);
+        lm_plan_free(plan);
+        trial[i].plan_text = text[i].s;
+        value[i][0] = 10 - i;
+    }
+    ck_assert_str_eq(notes(s), "");
+    value[2][0] = 9;                    /* as long as trial 1 */
+    ck_assert(strstr(notes(s), "trial 2 has 76 % of the parameters of trial 1 but is no "
+                               "faster: latency.decode_ms 9, 9\n"));
+    ck_assert(strchr(notes(s), '\n')[1] == 0);
+    value[1][0] = NAN;                  /* which was not measured */
+    ck_assert_str_eq(notes(s), "");
+    s->n_search = 2;                    /* and what the search itself timed says nothing */
+    value[3][0] = 99;
+    ck_assert_str_eq(notes(s), "");
+    for (int i = 0; i < TRIALS; i++)
+        lm_str_free(&text[i]);
+}
+END_TEST
+
 START_TEST(one_metric_alone)
 {
     struct lm_study *s = make(false);
@@ -182,6 +225,7 @@ int main(void)
     tcase_add_test(t, short_texts);
     tcase_add_test(t, results);
     tcase_add_test(t, names_do_not_matter);
+    tcase_add_test(t, smaller_is_not_faster);
     tcase_add_test(t, one_metric_alone);
     suite_add_tcase(s, t);
     return run_suites(&s, 1);

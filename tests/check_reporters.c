@@ -99,7 +99,7 @@ static const char two_exports[] =
     "\"written\":{\"bytes\":260000000,\"parameters\":1000,\"latency.decode_ms\":13.25}},"
     "{\"file\":\"<b>\",\"trial\":3,\"plan\":{\"bytes\":7},\"written\":null}]";
 static const char *exports = two_exports;
-static const char *notes;
+static const char *notes, *predictions;
 
 static const char *text(const struct lm_study *s, const char *key)
 {
@@ -115,6 +115,8 @@ static const char *text(const struct lm_study *s, const char *key)
         return exports;
     if (!strcmp(key, "notes"))
         return notes;
+    if (!strcmp(key, "predictions"))
+        return predictions;
     return evil;
 }
 
@@ -147,7 +149,7 @@ static void setup(void)
     host.study_text = text;
     host.json = &lm_json_api;
     exports = two_exports;
-    notes = evil;
+    notes = predictions = evil;
     plan = evil;
     make_study();
 }
@@ -205,6 +207,44 @@ START_TEST(notes_are_told)
         ck_assert_uint_eq(count(out, "second doubt"), 1);
         lm_release(out);
     }
+}
+END_TEST
+
+/* Of trials 0, 5, 10 the errors are 0.5, 0 and -0.25 of what was measured: the median
+ * without signs is 0.25.  Others were predicted, and not measured.           */
+START_TEST(predictions_beside_measurements)
+{
+    struct lm_study s = { TRIALS, 10, false };
+    struct lm_err e = { 0 };
+    char *out;
+    size_t n;
+
+    for (int i = 0; i < TRIALS; i++) {
+        value[i][2] = 1000 + i;
+        value[i][3] = NAN;
+    }
+    for (int i = 0; i < 15; i += 5) {
+        value[i][2] = i == 0 ? 15 : i == 5 ? 8 : 3;
+        value[i][3] = i == 0 ? 10 : i == 5 ? 8 : 4;
+    }
+    predictions = "no.such latency.decode_ms\nperplexity.ppl latency.decode_ms\nbroken\n";
+    ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(count(out, " -> latency.decode_ms\n"), 1);
+    ck_assert(strstr(out, "perplexity.ppl -> latency.decode_ms"));
+    ck_assert(strstr(out, "  15 -> 10 (+50.0 %)\n"));
+    ck_assert(strstr(out, "  8 -> 8 (+0.0 %)\n"));
+    ck_assert(strstr(out, "  3 -> 4 (-25.0 %)\n"));
+    ck_assert(strstr(out, "median error 25.0 %\n"));
+    lm_release(out);
+    ck_assert_ok(report(plug_open("reporters", "html"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(count(out, "Predicted and measured: latency.decode_ms"), 1);
+    ck_assert(strstr(out, "Median error 25.0 %."));
+    ck_assert(strstr(out, "<td>-25.0&nbsp;%</td>"));
+    lm_release(out);
+    predictions = "";
+    ck_assert_ok(report(plug_open("reporters", "table"), &s, &out, &n, &e), e);
+    ck_assert_uint_eq(count(out, "median error"), 0);
+    lm_release(out);
 }
 END_TEST
 
@@ -467,6 +507,7 @@ int main(void)
     setup();
     tcase_add_test(t, table_lines_up);
     tcase_add_test(t, notes_are_told);
+    tcase_add_test(t, predictions_beside_measurements);
     tcase_add_test(t, best_is_told_off_the_front);
     tcase_add_loop_test(t, exports_are_told, 0, 3);
     tcase_add_test(t, json_holds_everything);

@@ -142,6 +142,11 @@ CLEANFILES += %D%/cuda/fakecuda.so
 	$(AM_V_GEN)$(CXX) -std=c++17 -O2 -g -Wall -Wextra -Wno-unknown-pragmas $(CXX_SANITIZE) \
 	    -fPIC -shared -o $@ $(srcdir)/%D%/cuda/fakecuda.cpp
 endif
+# The parser of tables is compiled anew: the plugin shows no part of it.
+check_PROGRAMS += %D%/check_table
+tests_check_table_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_table.c \
+    plugins/evaluators/table.c
+tests_check_table_CFLAGS = $(AM_CFLAGS)
 
 check_PROGRAMS += %D%/check_workers %D%/check_crew %D%/check_units
 tests_check_units_SOURCES = %D%/testing.h %D%/check_units.c
@@ -162,6 +167,8 @@ shell_tests += %D%/e2e_convert.sh
 shell_tests += %D%/e2e_bias.sh %D%/e2e_hidden.sh
 shell_tests += %D%/e2e_refine.sh
 %D%/e2e_refine.log: %D%/json_get$(EXEEXT)
+shell_tests += %D%/e2e_profile.sh
+%D%/e2e_profile.log: %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_systems.sh
 %D%/e2e_systems.log: %D%/json_get$(EXEEXT)
 shell_tests += %D%/e2e_members.sh

@@ -101,6 +101,13 @@ void lm_network_close(struct lm_network *net)
     *net = (struct lm_network){ .seg = NULL };
 }
 
+enum lm_status lm_network_uses(const struct lm_network *net, const struct lm_workload *w,
+                               lm_see_use *see, void *ctx, struct lm_err *e)
+{
+    (void)net, (void)w, (void)see, (void)ctx;
+    return lm_fail(e, LM_EBUG, "numbers have no operators");
+}
+
 enum lm_status lm_teacher_open(struct lm_engine *g, const struct lm_network *dense,
                                size_t memory, struct lm_teacher **t, struct lm_err *e)
 {

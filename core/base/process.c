@@ -43,6 +43,13 @@ double lm_process_seconds(bool children)
            1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
+int64_t lm_process_preempted(void)
+{
+    struct rusage u = { 0 };
+    getrusage(RUSAGE_SELF, &u);
+    return u.ru_nivcsw;
+}
+
 void lm_process_allow(bool on)
 {
     allowed = on;

@@ -43,6 +43,8 @@ int lm_process_spawn(const char *const *argv, const struct lm_process_fd *fd, si
 bool lm_process_ended(int pid);
 /* Seconds of processors that this process took; with those that it waited for. */
 double lm_process_seconds(bool children);
+/* How often the system took a processor from a thread of this process. */
+int64_t lm_process_preempted(void);
 /* "SIGSEGV", or "signal 35" in out. */
 const char *lm_signal_name(int n, char out[24]);
 #endif

@@ -54,6 +54,7 @@ enum lm_status lm_cmd_list(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_help(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_inspect(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e);
+enum lm_status lm_cmd_profile(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_tokenize(int argc, char **argv, struct lm_err *e);
 enum lm_status lm_cmd_export(int argc, char **argv, struct lm_err *e);

@@ -10,40 +10,11 @@
 #include "base/mem.h"
 #include "base/pool.h"
 #include "base/process.h"
-#include "cli/cli.h"
+#include "cli/desk.h"
 #include "pipeline/commands.h"
 #include "model/chat.h"
 #include "pipeline/device.h"
 #include "pipeline/finish.h"
-
-/* A model brought up on a backend for one command. */
-struct desk {
-    struct lm_run *run;
-    struct lm_stage backend;
-    struct lm_conf *backend_conf;
-    struct lm_bench bench;
-};
-
-static enum lm_status desk_open(struct desk *d, const char *model, const char *backend,
-                                int64_t threads, struct lm_err *e)
-{
-    char chosen[LM_BACKEND_TEXT];
-    enum lm_status s = d->run ? LM_OK : lm_run_open(0, &d->run, e);
-    if (s || (s = lm_auto_text(backend ? backend : "cpu", chosen, e)) ||
-        (s = lm_pool_start((int)threads, e)))
-        return s;
-    s = lm_stage_text(&d->backend, LM_BACKEND, chosen, &d->backend_conf, d->run, e);
-    return s ? s : lm_bench_open(&d->bench, model, NULL, &d->backend, 0, d->run, e);
-}
-
-static void desk_close(struct desk *d)
-{
-    lm_bench_close(&d->bench);
-    if (d->backend.plugin)
-        lm_stage_close(&d->backend);
-    lm_conf_free(d->backend_conf);
-    lm_run_close(d->run);
-}
 
 /* [value, weight] of each item in order: a loss summed over a window, and tokens. */
 static void print_sums(const struct lm_result *r, struct lm_jsonw *w)
@@ -146,7 +117,7 @@ static void print_metrics(const struct lm_bench *b, const struct lm_result *r,
     }
 }
 
-static enum lm_status measure(struct desk *d, const char *model, bool json,
+static enum lm_status measure(struct lm_desk *d, const char *model, bool json,
                               struct lm_err *e)
 {
     struct lm_bench *b = &d->bench;
@@ -204,7 +175,7 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
         return lm_fail(e, LM_ECONFIG,
                        "eval: give 1 to %d times --metric NAME; `lamina list "
                        "evaluator` has the names", LM_MAX_STAGES);
-    struct desk d = { 0 };
+    struct lm_desk d = { 0 };
     s = lm_run_open(0, &d.run, e);
     for (; !s && n < metric.n; n++)
         s = lm_stage_text(&stage[n], LM_EVALUATOR, metric.v[n], &conf[n], d.run, e);
@@ -212,12 +183,12 @@ enum lm_status lm_cmd_eval(int argc, char **argv, struct lm_err *e)
     if (!s)
         s = lm_commands_check(stage, n, e);
     if (!s)
-        s = desk_open(&d, at.v[0], backend, threads, e);
+        s = lm_desk_open(&d, at.v[0], backend, threads, e);
     if (!s)
         s = lm_judges_open(&d.bench, stage, n, stored_dtype(d.bench.model), 1 << 30, e);
     if (!s)
         s = measure(&d, at.v[0], json, e);
-    desk_close(&d);
+    lm_desk_close(&d);
     for (size_t i = 0; i < n; i++) {
         lm_stage_close(&stage[i]);
         lm_conf_free(conf[i]);
@@ -249,7 +220,7 @@ static enum lm_status parse_ids(const char *text, int32_t **ids, size_t *n,
 /* What is asked of the model; chat: as a user's message in its chat template. */
 struct question { const char *prompt, *system, *list; bool chat; };
 
-static enum lm_status chat_ids(const struct desk *d, const struct question *q,
+static enum lm_status chat_ids(const struct lm_desk *d, const struct question *q,
                                const struct lm_chat *c, int32_t **ids, size_t *n,
                                struct lm_err *e)
 {
@@ -265,7 +236,7 @@ static enum lm_status chat_ids(const struct desk *d, const struct question *q,
     return s;
 }
 
-static enum lm_status prompt_ids(const struct desk *d, const char *prompt, int32_t **ids,
+static enum lm_status prompt_ids(const struct lm_desk *d, const char *prompt, int32_t **ids,
                                  size_t *n, struct lm_err *e)
 {
     const struct lm_tokenizer *t = lm_run_tokenizer(d->run);
@@ -349,7 +320,7 @@ static enum lm_status print_json(const struct speech *p, const int32_t *ids, siz
     return lm_print_str(&out, e);
 }
 
-static enum lm_status speak(struct desk *d, struct speech *p, const struct lm_generate *o,
+static enum lm_status speak(struct lm_desk *d, struct speech *p, const struct lm_generate *o,
                             const int32_t *ids, size_t n, struct lm_err *e)
 {
     struct lm_network net = { 0 };
@@ -369,7 +340,7 @@ static enum lm_status speak(struct desk *d, struct speech *p, const struct lm_ge
     return s;
 }
 
-static enum lm_status generate(struct desk *d, const struct question *q,
+static enum lm_status generate(struct lm_desk *d, const struct question *q,
                                const struct lm_generate *given, bool json,
                                struct lm_err *e)
 {
@@ -439,11 +410,11 @@ enum lm_status lm_cmd_generate(int argc, char **argv, struct lm_err *e)
         .temperature = temperature >= 0 ? temperature : top_p >= 0 ? 1 : 0,
         .top_p = top_p >= 0 ? top_p : 1, .ignore_eos = ignore_eos,
         .threads = (int32_t)threads };
-    struct desk d = { 0 };
-    s = desk_open(&d, at.v[0], backend, threads, e);
+    struct lm_desk d = { 0 };
+    s = lm_desk_open(&d, at.v[0], backend, threads, e);
     if (!s)
         s = generate(&d, &(struct question){ prompt, system, ids, chat }, &o, json, e);
-    desk_close(&d);
+    lm_desk_close(&d);
     return s;
 }
 
@@ -458,7 +429,7 @@ enum lm_status lm_cmd_tokenize(int argc, char **argv, struct lm_err *e)
     enum lm_status s = lm_flags_parse(argc, argv, flag, 3, &at, 2, 2, &help, e);
     if (s || help)
         return s;
-    struct desk d = { 0 };
+    struct lm_desk d = { 0 };
     int32_t *ids = NULL;
     size_t n = 0;
     struct lm_str out = { 0 };
@@ -494,6 +465,6 @@ enum lm_status lm_cmd_tokenize(int argc, char **argv, struct lm_err *e)
     s = lm_print_str(&out, e);
 out:
     lm_release(ids);
-    desk_close(&d);
+    lm_desk_close(&d);
     return s;
 }

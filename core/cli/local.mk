@@ -5,6 +5,7 @@ lamina_SOURCES = %D%/main.c %D%/flags.c %D%/cli.h %D%/cmd_run.c %D%/cmd_model.c 
 	%D%/cmd_study.c %D%/cmd_misc.c %D%/cmd_convert.c
 lamina_SOURCES += %D%/cmd_doctor.c %D%/cmd_help.c %D%/help_man.c %D%/help_shell.c
 lamina_SOURCES += %D%/cmd_selftest.c %D%/cmd_worker.c %D%/cmd_sweep.c
+lamina_SOURCES += %D%/cmd_profile.c %D%/desk.h %D%/desk.c
 lamina_LDADD = liblamina-core.la $(LAMINA_LIBS)
 
 # What new-plugin writes, made part of the program.

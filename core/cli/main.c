@@ -33,6 +33,9 @@ const struct lm_command lm_commands[] = {
         lm_cmd_inspect },
     { "eval", "MODEL --metric NAME[:key=value,...]... [--backend NAME[:key=value,...]] "
       "[--threads N] [--allow-commands] [--json]", "measure a model", lm_cmd_eval },
+    { "profile", "MODEL [--backend NAME[:key=value,...]] [--prefill N] [--decode T@C] "
+      "[--threads N] [--formats LIST] [--narrow] [--out FILE]",
+      "measure operators into a table that predicts latency", lm_cmd_profile },
     { "generate", "MODEL (--prompt TEXT [--chat [--system TEXT]] | --ids 1,2,3) "
       "[--tokens N] [--greedy | "
       "--temperature T --top-p P --seed S] [--ignore-eos] [--backend ...] [--threads N] "

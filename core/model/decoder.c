@@ -2,15 +2,13 @@
 /* decoder.c -- a whole network as one program with a cache: what generates
  * text, and what latency is measured on.
  *
- * Cache slots are numbered over the attention segments.  Longer inputs go in
- * CHUNK tokens at a time, which bounds the registers.  Only the last chunk needs
- * the head.  One token at a time is computed from weights in their number formats:
- * programs of their own, where there are such weights.                       */
+ * Longer inputs go in chunks, which bounds the registers.  Only the last one needs the
+ * head.  One token at a time is computed from weights in their number formats: programs
+ * of their own, where there are such weights.  The rules of this, lm_decoder_step() and
+ * lm_lower_network(), also say what a run will consist of (uses.c).           */
 #include "base/mem.h"
 #include "base/pool.h"
 #include "model/segment.h"
-
-enum { CHUNK = 512 };
 
 struct lm_decoder {
     struct lm_engine *g;
@@ -25,16 +23,20 @@ struct lm_decoder {
     size_t n_held;
 };
 
+struct lm_step lm_decoder_step(int32_t left, bool logits)
+{
+    enum { CHUNK = 512 };
+    int32_t rows = left < CHUNK ? left : CHUNK;
+
+    return (struct lm_step){ .rows = rows, .head = logits && rows == left,
+                             .coded = rows == 1 };
+}
+
 static enum lm_status compile(struct lm_engine *g, const struct lm_network *net,
                               bool coded, bool head, struct lm_exe **x, struct lm_err *e)
 {
     struct lm_lowered p = { .coded = coded };
-    enum lm_status st = LM_OK;
-    int32_t slot = 0;
-    for (size_t i = 0; i + (head ? 0 : 1) < net->n && !st; i++) {
-        st = lm_lower(&p, net->seg[i], slot, false, HEAD_LOGITS, e);
-        slot += net->seg[i]->spec.kind == LM_SEG_ATTN;
-    }
+    enum lm_status st = lm_lower_network(&p, net, head, e);
     if (!st)
         st = lm_lower_compile(g, &p, net->precision, x, e);
     lm_lower_free(&p);
@@ -159,26 +161,25 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
     if (!st)
         st = lm_length_check(g->arch, d->pos + n, e);
     if (!st)
-        st = reserve(d, n < CHUNK ? n : CHUNK, e);
+        st = reserve(d, lm_decoder_step(n, false).rows, e);
     struct lm_time total = { 0, 0 };
     bool known = true;                  /* the device's seconds, of every part */
     for (int32_t at = 0; at < n && !st;) {
-        int32_t rows = n - at < CHUNK ? n - at : CHUNK;
-        bool head = logits && at + rows == n;
-        struct lm_exec args = { .struct_size = sizeof args, .rows = rows,
+        struct lm_step step = lm_decoder_step(n - at, logits);
+        struct lm_exec args = { .struct_size = sizeof args, .rows = step.rows,
                                 .pos = (int32_t)d->pos, .token = ids + at,
                                 .hidden = d->hidden, .kv = d->kv, .out = logits };
         struct lm_time t = { 0 };
         if (lm_canceled())
             return lm_fail(e, LM_ECANCELED, "interrupted");
-        st = g->ops->run(g->backend, d->stream, d->exe[d->coded && rows == 1][head],
+        st = g->ops->run(g->backend, d->stream, d->exe[d->coded && step.coded][step.head],
                          &args, &t, e);
         total.host += t.host;
         total.device += t.device;
         known &= t.device > 0;
         if (!st)
-            d->pos += rows;
-        at += rows;
+            d->pos += step.rows;
+        at += step.rows;
     }
     if (!known)
         total.device = 0;

@@ -189,4 +189,9 @@ enum lm_status lm_decoder_feed(struct lm_decoder *d, const int32_t *ids, int32_t
                                float *logits, struct lm_time *time, struct lm_err *e);
 /* Continue at pos, whatever the cache holds there (timing). */
 void lm_decoder_seek(struct lm_decoder *d, int64_t pos);
+/* The operators of the runs that a decoder makes for a workload, each shape once
+ * (uses.c).  Segments need neither weights nor to be held.                  [any] */
+typedef void lm_see_use(void *ctx, const struct lm_use *u);
+enum lm_status lm_network_uses(const struct lm_network *net, const struct lm_workload *w,
+                               lm_see_use *see, void *ctx, struct lm_err *e);
 #endif

@@ -12,3 +12,4 @@ liblamina_core_la_SOURCES += %D%/segment.h %D%/program.c %D%/engine.c %D%/runner
     %D%/stats_file.c %D%/stats_pass.h %D%/stats_bench.c %D%/stats_add.c \
     %D%/stats.c %D%/sample.c
 liblamina_core_la_SOURCES += %D%/align.h %D%/align.c %D%/follow.h %D%/follow.c
+liblamina_core_la_SOURCES += %D%/uses.c %D%/profile.h %D%/profile.c %D%/profile_time.c

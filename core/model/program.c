@@ -222,6 +222,18 @@ enum lm_status lm_lower(struct lm_lowered *p, const struct lm_segment *s, int32_
     }
 }
 
+enum lm_status lm_lower_network(struct lm_lowered *p, const struct lm_network *net,
+                                bool head, struct lm_err *e)
+{
+    enum lm_status st = LM_OK;
+    int32_t slot = 0;
+    for (size_t i = 0; i + (head ? 0 : 1) < net->n && !st; i++) {
+        st = lm_lower(p, net->seg[i], slot, false, HEAD_LOGITS, e);
+        slot += net->seg[i]->spec.kind == LM_SEG_ATTN;
+    }
+    return st;
+}
+
 enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
                                 uint32_t precision, struct lm_exe **x, struct lm_err *e)
 {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* segment.h -- inside an engine; for engine.c, warm.c, program.c, runner.c,
- * breadth.c, decoder.c, teacher.c, follow.c and the calibration pass (stats*.c) only.
+ * breadth.c, decoder.c, teacher.c, follow.c, uses.c, profile*.c and the calibration
+ * pass (stats*.c) only.
  *
  * A program is lowered with one set of registers for all segments, so that
  * segments can be put one behind the other: a register is as wide as its widest
@@ -107,6 +108,16 @@ enum lm_status lm_lower_compile(struct lm_engine *g, struct lm_lowered *p,
  * the head.                                                               [any] */
 enum lm_status lm_segment_exe(const struct lm_network *net, size_t i, enum head_kind head,
                               struct lm_exe **x, struct lm_err *e);
+/* Of a whole network, without its head unless asked for; slots of the cache are
+ * numbered over the attention segments.                                      */
+enum lm_status lm_lower_network(struct lm_lowered *p, const struct lm_network *net,
+                                bool head, struct lm_err *e);
+/* The next run of a decoder that has `left` tokens to go. */
+struct lm_step {
+    int32_t rows;
+    bool head, coded;           /* coded: from weights in their number formats */
+};
+struct lm_step lm_decoder_step(int32_t left, bool logits);
 void lm_lower_free(struct lm_lowered *p);
 /* The f32 program of a block with a tap; the caller frees it.                 [any] */
 enum lm_status lm_segment_tapped(const struct lm_segment *s, struct lm_exe **x,

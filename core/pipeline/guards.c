@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "plan/plan.h"
 #include "study/overlap.h"
 
 /* ---- texts ----------------------------------------------------------------------- */
@@ -215,7 +216,7 @@ static void guard_pair(const struct lm_study *v, struct pair p, struct lm_str *o
         lm_str_add(out, "the same holds for %d more trials\n", said - MOST);
 }
 
-static void guard_times(const struct lm_study *v, struct lm_str *out)
+static void guard_steadiness(const struct lm_study *v, struct lm_str *out)
 {
     struct lm_tally t = lm_view_tally(v);
 
@@ -228,9 +229,81 @@ static void guard_times(const struct lm_study *v, struct lm_str *out)
                    "times are corrected by the first candidate of each group\n");
 }
 
+/* Parameters of a trial; -1: its plan cannot be read. */
+static int64_t params_of(const struct lm_study *v, const struct lm_view_trial *t)
+{
+    struct lm_plan *plan;
+    struct lm_cost cost = { .params = -1 };
+    struct lm_err ignored = { 0 };
+
+    if (t->status == LM_OK && !lm_plan_parse(&v->arch, t->plan_text, &plan, &ignored)) {
+        lm_plan_cost(plan, LM_F32, &cost);
+        lm_plan_free(plan);
+    }
+    return cost.params;
+}
+
+/* Of times that finalists took: did smaller ones take less than larger ones? */
+static void guard_time(const struct lm_study *v, int m, const int64_t *params,
+                       struct lm_str *out)
+{
+    enum { MOST = 3 };
+    int said = 0;
+
+    for (int64_t i = 0; i < v->n_trial; i++)
+        for (int64_t k = 0; k < v->n_trial && params[i] > 0; k++) {
+            const struct lm_view_trial *a = &v->trial[i], *b = &v->trial[k];
+
+            if (params[i] >= 0.98 * (double)params[k] ||
+                isnan(a->value[m]) || isnan(b->value[m]) || a->value[m] < b->value[m] ||
+                said++ >= MOST)
+                continue;
+            lm_str_add(out, "trial %lld has %.0f %% of the parameters of trial %lld but is "
+                       "no faster: %s %.4g, %.4g\n", (long long)a->id,
+                       100 * (double)params[i] / (double)params[k], (long long)b->id,
+                       v->metric[m].name, a->value[m], b->value[m]);
+        }
+    if (said > MOST)
+        lm_str_add(out, "the same holds for %d more pairs of trials\n", said - MOST);
+}
+
+/* Does the metric tell what another model took at the same time? */
+static bool is_anchor(const char *metric)
+{
+    static const char end[] = "_anchor_ms";
+    size_t n = strlen(metric);
+
+    return n >= sizeof end && !strcmp(metric + n - (sizeof end - 1), end);
+}
+
+/* Times are what `final` measures in seconds or parts of them. */
+static void guard_times(const struct lm_study *v, struct lm_str *out)
+{
+    int64_t *params = NULL;
+
+    for (int m = v->n_search; m < v->n_metric; m++) {
+        const char *unit = v->metric[m].unit;
+
+        if ((strcmp(unit, "s") && strcmp(unit, "ms") && strcmp(unit, "us"))
+            || is_anchor(v->metric[m].name))
+            continue;
+        if (!params && !(params = lm_alloc_array((size_t)v->n_trial, sizeof *params,
+                                                 "guards"))) {
+            out->failed = true;
+            return;
+        }
+        for (int64_t i = 0; i < v->n_trial; i++)
+            if (!params[i] && !isnan(v->trial[i].value[m]))
+                params[i] = params_of(v, &v->trial[i]);
+        guard_time(v, m, params, out);
+    }
+    lm_release(params);
+}
+
 void lm_guard_results(const struct lm_study *v, struct lm_str *out)
 {
     guard_pair(v, find_pair(v, false), out);
     guard_pair(v, find_pair(v, true), out);
+    guard_steadiness(v, out);
     guard_times(v, out);
 }

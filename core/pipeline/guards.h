@@ -12,6 +12,7 @@
 enum lm_status lm_guard_inputs(struct lm_session *s, struct lm_str *out,
                                struct lm_err *e);
 /* Of a ranked study: trials whose perplexity is better than that of one that is
- * nearer to the dense model, by more than their standard errors.              */
+ * nearer to the dense model, by more than their standard errors; finalists with fewer
+ * parameters than another that take as long all the same.                     */
 void lm_guard_results(const struct lm_study *v, struct lm_str *out);
 #endif

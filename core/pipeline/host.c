@@ -119,6 +119,7 @@ const struct lm_host *lm_host(void)
         .precision = lm_subject_precision,
         .eigen = lm_eigen, .weigh = lm_run_weigh,
         .timing = lm_subject_timing,
+        .operators = lm_subject_operators,
     };
     return &table;
 }

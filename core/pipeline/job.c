@@ -132,6 +132,17 @@ static enum lm_status put_texts(struct lm_store *store, const struct lm_run *run
     return st;
 }
 
+static enum lm_status put_predictions(struct lm_store *store, const struct lm_pipeline *p,
+                                      struct lm_err *e)
+{
+    struct lm_str t = { 0 };
+    lm_predict_text(p, &t);
+    enum lm_status st = t.failed ? lm_fail_memory(e, t.n, "provenance")
+                      : t.n ? lm_store_put(store, "predictions", t.s, e) : LM_OK;
+    lm_str_free(&t);
+    return st;
+}
+
 static enum lm_status put_provenance(struct lm_store *store, struct lm_session *s,
                                      struct lm_err *e)
 {
@@ -159,7 +170,8 @@ static enum lm_status put_provenance(struct lm_store *store, struct lm_session *
         (st = lm_store_put(store, "started", now, e)) ||
         (st = lm_store_put(store, "name", p->options->name, e)) ||
         (st = put_device(store, s, e)) ||
-        (st = put_plugins(store, p, e)) || (st = put_texts(store, p->run, e)))
+        (st = put_plugins(store, p, e)) || (st = put_texts(store, p->run, e)) ||
+        (st = put_predictions(store, p, e)) || (st = lm_inputs_put(store, p, e)))
         goto out;
     for (size_t i = 0; !st && i < s->bench.n_judge; i++) {
         char key[128];
@@ -236,6 +248,8 @@ enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
     enum lm_status st = same(store, "model_hash", "model", now, true, folder, e);
     if (!st)
         st = same(store, "version", "version", lm_host()->version, true, folder, e);
+    if (!st)
+        st = lm_inputs_same(store, s->pipeline, e);
     for (size_t i = 0; !st && lm_run_text_at(s->pipeline->run, i, &name, &hash); i++) {
         text_key(key, sizeof key, name);
         snprintf(what, sizeof what, "text '%s'", name);

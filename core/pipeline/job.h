@@ -35,6 +35,11 @@ enum lm_status lm_job_study(const char *folder, struct lm_store **store,
 /* The study must be of the model and the texts as they are now. */
 enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
                            const char *folder, struct lm_err *e);
+/* The same of the contents of files that options of evaluators name (inputs.c). */
+enum lm_status lm_inputs_put(struct lm_store *store, const struct lm_pipeline *p,
+                             struct lm_err *e);
+enum lm_status lm_inputs_same(struct lm_store *store, const struct lm_pipeline *p,
+                              struct lm_err *e);
 /* Trials, time, memory and disk that a run will take, as text. */
 enum lm_status lm_job_estimate(struct lm_conf *conf, struct lm_str *text,
                                struct lm_err *e);

@@ -7,7 +7,8 @@ liblamina_core_la_SOURCES += %D%/run.c %D%/run.h %D%/host.c %D%/host.h \
 	%D%/speed.c %D%/sketch.c \
 	%D%/shrink.c %D%/job.h %D%/convert.c %D%/convert.h \
 	%D%/commands.c %D%/commands.h %D%/quantize.c %D%/quantize.h \
-	%D%/refine.c %D%/refine.h %D%/device.c %D%/device.h
+	%D%/refine.c %D%/refine.h %D%/device.c %D%/device.h \
+	%D%/profile.c %D%/profile.h %D%/predict.c %D%/inputs.c
 liblamina_core_la_SOURCES += %D%/sweep.h %D%/sweep.c %D%/sweep_run.c %D%/sweep_table.c \
 	%D%/sweep_out.c %D%/sweep_html.c
 liblamina_core_la_SOURCES += %D%/worker.c %D%/worker.h %D%/worker_message.c \

@@ -503,7 +503,7 @@ static enum lm_status open_all(struct lm_pipeline *p, struct lm_err *e)
         (s = lm_auto_conf(p->conf, &p->backend_auto, e)) ||
         (s = open_single(p, LM_BACKEND, "backend", "cpu", &p->backend, e)) ||
         (s = open_list(p, "evaluate", LM_EVALUATOR, p->evaluate, &p->n_evaluate, e)) ||
-        (s = lm_confirm_stages(p, e)) ||
+        (s = lm_confirm_stages(p, e)) || (s = lm_predict_stages(p, e)) ||
         (s = open_list(p, "final", LM_EVALUATOR, p->final, &p->n_final, e)) ||
         (s = open_list(p, "report", LM_REPORTER, p->report, &p->n_report, e)) ||
         (s = open_goals(p, "objectives", p->objective, &p->n_objective, false, e)) ||
@@ -639,6 +639,8 @@ void lm_pipeline_close(struct lm_pipeline *p)
     lm_run_close(p->run);
     for (size_t i = 0; i < p->n_data; i++)
         lm_options_free(&p->data_opt[i]);
+    for (size_t i = 0; i < p->n_evaluate; i++)
+        lm_release(p->measured[i]);
     lm_options_free(&p->sample_opt);
     lm_options_free(&p->race_opt);
     lm_options_free(&p->model_opt);

@@ -78,6 +78,8 @@ struct lm_pipeline {
     struct lm_stage report[LM_MAX_STAGES];
     struct lm_export_stage export[LM_MAX_STAGES];
     size_t n_score, n_prune, n_evaluate, n_final, n_report, n_export;
+    char *measured[LM_MAX_STAGES];      /* id of the evaluator of `final` that measures
+                                           what evaluate[i] predicts; NULL: none */
     struct lm_stage quantize[LM_MAX_STAGES];
     size_t n_quantize;
     enum lm_per per;                    /* what has a number format of its own */
@@ -110,6 +112,10 @@ enum lm_status lm_pipeline_complete(struct lm_pipeline *p, struct lm_err *e);
 enum lm_status lm_confirm_stages(struct lm_pipeline *p, struct lm_err *e);
 /* Is an evaluator of `final` of this name one of these? */
 bool lm_confirms(const struct lm_pipeline *p, const char *id);
+/* Puts into `final` what measures what `evaluate` predicts, and p->measured. predict.c */
+enum lm_status lm_predict_stages(struct lm_pipeline *p, struct lm_err *e);
+/* "ID.METRIC ID.METRIC", predicted and measured, a pair a line. */
+void lm_predict_text(const struct lm_pipeline *p, struct lm_str *out);
 /* Does some evaluator compute in bf16 or int8? */
 bool lm_pipeline_packs(const struct lm_pipeline *p);
 /* "perplexity.ppl" -> index among the metrics of stages; -1. */

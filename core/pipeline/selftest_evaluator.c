@@ -101,16 +101,22 @@ static enum lm_status cost(struct lm_subject *s, struct lm_cost *out, struct lm_
     return LM_OK;
 }
 
+static bool is_sound(const struct lm_workload *w)
+{
+    if (w->phase >= LM_PREFILL && w->phase <= LM_DECODE && w->tokens > 0 &&
+        w->context >= 0)
+        return true;
+    lm_kit_blame("asks for an unsound workload: phase %u, %d tokens, context %d",
+                 w->phase, w->tokens, w->context);
+    return false;
+}
+
 static enum lm_status seconds(struct lm_subject *s, const struct lm_workload *w,
                               double *out, struct lm_err *e)
 {
     (void)s;
-    if (w->phase < LM_PREFILL || w->phase > LM_DECODE || w->tokens < 1 ||
-        w->context < 0) {
-        lm_kit_blame("times an unsound workload: phase %u, %d tokens, context %d",
-                     w->phase, w->tokens, w->context);
+    if (!is_sound(w))
         return lm_fail(e, LM_EBUG, "an unsound workload");
-    }
     *out = 0.01;
     return LM_OK;
 }
@@ -123,6 +129,27 @@ static enum lm_status timing(struct lm_subject *s, const struct lm_workload *w,
     if (!st)
         lm_fill_struct(out, &t, sizeof t);
     return st;
+}
+
+/* A run, and the head of the dense model. */
+static enum lm_status operators(struct lm_subject *s, const struct lm_workload *w,
+                                void (*see)(void *ctx, const struct lm_use *u), void *ctx,
+                                struct lm_err *e)
+{
+    const struct lm_arch *a = lm_model_arch(lm_kit_now()->model);
+    bool decode = w->phase == LM_DECODE;
+    struct lm_use u = { .struct_size = sizeof u, .rows = decode ? 1 : w->tokens,
+                        .pos = w->context, .times = 1, .runs = decode ? w->tokens : 1 };
+    (void)s;
+    if (!is_sound(w))
+        return lm_fail(e, LM_EBUG, "an unsound workload");
+    see(ctx, &u);
+    u.code = LM_OP_LOGITS;
+    u.dtype = LM_F32;
+    u.n = a->vocab;
+    u.k = a->hidden;
+    see(ctx, &u);
+    return LM_OK;
 }
 
 /* For evaluators with LM_NEEDS_COMMANDS: a file with nothing in it, and no
@@ -174,6 +201,7 @@ static void dress(struct lm_kit *k)
     k->host.cost = cost;
     k->host.time = seconds;
     k->host.timing = timing;
+    k->host.operators = operators;
     k->host.subject_file = subject_file;
     k->host.subject_plan = subject_plan;
     k->host.run_folder = run_folder;

@@ -109,6 +109,8 @@ enum lm_status lm_subject_time(struct lm_subject *s, const struct lm_workload *w
 
 enum lm_status lm_subject_timing(struct lm_subject *s, const struct lm_workload *w,
                                  struct lm_timing *out, struct lm_err *e);
+enum lm_status lm_subject_operators(struct lm_subject *s, const struct lm_workload *w,
+                                    lm_see_use *see, void *ctx, struct lm_err *e);
 
 enum lm_status lm_subject_file(struct lm_subject *s, const char *format, uint32_t dtype,
                                const char **path, struct lm_err *e);

@@ -47,6 +47,7 @@ struct lm_evaluation {
 /* Items, protocol and metrics of a judge. */
 enum lm_status lm_judge_open(struct lm_judge *j, struct lm_err *e);
 
+enum lm_status lm_workload_check(const struct lm_workload *w, struct lm_err *e);
 /* A place for the runner of each worker of the pool.                  [main] */
 enum lm_status lm_evaluation_prepare(struct lm_evaluation *v, struct lm_err *e);
 enum lm_status lm_evaluation_runner(struct lm_evaluation *v, uint32_t worker,

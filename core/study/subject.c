@@ -99,3 +99,24 @@ enum lm_status lm_subject_cost(struct lm_subject *s, struct lm_cost *out,
     lm_fill_struct(out, &cost, sizeof cost);
     return LM_OK;
 }
+
+enum lm_status lm_workload_check(const struct lm_workload *w, struct lm_err *e)
+{
+    if ((w->phase != LM_PREFILL && w->phase != LM_DECODE) || w->tokens < 1
+        || w->context < 0 || w->context > INT32_MAX - w->tokens || w->threads < 1)
+        return lm_fail(e, LM_EBUG, "a workload of %d tokens behind %d on %d threads "
+                       "makes no sense", (int)w->tokens, (int)w->context,
+                       (int)w->threads);
+    return LM_OK;
+}
+
+enum lm_status lm_subject_operators(struct lm_subject *s, const struct lm_workload *w,
+                                    lm_see_use *see, void *ctx, struct lm_err *e)
+{
+    struct lm_network net = network(s);
+    enum lm_status st = lm_workload_check(w, e);
+
+    if (st == LM_OK && !net.n)
+        st = lm_fail(e, LM_EBUG, "operators are asked of a candidate that was not built");
+    return st ? st : lm_network_uses(&net, w, see, ctx, e);
+}

@@ -178,12 +178,8 @@ static enum lm_status check_workload(const struct lm_subject *s,
     if (!s->evaluation->args.engine || !s->candidate->net.n ||
         !(s->needs & LM_NEEDS_QUIET))
         return lm_fail(e, LM_EBUG, "an evaluator times candidates without declaring it");
-    if ((w->phase != LM_PREFILL && w->phase != LM_DECODE) || w->tokens < 1
-        || w->context < 0 || w->context > INT32_MAX - w->tokens || w->threads < 1)
-        return lm_fail(e, LM_EBUG, "a workload of %d tokens behind %d on %d threads "
-                       "makes no sense", (int)w->tokens, (int)w->context,
-                       (int)w->threads);
-    return w->threads <= lm_pool_threads() ? LM_OK
+    enum lm_status st = lm_workload_check(w, e);
+    return st || w->threads <= lm_pool_threads() ? st
         : lm_fail(e, LM_ECONFIG,
                   "%d threads are to be timed, but this command runs %d; "
                   "raise --threads (run.threads in a pipeline)", w->threads,

@@ -293,7 +293,7 @@ static enum lm_status record(void *device, const struct gpu_launch *l, size_t n,
                              struct gpu_recording **out, struct lm_err *e)
 {
     struct vk *v = device;
-    struct vk_recorder *r;
+    struct vk_recorder *r = NULL;
     struct gpu_recording *x = v->host->alloc(sizeof *x, "recording");
 
     if (!x)
@@ -362,7 +362,7 @@ static enum lm_status copy(void *device, void *to, uint64_t to_at, void *from,
                            uint64_t from_at, uint64_t size, struct lm_err *e)
 {
     struct vk *v = device;
-    struct vk_recorder *r;
+    struct vk_recorder *r = NULL;
     enum lm_status st = take_recorder(v, &r, e);
 
     if (st)

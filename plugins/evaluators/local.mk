@@ -29,3 +29,7 @@ plugins_evaluators_command_la_LDFLAGS = $(PLUGIN_LINK)
 evaluators_LTLIBRARIES += %D%/memory.la
 plugins_evaluators_memory_la_SOURCES = %D%/memory.c
 plugins_evaluators_memory_la_LDFLAGS = $(PLUGIN_LINK)
+
+evaluators_LTLIBRARIES += %D%/latency_table.la
+plugins_evaluators_latency_table_la_SOURCES = %D%/latency_table.c %D%/table.h %D%/table.c
+plugins_evaluators_latency_table_la_LDFLAGS = $(PLUGIN_LINK)

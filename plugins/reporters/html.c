@@ -4,6 +4,7 @@
  * provenance.                                                               */
 #include "html.h"
 #include "exports.h"
+#include "predicted.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -277,6 +278,38 @@ static void table(struct text *p, const struct view *v)
     text_raw(p, "</section>\n");
 }
 
+/* What was predicted of finalists, and what was measured. */
+static void predictions(struct text *p, const struct view *v)
+{
+    struct predicted x;
+    const char *at = fact(v, "predictions");
+    char was[HTML_NUMBER], is[HTML_NUMBER];
+
+    while (predicted_next(&at, v->metric, v->n_metric, &x)) {
+        double median = predicted_median(&x, v->trial, (size_t)v->n_trial);
+
+        if (isnan(median))
+            continue;
+        text_raw(p, "<section><h2>Predicted and measured: ");
+        html_text(p, v->metric[x.measured]);
+        text_add(p, "</h2>\n<p class=\"note\">Median error %.1f %%.</p>\n<div "
+                 "class=\"wide\"><table>\n<thead><tr><th>trial</th><th>predicted</th>"
+                 "<th>measured</th><th>error</th></tr></thead>\n<tbody>\n", 100 * median);
+        for (int64_t i = 0; i < v->n_trial; i++) {
+            const struct lm_trial *t = &v->trial[i];
+            double error = predicted_error(&x, t);
+
+            if (isnan(error))
+                continue;
+            html_format(was, t->value[x.predicted], v->unit[x.predicted]);
+            html_format(is, t->value[x.measured], v->unit[x.measured]);
+            text_add(p, "<tr><th>%lld</th><td>%s</td><td>%s</td><td>%+.1f&nbsp;%%</td></tr>"
+                     "\n", (long long)t->id, was, is, 100 * error);
+        }
+        text_raw(p, "</tbody></table></div></section>\n");
+    }
+}
+
 static void exports(struct text *p, const struct view *v)
 {
     struct exports x;
@@ -414,6 +447,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
         picture(&p, &v);
         heat(&p, &v);
         table(&p, &v);
+        predictions(&p, &v);
         exports(&p, &v);
         samples(&p, &v);
         provenance(&p, &v);

@@ -3,6 +3,7 @@
  * trials by their first objective, the best one marked with a star.  Then the
  * exported files: what was planned and what was found in them.              */
 #include "exports.h"
+#include "predicted.h"
 
 enum { CELL = 48 };
 
@@ -221,6 +222,35 @@ static void write_device(struct table *t, struct text *out)
     }
 }
 
+/* What was predicted of finalists, and what was measured. */
+static void write_predictions(struct table *t, struct text *out)
+{
+    struct predicted p;
+    const char *at = t->host->study_text(t->study, "predictions");
+
+    while (predicted_next(&at, t->name, t->n_metric, &p)) {
+        char was[CELL], is[CELL];
+        size_t n = 0;
+
+        for (size_t r = 0; r < t->n_row; r++) {
+            double error = predicted_error(&p, &t->row[r]);
+
+            if (isnan(error))
+                continue;
+            if (n++ == 0)
+                text_add(out, "\n%s -> %s\n\n", t->name[p.predicted],
+                         t->name[p.measured]);
+            format(was, t->row[r].value[p.predicted], t->unit[p.predicted]);
+            format(is, t->row[r].value[p.measured], t->unit[p.measured]);
+            text_add(out, "%8lld  %s -> %s (%+.1f %%)\n", (long long)t->row[r].id, was, is,
+                     100 * error);
+        }
+        if (n)
+            text_add(out, "  median error %.1f %%\n",
+                     100 * predicted_median(&p, t->row, t->n_row));
+    }
+}
+
 /* What makes figures doubtful, a sentence a line. */
 static void write_notes(struct table *t, struct text *out)
 {
@@ -258,6 +288,7 @@ static enum lm_status report(void *self, const struct lm_study *s, char **text, 
         write_device(&t, &out);
         text_raw(&out, "\n");
         write_rows(&t, &out);
+        write_predictions(&t, &out);
         write_exports(&t, &out);
         write_notes(&t, &out);
         if (out.failed)

@@ -11,7 +11,7 @@ fuzz_main = %D%/replay.c
 endif
 fuzz_programs = %D%/fuzz_config %D%/fuzz_gguf %D%/fuzz_hf_index %D%/fuzz_json \
     %D%/fuzz_options %D%/fuzz_pipeline %D%/fuzz_plan %D%/fuzz_safetensors \
-    %D%/fuzz_stats %D%/fuzz_study %D%/fuzz_tokenizer %D%/fuzz_tokenizer_config \
+    %D%/fuzz_stats %D%/fuzz_study %D%/fuzz_table %D%/fuzz_tokenizer %D%/fuzz_tokenizer_config \
     %D%/fuzz_tokenizer_json %D%/fuzz_view
 EXTRA_PROGRAMS += $(fuzz_programs)
 MOSTLYCLEANFILES += $(fuzz_programs)
@@ -55,6 +55,10 @@ tests_fuzz_fuzz_stats_LDADD = %D%/libfuzz.la $(LDADD)
 tests_fuzz_fuzz_study_SOURCES = %D%/fuzz_study.c
 tests_fuzz_fuzz_study_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_study_LDADD = %D%/libfuzz.la $(LDADD)
+tests_fuzz_fuzz_table_SOURCES = %D%/fuzz_table.c plugins/evaluators/table.c
+tests_fuzz_fuzz_table_CFLAGS = $(AM_CFLAGS)
+tests_fuzz_fuzz_table_LDFLAGS = $(FUZZ_LINK)
+tests_fuzz_fuzz_table_LDADD = %D%/libfuzz.la $(LDADD)
 tests_fuzz_fuzz_tokenizer_SOURCES = %D%/fuzz_tokenizer.c
 tests_fuzz_fuzz_tokenizer_LDFLAGS = $(FUZZ_LINK)
 tests_fuzz_fuzz_tokenizer_LDADD = %D%/libfuzz.la $(LDADD)
