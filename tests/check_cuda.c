@@ -44,6 +44,37 @@ static void halves(void)
     largest = 40;                       /* products are below 65504 */
 }
 
+/* The plugin in which each span has memory of its own (tests/cuda/pool.c): words beside
+ * it are seen.                                                                      */
+static void in_fences(bool in)
+{
+    const char *build = getenv("LAMINA_BUILDDIR");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/%s", build ? build : ".",
+             in ? "tests/cuda" : "plugins");
+    setenv("LAMINA_PLUGIN_PATH", path, 1);
+}
+
+static void open_fenced(void)
+{
+    choose("forward", 19);
+    lm_pool_start(2, NULL);
+    kit_open(&reference, "reference");
+    in_fences(true);
+    here = kit_open_with(&tested, backend, option);
+    in_fences(false);
+    ck_assert(here);
+}
+
+static void close_fenced(void)
+{
+    in_fences(true);
+    kit_close(&tested, backend);
+    in_fences(false);
+    here = false;                       /* it is closed already */
+    close_both();
+}
+
 /* ---- replays, threads ----------------------------------------------------------- */
 
 static void same_answers(const struct answer *a, const struct answer *b)
@@ -351,15 +382,21 @@ START_TEST(faults_are_found)
 }
 END_TEST
 
-static void add_set(Suite *s, const char *name, void (*use)(void))
+static TCase *add_set(Suite *s, const char *name)
 {
     TCase *c = tcase_create(name);
     tcase_set_timeout(c, 300);
-    tcase_add_checked_fixture(c, use, NULL);
-    tcase_add_checked_fixture(c, open_both, close_both);
     add_operators(c);
     add_precisions(c);
     suite_add_tcase(s, c);
+    return c;
+}
+
+static void add_order(Suite *s, const char *name, void (*use)(void))
+{
+    TCase *c = add_set(s, name);
+    tcase_add_checked_fixture(c, use, NULL);
+    tcase_add_checked_fixture(c, open_both, close_both);
 }
 
 int main(void)
@@ -367,10 +404,11 @@ int main(void)
     if (!fake_find())
         return 0;
     Suite *s = suite_create("cuda");
-    add_set(s, "forward", forward);
-    add_set(s, "backward", backward);
-    add_set(s, "shuffled", shuffled);
-    add_set(s, "halves", halves);
+    add_order(s, "forward", forward);
+    add_order(s, "backward", backward);
+    add_order(s, "shuffled", shuffled);
+    add_order(s, "halves", halves);
+    tcase_add_checked_fixture(add_set(s, "fences"), open_fenced, close_fenced);
     TCase *c = tcase_create("rest");
     tcase_set_timeout(c, 120);
     tcase_add_checked_fixture(c, each, NULL);

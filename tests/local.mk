@@ -122,6 +122,17 @@ tests_check_cuda_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h %D%/check_b
     %D%/check_operators.h %D%/fakecuda.h %D%/check_cuda.c
 tests_check_cuda_model_SOURCES = %D%/testing.h %D%/plug.h %D%/engine_kit.h \
     %D%/fakecuda.h %D%/check_gpu_model.h %D%/check_formats.h %D%/check_cuda_model.c
+# The same with a piece of memory for each span.
+check_LTLIBRARIES += %D%/cuda/backends/cuda.la
+tests_cuda_backends_cuda_la_SOURCES = %D%/cuda/pool.c plugins/backends/cuda.c \
+    plugins/backends/cuda_driver.c plugins/backends/cuda_driver.h \
+    plugins/backends/cuda_list.h plugins/backends/cuda_queue.c plugins/backends/gpu.h \
+    plugins/backends/gpu_lower.c plugins/backends/gpu_run.c plugins/backends/gpu_state.c \
+    plugins/backends/gpu_weight.c plugins/backends/program.h
+nodist_tests_cuda_backends_cuda_la_SOURCES = plugins/backends/cuda_image.c
+tests_cuda_backends_cuda_la_CPPFLAGS = $(AM_CPPFLAGS) -I$(srcdir)/plugins/backends
+tests_cuda_backends_cuda_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+tests_cuda_backends_cuda_la_LIBADD = -lm -ldl
 if HAVE_CXX
 check_DATA = %D%/cuda/fakecuda.so
 CLEANFILES += %D%/cuda/fakecuda.so

@@ -5,7 +5,7 @@
 // What is given to a stream is done when it is waited for, no sooner: a caller that does
 // not wait finds nothing done.  Calls are checked: the context must be the thread's,
 // memory allocated and large enough, nothing but launches may be captured, handles must
-// exist.  Memory is filled with what is no number; words around it are looked at after
+// exist.  Memory is filled with what is no number; what lies around it is looked at after
 // each launch, and a page that may not be touched follows.  All calls hold one lock.
 //
 // Environment: FAKECUDA_ORDER=forward|backward|shuffled of threads; FAKECUDA_MEMORY, MiB;
@@ -32,7 +32,7 @@ enum { OK = 0, INVALID = 1, NO_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101
        INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600,
        ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719, CAPTURE_UNSUPPORTED = 900 };
 const size_t GUARD = 4096;              // in front of memory, and a page behind it
-const unsigned char CANARY = 0xa5;
+const unsigned char CANARY = 0xfe;      // words of it are huge as floats: reads show
 
 // ---- kernels ------------------------------------------------------------------------
 
