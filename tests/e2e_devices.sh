@@ -128,6 +128,10 @@ for call in upload=280 buffer=8 run=150; do
     ok "$call: it failed" test -f did-$call
     ok "$call: is tried again and costs nothing" alike one-$call
 done
+# For eight states of 128 tokens; a path has twelve, and buffers beside them.
+ok "no room for states of all blocks" run frail.cfg --set run.out=states \
+    --set backend.states=393216
+ok "costs nothing: fewer are kept" alike states
 ok "two in a row" run frail.cfg --set run.out=two --set backend.call=run \
     --set backend.at=150 --set backend.calls=2
 ok "cost one trial" same "$(failed two)" 1

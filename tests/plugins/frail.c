@@ -19,7 +19,7 @@ static const char *const calls[] = { "never", "upload", "buffer", "kv_open", "ru
 static const char *const hows[] = { "memory", "lost", NULL };
 
 struct options {
-    int64_t call, how, at, calls, cols, device;
+    int64_t call, how, at, calls, cols, device, states;
     const char *once;
 };
 static const struct lm_opt schema[] = {
@@ -29,6 +29,8 @@ static const struct lm_opt schema[] = {
     LM_INT(struct options, calls, "1", 1, 1e9, NULL, 0, "and so many in all, in a row"),
     LM_INT(struct options, cols, "0", 0, 1e9, NULL, 0,
            "uploads of matrices with so many columns alone; 0: any"),
+    LM_INT(struct options, states, "0", 0, 1e9, "bytes", 0,
+           "room for buffers of hidden states; 0: any"),
     LM_INT(struct options, device, "0", 0, 100, NULL, 0, "number of the device"),
     LM_STRING(struct options, once, NULL, 0, "file that it makes, to fail once only"),
     LM_OPT_END
@@ -67,10 +69,23 @@ static enum lm_status frail_upload(void *self, const struct lm_tensor *t, int64_
                                    : machine_upload(self, t, stride, w, e);
 }
 
+static int64_t taken;                   /* bytes of buffers, as floats */
+
+static void frail_buffer_free(void *self, struct lm_buffer *b)
+{
+    __atomic_sub_fetch(&taken, b ? 4 * b->n : 0, __ATOMIC_RELAXED);
+    machine_buffer_free(self, b);
+}
+
 static enum lm_status frail_buffer(void *self, int64_t n, struct lm_buffer **b,
                                    struct lm_err *e)
 {
-    return is_due(BUFFER) ? fail(self, e) : machine_buffer(self, n, b, e);
+    int64_t now = __atomic_add_fetch(&taken, 4 * n, __ATOMIC_RELAXED);
+    enum lm_status st = is_due(BUFFER) || (told->states && now > told->states)
+        ? fail(self, e) : machine_buffer(self, n, b, e);
+    if (st)
+        __atomic_sub_fetch(&taken, 4 * n, __ATOMIC_RELAXED);
+    return st;
 }
 
 static enum lm_status frail_kv_open(void *self, const int32_t *width, size_t n_slot,
@@ -156,6 +171,7 @@ LM_EXPORT const struct lm_module *lm_plugin(void)
     frail = backend;
     frail.upload = frail_upload;
     frail.buffer = frail_buffer;
+    frail.buffer_free = frail_buffer_free;
     frail.kv_open = frail_kv_open;
     frail.run = frail_run;
     frail.device = frail_device;
