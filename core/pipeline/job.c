@@ -396,7 +396,8 @@ static enum lm_status work(struct lm_pipeline *p, bool resume, struct lm_str *te
 {
     enum lm_status st = lm_run_set_folder(p->run, p->options->out, e);
     if (st || (st = lm_commands_tidy(p->options->out, e)) ||
-        (st = lm_pool_start((int)p->options->threads, e)))
+        (st = lm_pool_start((int)p->options->threads, e)) ||
+        (st = lm_predict_check(p, e)))
         return st;
     return run_in(p, resume, text, e);
 }
