@@ -310,7 +310,8 @@ static void tell_notes(const struct lm_str *notes, size_t from)
 }
 
 /* What guards say of the results, behind what they said of the inputs. */
-static enum lm_status put_notes(struct lm_study *v, struct lm_str *notes, struct lm_err *e)
+static enum lm_status put_notes(struct lm_study *v, struct lm_str *notes,
+                                struct lm_err *e)
 {
     size_t from = notes->n;
 
