@@ -322,7 +322,7 @@ START_TEST(precision_is_refused)
     float out[LENGTH];
     stage_open(&s, golden[1], "cpu");
     old = *s.kit.ops;
-    old.struct_size = offsetof(struct lm_backend, precisions);
+    old.precisions = 0;                 /* as the loader has what a table lacks */
     ck_assert_ok(lm_engine_open(s.model, &old, s.kit.self, &g, &err), err);
     ck_assert_ok(lm_network_open(g, s.model, &net, &err), err);
     ck_assert_ok(lm_runner_open(g, &r, &err), err);

@@ -196,6 +196,9 @@ START_TEST(smaller_is_not_faster)
     ck_assert(strstr(notes(s), "trial 2 has 76 % of the parameters of trial 1 but is no "
                                "faster: latency.decode_ms 9, 9\n"));
     ck_assert(strchr(notes(s), '\n')[1] == 0);
+    snprintf(s->metric[0].name, sizeof s->metric[0].name, "latency.decode_device_ms");
+    ck_assert_str_eq(notes(s), "");     /* it stands beside one that says the same */
+    snprintf(s->metric[0].name, sizeof s->metric[0].name, "latency.decode_ms");
     value[1][0] = NAN;                  /* which was not measured */
     ck_assert_str_eq(notes(s), "");
     s->n_search = 2;                    /* and what the search itself timed says nothing */

@@ -175,6 +175,51 @@ START_TEST(who_is_the_anchor)
 }
 END_TEST
 
+/* There is no room for a decoder of the dense model beside its weights; for one of the
+ * first candidate; of the second.  Its weights go, and nobody fails.           */
+START_TEST(the_dense_model_makes_room)
+{
+    static const struct { int room; size_t heavy, who; } t[] =
+        { { 2, CANDIDATES, 1 }, { 3, 1, 1 }, { 3, 0, 0 } };
+    struct lm_result r[3][PACES];
+    size_t who = t[_i].who;
+    set_script(slow);
+    room = t[_i].room;
+    heavy = t[_i].heavy < CANDIDATES ? net_of[t[_i].heavy][0] : NULL;
+    struct lm_tally tally = take_times(&pace_ops, 3, r, NULL, NULL);
+    ck_assert(tally.other);
+    ck_assert_int_eq(taken, 0);
+    for (size_t i = 0; i < 3; i++)
+        for (int k = 0; k < ITEMS; k++) {
+            ck_assert_double_eq_tol(r[i][SECONDS].sum[k].value,
+                                    cost_each[i] * (i == who ? slow[k] : 1), 1e-12);
+            ck_assert_double_eq_tol(r[i][ANCHOR].sum[k].value,
+                                    i == who ? 0 : cost_each[who] * slow[k], 1e-12);
+        }
+    lm_results_free(r[0], (size_t)3 * PACES);
+}
+END_TEST
+
+START_TEST(a_broken_anchor_is_no_candidates_fault)
+{
+    struct lm_judge one = { .id = "pace", .ops = &pace_ops, .self = &item_count };
+    struct lm_evaluation_args a = { .engine = &engine, .judge = &one, .n_judge = 1 };
+    struct lm_err e = { 0 }, err[3] = { { 0 } };
+    struct lm_result r[3][PACES];
+    struct lm_evaluation *v;
+    set_script(slow);
+    told = 0;
+    broken = true;
+    lm_pool_start(1, NULL);
+    ck_assert_ok(lm_evaluation_open(&a, &v, &e), e);
+    ck_assert_int_eq(lm_evaluate(v, candidate, 3, NULL, NULL, r[0], err, &e), LM_EFAILED);
+    ck_assert_str_eq(e.text, "the dense model, which times are compared with: this one "
+                     "is broken");
+    ck_assert_int_eq(told, 1);
+    lm_evaluation_close(v);
+}
+END_TEST
+
 START_TEST(who_takes_no_times_is_asked_once)
 {
     struct lm_result r[3][PACES];
@@ -267,6 +312,8 @@ int main(void)
     tcase_add_test(t, drift_is_divided_out);
     tcase_add_test(t, a_jump_is_measured_again);
     tcase_add_loop_test(t, who_is_the_anchor, 0, 3);
+    tcase_add_loop_test(t, the_dense_model_makes_room, 0, 3);
+    tcase_add_test(t, a_broken_anchor_is_no_candidates_fault);
     tcase_add_test(t, who_takes_no_times_is_asked_once);
     tcase_add_loop_test(t, warm_ups_end, 0, 3);
     tcase_add_test(t, memory_runs_out);

@@ -11,7 +11,7 @@ cp "$LAMINA_BUILDDIR/tests/plugins/frail.la" mine/backends/ 2>/dev/null
 cp "$LAMINA_BUILDDIR/tests/plugins/.libs/frail.so" mine/backends/.libs/ 2>/dev/null
 plain=$LAMINA_PLUGIN_PATH
 LAMINA_PLUGIN_PATH=$LAMINA_PLUGIN_PATH:$tmp/mine
-unset FRAIL LAMINA_CPU
+unset FRAIL FRAIL_DRIVER LAMINA_CPU
 run() { lamina run "$@"; show; test "$rc" = 0; }
 report() { "$json_get" "$1/report.json" "$2"; }
 with() { FRAIL=$1; export FRAIL; shift; "$@"; with_rc=$?; unset FRAIL; return $with_rc; }
@@ -83,6 +83,11 @@ ok "the dense model has none: it is the anchor" sh -c \
     "! '$json_get' a/report.json trials/0/metrics/latency.decode_anchor_ms"
 ok "how steady it was" sh -c "'$json_get' a/report.json timing | grep -q 'repetitions, '"
 ok "resumed, it takes the same" with gpu exits 0 run --resume a
+FRAIL_DRIVER=2.6
+export FRAIL_DRIVER
+ok "and with another driver" with gpu exits 0 run --resume a
+ok "which is noted" grep -q 'began on Frail gpu, driver 2.5, .* resumed on .*, driver 2.6, ' err
+unset FRAIL_DRIVER
 ok "another device: refused, and said" with software says 3 \
     'began on Frail gpu, driver 2.5, 8.0 GB, which is not' run --resume a
 ok "no device: said" with none says 1 'began on Frail gpu.*cannot be used now' run --resume a
@@ -128,6 +133,10 @@ for call in upload=280 buffer=8 run=150; do
     ok "$call: it failed" test -f did-$call
     ok "$call: is tried again and costs nothing" alike one-$call
 done
+# For eight states of 128 tokens; a path has twelve, and buffers beside them.
+ok "no room for states of all blocks" run frail.cfg --set run.out=states \
+    --set backend.states=393216
+ok "costs nothing: fewer are kept" alike states
 ok "two in a row" run frail.cfg --set run.out=two --set backend.call=run \
     --set backend.at=150 --set backend.calls=2
 ok "cost one trial" same "$(failed two)" 1
@@ -149,6 +158,13 @@ ok "no memory for a finalist" run final.cfg --set run.out=ended \
     --set backend.call=kv_open --set backend.at=2 --set backend.calls=2
 ok "costs its times" grep -Eq 'trial [0-9]+ is not measured as a finalist: .*no memory' err
 ok "not those of others" less 0 "$(report ended trials/0/metrics/latency.prefill_ms/value)"
+
+# ---- operators' times ------------------------------------------------------------------
+ok "a device is profiled" exits 0 profile "$model" --backend frail:record=1 --prefill 0 \
+    --decode 1@0 --out t.json
+ok "a run beside its operators" same "$("$json_get" t.json operators/0/op)" run
+ok "without the 1000 us that its first one takes" less \
+    "$("$json_get" t.json operators/0/us/0)" 900
 
 # ---- the device is lost ----------------------------------------------------------------
 ok "a device that is lost ends the run: status 1" says 1 \

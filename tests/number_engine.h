@@ -59,6 +59,13 @@ const struct lm_segment_spec *lm_segment_spec(const struct lm_segment *s)
 
 static bool streams;
 
+/* What the device has room for (0: all), and what is taken of it: 2 by the weights of the
+ * dense model, 1 by a decoder, 2 by that of the heavy network.  broken: the dense model
+ * cannot be opened at all.                                                      */
+static int room, taken;
+static const struct lm_segment *heavy;
+static bool broken;
+
 bool lm_engine_streams(const struct lm_engine *g)
 {
     (void)g;
@@ -87,9 +94,14 @@ enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
                                struct lm_network *net, struct lm_err *e)
 {
     (void)g, (void)m;
+    if (broken)
+        return lm_fail(e, LM_EFAILED, "this one is broken");
+    if (room && taken + 2 > room)
+        return lm_fail(e, LM_EINFEASIBLE, "no room for weights");
     net->seg = lm_alloc_array(SEGMENTS, sizeof *net->seg, "network");
     if (!net->seg)
         return lm_fail_memory(e, 0, "network");
+    taken += 2;
     for (net->n = 0; net->n < SEGMENTS; net->n++)
         net->seg[net->n] = &dense_segment[net->n];
     return LM_OK;
@@ -97,6 +109,7 @@ enum lm_status lm_network_open(struct lm_engine *g, const struct lm_model *m,
 
 void lm_network_close(struct lm_network *net)
 {
+    taken -= net->seg ? 2 : 0;
     lm_release(net->seg);
     *net = (struct lm_network){ .seg = NULL };
 }
@@ -141,10 +154,11 @@ void lm_runner_close(struct lm_runner *r)
     lm_release(r);
 }
 
-void lm_runner_limit(struct lm_runner *r, size_t bytes)
+size_t lm_runner_limit(struct lm_runner *r, size_t bytes)
 {
     ck_assert_ptr_eq(r->engine, &engine);
     ck_assert_uint_gt(bytes, 0);
+    return 1;
 }
 
 void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n)
@@ -159,6 +173,12 @@ void lm_runner_forget(struct lm_runner *r)
 {
     (void)r;
     ck_abort_msg("prefixes are to be shared");
+}
+
+void lm_runner_release(struct lm_runner *r)
+{
+    (void)r;
+    ck_abort_msg("there is room for all");
 }
 
 struct lm_work lm_runner_work(const struct lm_runner *r)
@@ -278,6 +298,11 @@ static double cost_of(const struct lm_network *net)
     return cost_each[CANDIDATES];
 }
 
+static int weight_of_decoder(const struct lm_network *net)
+{
+    return net->seg[0] == heavy ? 2 : 1;
+}
+
 enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net,
                                int64_t capacity, int32_t threads, struct lm_decoder **d,
                                struct lm_err *e)
@@ -285,16 +310,20 @@ enum lm_status lm_decoder_open(struct lm_engine *g, const struct lm_network *net
     (void)g, (void)threads;
     if (net->seg[0] == refused)
         return lm_fail(e, LM_EINFEASIBLE, "no room for this one");
+    if (room && taken + weight_of_decoder(net) > room)
+        return lm_fail(e, LM_EINFEASIBLE, "no room for a decoder");
     *d = lm_alloc(sizeof **d, "decoder");
     if (!*d)
         return lm_fail_memory(e, 0, "decoder");
     **d = (struct lm_decoder){ net, 0, capacity };
+    taken += weight_of_decoder(net);
     decoders++;
     return LM_OK;
 }
 
 void lm_decoder_close(struct lm_decoder *d)
 {
+    taken -= d ? weight_of_decoder(d->net) : 0;
     lm_release(d);
 }
 
@@ -355,6 +384,9 @@ static void set_up_numbers(void)
     seconds_now = 0;
     pace = 1;
     refused = NULL;
+    room = taken = 0;
+    heavy = NULL;
+    broken = false;
     for (size_t i = 0; i <= CANDIDATES; i++)
         cost_each[i] = 1e-3;
     model.arch.n_layer = 0;

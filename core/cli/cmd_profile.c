@@ -50,7 +50,8 @@ enum lm_status lm_cmd_profile(int argc, char **argv, struct lm_err *e)
     struct lm_profile_request r = { .out = "latency-table.json" };
     bool help;
     const struct lm_flag flag[] = {
-        { "backend", 's', &backend, "NAME[:key=value,...]", "backend (default cpu)" },
+        { "backend", 's', &backend, "NAME[:key=value,...]",
+            "backend (default cpu), or auto" },
         { "prefill", 'i', &prefill, "N", "tokens at once (default 512); 0: none" },
         { "decode", 's', &decode, "T@C",
             "T tokens one by one behind C (default 64@512); 0: none" },
@@ -65,8 +66,8 @@ enum lm_status lm_cmd_profile(int argc, char **argv, struct lm_err *e)
         return s;
     if (!parse_decode(decode, &r.tokens, &r.context) || prefill < 0 ||
         prefill > MOST_TOKENS)
-        return lm_fail(e, LM_ECONFIG, "profile: --prefill N and --decode T@C take at most "
-                       "%d tokens", MOST_TOKENS);
+        return lm_fail(e, LM_ECONFIG, "profile: --prefill N and --decode T@C take at "
+                       "most %d tokens", MOST_TOKENS);
     if (threads < 1 || threads > 256)
         return lm_fail(e, LM_ECONFIG, "profile: --threads is from 1 to 256");
     r.prefill = (int32_t)prefill;

@@ -63,7 +63,7 @@ static enum lm_status upload_floats(struct lm_segment *s, int which,
 {
     const struct lm_engine *g = s->g;
     struct lm_weight **w = &s->w[SW_A + which];
-    if (!m->whole || !LM_HAS(g->ops, view) || !g->ops->view)
+    if (!m->whole || !g->ops->view)
         return upload(s->g, m->w, m->rows, m->cols, m->stride, w, e);
     enum lm_status st = hold_whole(s->g, m, &s->whole[which], e);
     return st ? st : g->ops->view(g->backend, s->whole[which]->weight, m->rows, w, e);
@@ -141,10 +141,7 @@ const char *const lm_precision_names[LM_N_PRECISIONS] = { "f32", "bf16", "int8" 
 enum lm_status lm_engine_can(const struct lm_engine *g, uint32_t precision,
                              struct lm_err *e)
 {
-    size_t known = offsetof(struct lm_backend, precisions) + sizeof g->ops->precisions;
-    uint64_t can = LM_BIT(LM_AS_F32);
-    if (g->ops->struct_size >= known)
-        can |= g->ops->precisions;
+    uint64_t can = LM_BIT(LM_AS_F32) | g->ops->precisions;
     if (precision < LM_N_PRECISIONS && can & LM_BIT(precision))
         return LM_OK;
     return lm_fail(e, LM_EUNSUPPORTED,

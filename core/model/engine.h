@@ -120,13 +120,15 @@ void lm_network_close(struct lm_network *net);
 enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **r,
                               struct lm_err *e);
 void lm_runner_close(struct lm_runner *r);
-/* Bytes of hidden states; 256 MiB at first. */
-void lm_runner_limit(struct lm_runner *r, size_t bytes);
+/* Bytes of hidden states, 256 MiB at first; returns what they were.  What a path cannot
+ * do without is kept in any case.                                           */
+size_t lm_runner_limit(struct lm_runner *r, size_t bytes);
 /* The networks to come over the same ids share their first depth[i] segments with
  * the next one: deepest first.  Decides what is kept where memory is short.  The
  * array must live until the next call.                                      */
 void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n);
-void lm_runner_forget(struct lm_runner *r);     /* all states */
+void lm_runner_forget(struct lm_runner *r);     /* all states; keeps their buffers */
+void lm_runner_release(struct lm_runner *r);    /* gives back all memory of the backend */
 /* Multiply-adds of linear layers, for all tokens of all networks since open: what
  * the networks have, and what was run, the rest being shared.               */
 struct lm_work { double asked, run; };

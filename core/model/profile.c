@@ -118,7 +118,10 @@ static enum lm_status add_node(struct lm_profile_grid *g, int axis, int32_t v,
         return LM_OK;
     if (!g->at[axis])
         g->at[axis] = lm_alloc_array(MOST_NODES, sizeof **g->at, "profile");
-    if (!g->at[axis] || n == MOST_NODES)
+    if (n == MOST_NODES)
+        return lm_fail(e, LM_EUNSUPPORTED, "more than %d widths of one operator cannot "
+                       "be profiled", MOST_NODES);
+    if (!g->at[axis])
         return lm_fail_memory(e, MOST_NODES * sizeof **g->at, "a profile");
     memmove(g->at[axis] + i + 1, g->at[axis] + i, (n - i) * sizeof **g->at);
     g->at[axis][i] = v;

@@ -6,8 +6,11 @@
  * it.  In a model the weights of a layer were evicted from the caches by those of the
  * others, so every operator here reads the next of a ring of copies that together
  * are larger than the last-level cache, or as large as the model's weights where these
- * are less.  Caches of keys and values take turns likewise.  Inputs are filled in front, in
- * every program alike.                                                       */
+ * are less.  Caches of keys and values take turns likewise.  Inputs are filled in front,
+ * in every program alike.
+ *
+ * A decoder on a device replays what the first run of a program recorded, so there the
+ * second run is timed.  On the host it would find its weights in the caches. */
 #include "model/profile.h"
 
 #include <math.h>
@@ -293,6 +296,25 @@ static bool is_late(const struct subject *s)
     return lm_clock() - s->begun > PATIENCE;
 }
 
+/* Seconds of a run, of the second one where the backend has a device of its own. */
+static enum lm_status run_exe(struct lm_timer *t, const struct lm_exe *x,
+                              const struct lm_exec *args, double *seconds,
+                              struct lm_err *e)
+{
+    const struct lm_engine *g = t->a.engine;
+    enum lm_status st = LM_OK;
+
+    for (int i = 0, runs = g->ops->use ? 2 : 1; i < runs && !st; i++) {
+        struct lm_time time = { 0 };
+        double start = lm_clock();
+
+        st = g->ops->run(g->backend, t->stream, x, args, &time, e);
+        *seconds = lm_clock() - start;
+        runs = time.device > 0 ? 2 : runs;
+    }
+    return st;
+}
+
 static enum lm_status run_ops(struct subject *s, const struct lm_op *op, size_t n,
                               int32_t rows, int32_t pos, double *seconds,
                               struct lm_err *e)
@@ -305,17 +327,14 @@ static enum lm_status run_ops(struct subject *s, const struct lm_op *op, size_t 
                             .token = s->use.code == LM_OP_EMBED ? t->ids : t->few,
                             .hidden = t->hidden, .kv = s->kv,
                             .out = s->use.code == LM_OP_LOGITS ? t->logits : NULL };
-    struct lm_exe *x;
-    struct lm_time ignored = { 0 };
+    struct lm_exe *x = NULL;
 
     if (lm_canceled())
         return lm_fail(e, LM_ECANCELED, "the measurement was interrupted");
     enum lm_status st = g->ops->compile(g->backend, &p, &x, e);
     if (st)
         return st;
-    double start = lm_clock();
-    st = g->ops->run(g->backend, t->stream, x, &args, &ignored, e);
-    *seconds = lm_clock() - start;
+    st = run_exe(t, x, &args, seconds, e);
     g->ops->exe_free(g->backend, x);
     return st;
 }

@@ -62,9 +62,11 @@ enum lm_status lm_runner_open(struct lm_engine *g, struct lm_runner **out,
     return LM_OK;
 }
 
-void lm_runner_limit(struct lm_runner *r, size_t bytes)
+size_t lm_runner_limit(struct lm_runner *r, size_t bytes)
 {
+    size_t before = r->limit;
     r->limit = bytes;
+    return before;
 }
 
 void lm_runner_plan(struct lm_runner *r, const size_t *depth, size_t n)
@@ -109,16 +111,22 @@ static void states_free(struct lm_runner *r)
     r->n_made = 0;
 }
 
-void lm_runner_close(struct lm_runner *r)
+void lm_runner_release(struct lm_runner *r)
 {
-    if (!r)
-        return;
     states_free(r);
     area_free(r, &r->scratch);
     area_free(r, &r->work);
     area_free(r, &r->lesson);
     if (r->kv)
         r->g->ops->kv_close(r->g->backend, r->kv);
+    r->kv = NULL;
+}
+
+void lm_runner_close(struct lm_runner *r)
+{
+    if (!r)
+        return;
+    lm_runner_release(r);
     r->g->ops->stream_close(r->g->backend, r->stream);
     lm_release(r->spare);
     lm_release(r->state);

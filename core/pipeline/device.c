@@ -149,15 +149,24 @@ enum lm_status lm_devices_find(const struct lm_loaded *backend, struct lm_device
     return st == LM_ENOMEM || st == LM_ECANCELED ? st : LM_OK;
 }
 
+#define DRIVER ", driver "
+
 const char *lm_device_text(const struct lm_device *d, char out[LM_DEVICE_TEXT])
 {
     char bytes[32] = "";
     if (d->memory > 0)
         lm_human_bytes(bytes, (double)d->memory);
-    snprintf(out, LM_DEVICE_TEXT, "%s, driver %s%s%s%s", d->name,
+    snprintf(out, LM_DEVICE_TEXT, "%s" DRIVER "%s%s%s%s", d->name,
              d->driver[0] ? d->driver : "unknown", *bytes ? ", " : "", bytes,
              d->software ? " (software)" : "");
     return out;
+}
+
+bool lm_device_is(const struct lm_device *d, const char *text)
+{
+    char name[sizeof d->name + sizeof DRIVER];
+    int n = snprintf(name, sizeof name, "%s" DRIVER, d->name);
+    return !strncmp(text, name, (size_t)n);
 }
 
 /* ---- auto ------------------------------------------------------------------------ */

@@ -23,6 +23,8 @@ enum lm_status lm_devices_tell(const char *backend, struct lm_str *out, struct l
 
 /* "NVIDIA H200, driver 570.1, 150 GB", "llvmpipe, driver 25.0 (software)". */
 const char *lm_device_text(const struct lm_device *d, char out[LM_DEVICE_TEXT]);
+/* Is such a text of a device of this name, whatever its driver and memory? */
+bool lm_device_is(const struct lm_device *d, const char *text);
 
 /* Has the plugin an option of this name? */
 bool lm_has_option(const struct lm_module *m, const char *name);

@@ -138,6 +138,7 @@ static enum lm_status measure_group(struct lm_session *s, struct lm_study *v,
             err[opened] = *e;
             plan[opened] = NULL;
             c[opened] = (struct lm_candidate){ 0 };
+            *e = (struct lm_err){ .code = LM_OK };
             st = LM_OK;
         } else if (st) {
             break;

@@ -65,8 +65,8 @@ static enum lm_status compare(struct lm_run *run, const struct used *early,
         st = lm_overlap(ids, n_seq, length, to, (int64_t)n_to, &share, e);
     lm_release(sample);
     if (!st && share >= LEAST_SHARE)
-        lm_str_add(out, "%.1f %% of the %s text '%s' also stands in %s '%s', so figures on "
-                   "it flatter what was fitted to that\n", 100 * share,
+        lm_str_add(out, "%.1f %% of the %s text '%s' also stands in %s '%s', so figures "
+                   "on it flatter what was fitted to that\n", 100 * share,
                    role_name[late->role], late->name, early->role == CALIBRATION
                    ? "the sample of" : "the search text", early->name);
     return st;
@@ -120,8 +120,8 @@ static void guard_statistics(const struct lm_session *s, struct lm_str *out)
             int64_t dead = dead_columns(s->bench.stats, site[k], i);
 
             if (dead)
-                lm_str_add(out, "layer %d: %lld inputs of the %s were 0 for all tokens of "
-                           "the calibration text; nothing is known of them\n", i,
+                lm_str_add(out, "layer %d: %lld inputs of the %s were 0 for all tokens "
+                           "of the calibration text; nothing is known of them\n", i,
                            (long long)dead, site[k] == LM_SITE_MLP ? "MLP's down matrix"
                            : "attention's o matrix");
         }
@@ -206,8 +206,8 @@ static void guard_pair(const struct lm_study *v, struct pair p, struct lm_str *o
                 b = &v->trial[k];
         if (b && said++ < MOST)
             lm_str_add(out, "trial %lld has a better %s than trial %lld (%.4g, %.4g) but "
-                       "is further from the dense model (%s %.4g, %.4g): it may have been "
-                       "fitted to the text\n", (long long)a->id,
+                       "is further from the dense model (%s %.4g, %.4g): it may have "
+                       "been fitted to the text\n", (long long)a->id,
                        v->metric[p.ppl].name, (long long)b->id, a->value[p.ppl],
                        b->value[p.ppl], v->metric[p.kl].name, a->value[p.kl],
                        b->value[p.kl]);
@@ -221,12 +221,13 @@ static void guard_steadiness(const struct lm_study *v, struct lm_str *out)
     struct lm_tally t = lm_view_tally(v);
 
     if (t.kept)
-        lm_str_add(out, "the machine was unsteady: in %lld of %lld repetitions what times "
-                   "are compared with was up to %.1f %% off its median, measured thrice\n",
+        lm_str_add(out, "the machine was unsteady: in %lld of %lld repetitions what "
+                   "times are compared with was up to %.1f %% off its median, measured "
+                   "thrice\n",
                    (long long)t.kept, (long long)t.runs, 100 * t.worst);
     if (t.other)
-        lm_str_add(out, "the device had no room for the dense model beside candidates, so "
-                   "times are corrected by the first candidate of each group\n");
+        lm_str_add(out, "the device had no room for the dense model beside candidates, "
+                   "so times are corrected by one candidate of each group\n");
 }
 
 /* Parameters of a trial; -1: its plan cannot be read. */
@@ -258,8 +259,8 @@ static void guard_time(const struct lm_study *v, int m, const int64_t *params,
                 isnan(a->value[m]) || isnan(b->value[m]) || a->value[m] < b->value[m] ||
                 said++ >= MOST)
                 continue;
-            lm_str_add(out, "trial %lld has %.0f %% of the parameters of trial %lld but is "
-                       "no faster: %s %.4g, %.4g\n", (long long)a->id,
+            lm_str_add(out, "trial %lld has %.0f %% of the parameters of trial %lld but "
+                       "is no faster: %s %.4g, %.4g\n", (long long)a->id,
                        100 * (double)params[i] / (double)params[k], (long long)b->id,
                        v->metric[m].name, a->value[m], b->value[m]);
         }
@@ -267,13 +268,17 @@ static void guard_time(const struct lm_study *v, int m, const int64_t *params,
         lm_str_add(out, "the same holds for %d more pairs of trials\n", said - MOST);
 }
 
-/* Does the metric tell what another model took at the same time? */
-static bool is_anchor(const char *metric)
+static bool ends_with(const char *s, const char *end)
 {
-    static const char end[] = "_anchor_ms";
-    size_t n = strlen(metric);
+    size_t n = strlen(s), m = strlen(end);
 
-    return n >= sizeof end && !strcmp(metric + n - (sizeof end - 1), end);
+    return n > m && !strcmp(s + n - m, end);
+}
+
+/* Does it stand beside a time: what another model took, or what the device says? */
+static bool is_beside(const char *metric)
+{
+    return ends_with(metric, "_anchor_ms") || ends_with(metric, "_device_ms");
 }
 
 /* Times are what `final` measures in seconds or parts of them. */
@@ -285,7 +290,7 @@ static void guard_times(const struct lm_study *v, struct lm_str *out)
         const char *unit = v->metric[m].unit;
 
         if ((strcmp(unit, "s") && strcmp(unit, "ms") && strcmp(unit, "us"))
-            || is_anchor(v->metric[m].name))
+            || is_beside(v->metric[m].name))
             continue;
         if (!params && !(params = lm_alloc_array((size_t)v->n_trial, sizeof *params,
                                                  "guards"))) {

@@ -259,8 +259,9 @@ enum lm_status lm_job_same(struct lm_store *store, struct lm_session *s,
     return st;
 }
 
-/* Of a backend that can choose the device must be the one that the study began on; the
- * processor is what it is, but times of two do not compare.                 */
+/* Of a backend that can choose the device must be the one that the study began on, by its
+ * name; the processor is what it is, but times of two do not compare, nor do those of
+ * two drivers.                                                              */
 static enum lm_status same_device(struct lm_store *store, const struct lm_session *s,
                                   const char *folder, struct lm_str *notes,
                                   struct lm_err *e)
@@ -271,7 +272,8 @@ static enum lm_status same_device(struct lm_store *store, const struct lm_sessio
     enum lm_status st = lm_store_get(store, "device", &was, e);
     if (st || !was || !strcmp(was, now))
         ;
-    else if (lm_has_option(&backend->plugin->module, "device"))
+    else if (lm_has_option(&backend->plugin->module, "device")
+             && !lm_device_is(&s->bench.device, was))
         st = lm_fail(e, LM_EINPUT, "%s: the study began on %s, which is not that device "
                      "of backend '%s' any more, but %s is; bring it back or start a new "
                      "run", folder, was, backend->id, now);
@@ -308,7 +310,8 @@ static void tell_notes(const struct lm_str *notes, size_t from)
 }
 
 /* What guards say of the results, behind what they said of the inputs. */
-static enum lm_status put_notes(struct lm_study *v, struct lm_str *notes, struct lm_err *e)
+static enum lm_status put_notes(struct lm_study *v, struct lm_str *notes,
+                                struct lm_err *e)
 {
     size_t from = notes->n;
 
@@ -396,7 +399,8 @@ static enum lm_status work(struct lm_pipeline *p, bool resume, struct lm_str *te
 {
     enum lm_status st = lm_run_set_folder(p->run, p->options->out, e);
     if (st || (st = lm_commands_tidy(p->options->out, e)) ||
-        (st = lm_pool_start((int)p->options->threads, e)))
+        (st = lm_pool_start((int)p->options->threads, e)) ||
+        (st = lm_predict_check(p, e)))
         return st;
     return run_in(p, resume, text, e);
 }

@@ -114,6 +114,8 @@ enum lm_status lm_confirm_stages(struct lm_pipeline *p, struct lm_err *e);
 bool lm_confirms(const struct lm_pipeline *p, const char *id);
 /* Puts into `final` what measures what `evaluate` predicts, and p->measured. predict.c */
 enum lm_status lm_predict_stages(struct lm_pipeline *p, struct lm_err *e);
+/* Have these as many threads as they measure with?  Before a search.         [main] */
+enum lm_status lm_predict_check(const struct lm_pipeline *p, struct lm_err *e);
 /* "ID.METRIC ID.METRIC", predicted and measured, a pair a line. */
 void lm_predict_text(const struct lm_pipeline *p, struct lm_str *out);
 /* Does some evaluator compute in bf16 or int8? */

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "config/opt_value.h"
 #include "pipeline/host.h"
 #include "pipeline/pipeline.h"
@@ -113,6 +114,23 @@ enum lm_status lm_predict_stages(struct lm_pipeline *p, struct lm_err *e)
         st = measure(p, i, text, e);
     }
     return st;
+}
+
+enum lm_status lm_predict_check(const struct lm_pipeline *p, struct lm_err *e)
+{
+    for (size_t i = 0; i < p->n_evaluate; i++)
+        for (size_t k = 0; p->measured[i] && k < p->n_final; k++) {
+            const struct lm_conf *v = lm_conf_get(p->final[k].at, "threads");
+
+            if (!strcmp(p->final[k].id, p->measured[i]) && v && v->type == LM_CONF_INT
+                && v->v.i > lm_pool_threads())
+                return lm_conf_fail(e, p->evaluate[i].at, "what '%s' predicts is "
+                                    "measured on finalists with %lld threads, but this "
+                                    "command runs %d; set run.threads to as many, or "
+                                    "predict from a table of fewer", p->evaluate[i].id,
+                                    (long long)v->v.i, lm_pool_threads());
+        }
+    return LM_OK;
 }
 
 void lm_predict_text(const struct lm_pipeline *p, struct lm_str *out)

@@ -17,10 +17,13 @@
 
 /* ---- what is measured ------------------------------------------------------------- */
 
-static size_t last_level_cache(void)
+/* Of a device with memory of its own nobody tells: as much as the largest GPUs have. */
+static size_t last_level_cache(const struct lm_backend *ops)
 {
-    enum { USUAL = 32 << 20 };          /* also where the system does not tell */
-    long n = 0;
+    enum { USUAL = 32 << 20, DEVICE = 128 << 20 };
+    long n = 0;                         /* or the system does not tell */
+    if (ops->use)
+        return DEVICE;
 #ifdef _SC_LEVEL3_CACHE_SIZE
     n = sysconf(_SC_LEVEL3_CACHE_SIZE);
 #endif
@@ -50,8 +53,8 @@ static enum lm_status add_named(const struct lm_bench *b, const char *list, uint
         if (st)
             return st;
         if (dtype != LM_F32 && !lm_engine_reads(b->engine, dtype))
-            return lm_fail(e, LM_EUNSUPPORTED, "this backend does not read weights in %s; "
-                           "leave it out: they are floats when they are run", name);
+            return lm_fail(e, LM_EUNSUPPORTED, "this backend does not read weights in "
+                           "%s; leave it out: they are floats when they are run", name);
         add_format(b, dtype, out, n);
         p += len + (p[len] == ',');
     }
@@ -235,7 +238,8 @@ enum lm_status lm_profile_run(struct lm_bench *b, const struct lm_profile_reques
     uint32_t format[LM_N_DTYPES];
     struct lm_profile_args a = { .engine = b->engine, .prefill = r->prefill,
         .tokens = r->tokens, .context = r->context, .threads = r->threads,
-        .format = format, .narrow = r->narrow, .cache = last_level_cache() };
+        .format = format, .narrow = r->narrow,
+        .cache = last_level_cache(b->backend->plugin->ops) };
     struct lm_cost cost;
     struct lm_profile p;
 

@@ -78,6 +78,21 @@ static enum lm_status check_sums(const struct lm_judge *j, int64_t item,
     return LM_OK;
 }
 
+/* Once more with nothing on the device but what this one needs: hidden states that are
+ * kept may have been too much.                                               */
+static enum lm_status eval_alone(const struct lm_judge *j, struct lm_subject *s,
+                                 int64_t item, struct lm_sum *sum, struct lm_err *why)
+{
+    lm_runner_release(s->runner);
+    size_t limit = lm_runner_limit(s->runner, 1);
+    memset(sum, 0, LM_MAX_METRICS * sizeof *sum);
+    s->precision = LM_AS_F32;
+    *why = (struct lm_err){ .code = LM_OK };
+    enum lm_status st = j->ops->eval(j->self, s, item, sum, why);
+    lm_runner_limit(s->runner, limit);
+    return st;
+}
+
 void lm_batch_judge(struct batch *b, size_t judge, int64_t item, size_t candidate,
                        const struct lm_candidate *c, struct lm_runner *runner)
 {
@@ -88,12 +103,8 @@ void lm_batch_judge(struct batch *b, size_t judge, int64_t item, size_t candidat
     struct lm_err why = { 0 };
 
     enum lm_status st = j->ops->eval(j->self, &subject, item, sum, &why);
-    if (st == LM_EINFEASIBLE && runner) {       /* states that it keeps may be too much */
-        lm_runner_forget(runner);
-        memset(sum, 0, sizeof sum);
-        why = (struct lm_err){ .code = LM_OK };
-        st = j->ops->eval(j->self, &subject, item, sum, &why);
-    }
+    if (st == LM_EINFEASIBLE && runner)
+        st = eval_alone(j, &subject, item, sum, &why);
     if (st == LM_OK)
         st = check_sums(j, item, sum, &why);
     else

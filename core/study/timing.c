@@ -4,7 +4,7 @@
  *
  * Candidates take turns within each item, and before the first of them that asks for a
  * workload the anchor runs the same: the dense model; or, where there is no room for it
- * beside candidates, the first of them.  An item in which the anchor's time is more than
+ * beside candidates, the first that finds none.  An item in which the anchor's time is more than
  * 5 % off its median is measured again, twice at most.  Then evaluators are asked once
  * more, without anything being run: they are told
  *     seconds / (anchor's seconds in this item / their median over the items)
@@ -98,6 +98,23 @@ static bool is_dense(const struct lm_evaluation *v, const struct lm_network *net
     return true;
 }
 
+/* An anchor that cannot run says nothing of the candidate that asked: it ends all. */
+static enum lm_status fail_anchor(struct lm_watch *k, const struct lm_network *of,
+                                  struct lm_err *why, struct lm_err *e)
+{
+    struct batch *b = k->b;
+
+    lm_err_prefix(why, "%s, which times are compared with: ",
+                  of == &b->v->dense || is_dense(b->v, of) ? "the dense model"
+                                                           : "the candidate");
+    pthread_mutex_lock(&b->lock);
+    if (b->fatal.code == LM_OK)
+        b->fatal = *why;
+    pthread_mutex_unlock(&b->lock);
+    *e = *why;
+    return why->code;
+}
+
 /* A candidate that is the dense model, or one that is opened for it. */
 static enum lm_status choose_anchor(struct lm_watch *k, struct lm_err *e)
 {
@@ -121,17 +138,24 @@ static enum lm_status choose_anchor(struct lm_watch *k, struct lm_err *e)
     if (st == LM_OK)
         k->anchor = &v->dense;
     else if (st != LM_EINFEASIBLE)
-        return lm_fail(e, st, "%s", why.text);
+        return fail_anchor(k, &v->dense, &why, e);
     v->tally.other |= st != LM_OK;
     return LM_OK;
 }
 
-static void close_anchor(struct lm_watch *k)
+/* All decoders, and the weights of the dense model if they are there for times alone. */
+static void drop_dense(struct lm_watch *k)
 {
     lm_clocks_close(k->b->v);
     if (k->opened)
         lm_network_close(&k->b->v->dense);
-    k->opened = k->chosen = false;
+    k->opened = false;
+}
+
+static void close_anchor(struct lm_watch *k)
+{
+    drop_dense(k);
+    k->chosen = false;
     k->anchor = NULL;
 }
 
@@ -159,10 +183,13 @@ static enum lm_status find_beat(struct lm_watch *k, const struct lm_load *l,
     struct beat b = { .item = k->item, .w = l->w, .of = k->anchor ? k->anchor : own };
     st = lm_clocked_run(v, b.of, l, &b.t, &why);
     if (st == LM_EINFEASIBLE && b.of != own) {
-        k->anchor = b.of = own;         /* no room for both */
+        drop_dense(k);                  /* no room for both */
+        k->anchor = b.of = own;
         v->tally.other = true;
         st = lm_clocked_run(v, own, l, &b.t, &why);
     }
+    if (st && b.of != own)
+        return fail_anchor(k, b.of, &why, e);
     if (st)
         return lm_fail(e, st, "%s", why.text);
     k->beat[*out] = b;
@@ -186,6 +213,19 @@ static enum lm_status check_workload(const struct lm_subject *s,
                   lm_pool_threads());
 }
 
+/* No room beside the dense model, which goes: from now on own is the anchor. */
+static enum lm_status replace_anchor(struct lm_watch *k, const struct lm_load *l,
+                                     const struct lm_network *own, size_t *beat,
+                                     struct lm_err *e)
+{
+    *e = (struct lm_err){ .code = LM_OK };
+    drop_dense(k);
+    k->anchor = own;
+    k->b->v->tally.other = true;
+    k->beat[*beat].stale = true;
+    return find_beat(k, l, own, beat, e);
+}
+
 /* Anchor and candidate are run, and it is written down. */
 static enum lm_status measure(struct lm_watch *k, const struct lm_network *own,
                               const struct lm_load *l, struct lm_timing *out,
@@ -198,14 +238,17 @@ static enum lm_status measure(struct lm_watch *k, const struct lm_network *own,
     k->call = all;
     if (st || (st = find_beat(k, l, own, &c.beat, e)))
         return st;
-    struct beat *b = &k->beat[c.beat];
-    c.is_anchor = b->of == own;
-    c.t = b->t;
-    if (!c.is_anchor || b->told)
+    c.t = k->beat[c.beat].t;
+    if (k->beat[c.beat].of != own || k->beat[c.beat].told)
         st = lm_clocked_run(k->b->v, own, l, &c.t, e);
-    b->told |= c.is_anchor;
+    if (st == LM_EINFEASIBLE && k->opened
+        && !(st = replace_anchor(k, l, own, &c.beat, e)))
+        c.t = k->beat[c.beat].t;
     if (st)
         return st;
+    struct beat *b = &k->beat[c.beat];
+    c.is_anchor = b->of == own;
+    b->told |= c.is_anchor;
     k->call[k->n_call++] = c;
     out->seconds = c.t.host;
     out->device = c.t.device;

@@ -98,8 +98,10 @@ static enum lm_status check(const struct lm_host *h, const void *config, struct 
 
 static enum lm_status create(const struct lm_args *a, void **self, struct lm_err *e)
 {
+    if (!LM_HAS(a->host, timing))
+        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina cannot tell the "
+                             "times of a device; take a newer one");
     struct state *s = a->host->alloc(sizeof *s, "latency");
-
     if (!s)
         return a->host->fail(e, LM_ENOMEM, "out of memory for latency");
     s->host = a->host;

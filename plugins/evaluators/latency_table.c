@@ -19,8 +19,8 @@ static const struct lm_opt options[] = {
 };
 
 static const struct lm_metric metrics[] = {
-    { "prefill_ms", "ms", "Predicted time of the prefill workload.", LM_REDUCE_MEAN, false,
-      false },
+    { "prefill_ms", "ms", "Predicted time of the prefill workload.", LM_REDUCE_MEAN,
+      false, false },
     { "decode_ms", "ms", "Predicted time of one token of the decode workload.",
       LM_REDUCE_MEAN, false, false },
     { NULL, NULL, NULL, 0, false, false }
@@ -40,10 +40,10 @@ static enum lm_status check_model(const struct lm_args *a, const struct table *t
     if (m->n_layer != t->layers || m->hidden != t->hidden || m->head_dim != t->head_dim
         || m->vocab != t->vocab)
         return a->host->fail(e, LM_ECONFIG, "%s is of another model: one of %d layers, "
-                             "hidden size %d, head size %d and %d tokens, this one has %d, "
-                             "%d, %d and %d; make a table of this one with `lamina "
-                             "profile`", path, t->layers, t->hidden, t->head_dim, t->vocab,
-                             m->n_layer, m->hidden, m->head_dim, m->vocab);
+                             "hidden size %d, head size %d and %d tokens, this one has "
+                             "%d, %d, %d and %d; make a table of this one with `lamina "
+                             "profile`", path, t->layers, t->hidden, t->head_dim,
+                             t->vocab, m->n_layer, m->hidden, m->head_dim, m->vocab);
     snprintf(hash, sizeof hash, "%016" PRIx64, a->host->model_hash(a->model));
     if (strcmp(hash, t->model))
         a->host->log(a->run, LM_WARN, "%s was made with another model of these shapes, "
@@ -56,8 +56,8 @@ static enum lm_status create(const struct lm_args *a, void **self, struct lm_err
     const struct config *c = a->config;
 
     if (!LM_HAS(a->host, operators))
-        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina cannot say what a "
-                             "candidate runs");
+        return a->host->fail(e, LM_EUNSUPPORTED, "this version of Lamina cannot say "
+                             "what a candidate runs; take a newer one");
     struct state *s = a->host->alloc(sizeof *s, "latency_table");
     if (!s)
         return a->host->fail(e, LM_ENOMEM, "out of memory for latency_table");
@@ -99,9 +99,9 @@ static enum lm_status protocol(void *self, char *out, size_t size, struct lm_err
     if (t->tokens)
         snprintf(decode, sizeof decode, "decode of %d tokens behind %d, ", (int)t->tokens,
                  (int)t->context);
-    snprintf(out, size, "%s%s%d thread%s, predicted from table %016" PRIx64 " of %s (%s), "
-             "%s", prefill, decode, (int)t->threads, t->threads == 1 ? "" : "s", t->hash,
-             t->backend, t->device, t->made);
+    snprintf(out, size, "%s%s%d thread%s, predicted from table %016" PRIx64 " of %s "
+             "(%s), %s", prefill, decode, (int)t->threads, t->threads == 1 ? "" : "s",
+             t->hash, t->backend, t->device, t->made);
     return LM_OK;
 }
 

@@ -322,9 +322,9 @@ static enum lm_status outside(const struct table *t, const struct table_grid *g,
     int i = g->axis[1] == axis;
 
     return t->host->fail(e, LM_EINFEASIBLE, "%s with %s = %d is outside of the table, "
-                         "which has %d to %d: it is of another model, or was made without "
-                         "--narrow", op_name(g->code, g->heads), axis_name[axis], (int)v,
-                         (int)g->at[i][0], (int)g->at[i][g->n[i] - 1]);
+                         "which has %d to %d: it is of another model, or was made "
+                         "without --narrow", op_name(g->code, g->heads), axis_name[axis],
+                         (int)v, (int)g->at[i][0], (int)g->at[i][g->n[i] - 1]);
 }
 
 static enum lm_status interpolate(const struct table *t, const struct table_grid *g,
@@ -380,8 +380,8 @@ enum lm_status table_seconds(const struct table *t, const struct lm_use *u,
             return st;
         }
     const char *format = key.dtype ? t->host->codec(key.dtype)->name : "";
-    return t->host->fail(e, LM_EINFEASIBLE, "the table has no %s%s%s of %d rows; write it "
-                         "anew with `lamina profile`%s%s", op_name(key.code, key.heads),
-                         *format ? " in " : "", format, (int)key.rows,
-                         *format ? " --formats " : "", format);
+    return t->host->fail(e, LM_EINFEASIBLE, "the table has no %s%s%s of %d rows; write "
+                         "it anew with `lamina profile`%s%s",
+                         op_name(key.code, key.heads), *format ? " in " : "", format,
+                         (int)key.rows, *format ? " --formats " : "", format);
 }

@@ -2,11 +2,12 @@
 /* frail.c -- the backend `reference` on devices that fail as it is told: one call of the
  * kind `call`, the one numbered `at` (and more behind it), finds no memory or no device.
  * What its devices are is told by FRAIL in the environment: a list of gpu, software,
- * none, crash, hang.                                                        */
+ * none, crash, hang; their driver by FRAIL_DRIVER.                           */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define lm_plugin reference_plugin
@@ -19,7 +20,7 @@ static const char *const calls[] = { "never", "upload", "buffer", "kv_open", "ru
 static const char *const hows[] = { "memory", "lost", NULL };
 
 struct options {
-    int64_t call, how, at, calls, cols, device;
+    int64_t call, how, at, calls, cols, device, states, record;
     const char *once;
 };
 static const struct lm_opt schema[] = {
@@ -29,6 +30,10 @@ static const struct lm_opt schema[] = {
     LM_INT(struct options, calls, "1", 1, 1e9, NULL, 0, "and so many in all, in a row"),
     LM_INT(struct options, cols, "0", 0, 1e9, NULL, 0,
            "uploads of matrices with so many columns alone; 0: any"),
+    LM_INT(struct options, states, "0", 0, 1e9, "bytes", 0,
+           "room for buffers of hidden states; 0: any"),
+    LM_INT(struct options, record, "0", 0, 999, "ms", 0,
+           "what the first run of a program takes beside running it"),
     LM_INT(struct options, device, "0", 0, 100, NULL, 0, "number of the device"),
     LM_STRING(struct options, once, NULL, 0, "file that it makes, to fail once only"),
     LM_OPT_END
@@ -67,10 +72,23 @@ static enum lm_status frail_upload(void *self, const struct lm_tensor *t, int64_
                                    : machine_upload(self, t, stride, w, e);
 }
 
+static int64_t taken;                   /* bytes of buffers, as floats */
+
+static void frail_buffer_free(void *self, struct lm_buffer *b)
+{
+    __atomic_sub_fetch(&taken, b ? 4 * b->n : 0, __ATOMIC_RELAXED);
+    machine_buffer_free(self, b);
+}
+
 static enum lm_status frail_buffer(void *self, int64_t n, struct lm_buffer **b,
                                    struct lm_err *e)
 {
-    return is_due(BUFFER) ? fail(self, e) : machine_buffer(self, n, b, e);
+    int64_t now = __atomic_add_fetch(&taken, 4 * n, __ATOMIC_RELAXED);
+    enum lm_status st = is_due(BUFFER) || (told->states && now > told->states)
+        ? fail(self, e) : machine_buffer(self, n, b, e);
+    if (st)
+        __atomic_sub_fetch(&taken, 4 * n, __ATOMIC_RELAXED);
+    return st;
 }
 
 static enum lm_status frail_kv_open(void *self, const int32_t *width, size_t n_slot,
@@ -80,10 +98,31 @@ static enum lm_status frail_kv_open(void *self, const int32_t *width, size_t n_s
                            : machine_kv_open(self, width, n_slot, capacity, kv, e);
 }
 
+static const struct lm_exe *recorded;   /* the last one, of one thread */
+
+static enum lm_status frail_compile(void *self, const struct lm_program *p,
+                                    struct lm_exe **x, struct lm_err *e)
+{
+    if (told->record)
+        recorded = NULL;
+    return machine_compile(self, p, x, e);
+}
+
+/* As the drivers of GPUs do: what is run again is replayed. */
+static void record(const struct lm_exe *x)
+{
+    struct timespec wait = { .tv_nsec = told->record * 1000000 };
+    if (told->record && recorded != x)
+        nanosleep(&wait, NULL);
+    if (told->record)
+        recorded = x;
+}
+
 static enum lm_status frail_run(void *self, struct lm_stream *s, const struct lm_exe *x,
                                 const struct lm_exec *arg, struct lm_time *t,
                                 struct lm_err *e)
 {
+    record(x);
     enum lm_status st = is_due(RUN) ? fail(self, e) : run(self, s, x, arg, t, e);
     if (t)
         t->device = t->host / 2;        /* as a GPU's own clock would say */
@@ -120,8 +159,10 @@ static enum lm_status frail_devices(const struct lm_host *h, int64_t i,
         sleep(1);
     if (!*word || !strcmp(word, "none"))
         return h->fail(e, LM_EUNAVAILABLE, "no frail device (FRAIL names none)");
-    struct lm_device full = { .struct_size = sizeof full, .driver = "2.5",
-                              .memory = 8000000000, .software = *word == 's' };
+    struct lm_device full = { .struct_size = sizeof full, .memory = 8000000000,
+                              .software = *word == 's' };
+    const char *driver = getenv("FRAIL_DRIVER");
+    snprintf(full.driver, sizeof full.driver, "%s", driver ? driver : "2.5");
     snprintf(full.name, sizeof full.name, "Frail %s", word);
     lm_fill_struct(out, &full, sizeof full);
     return LM_OK;
@@ -156,8 +197,10 @@ LM_EXPORT const struct lm_module *lm_plugin(void)
     frail = backend;
     frail.upload = frail_upload;
     frail.buffer = frail_buffer;
+    frail.buffer_free = frail_buffer_free;
     frail.kv_open = frail_kv_open;
     frail.run = frail_run;
+    frail.compile = frail_compile;
     frail.device = frail_device;
     frail.devices = frail_devices;
     return &frail_module;
