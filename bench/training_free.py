@@ -2,7 +2,7 @@
 """Reads what bench/training-free measured: training_free.py FOLDER "ROW..."
 
 Of a study of several sizes a row is the measured trial nearest to its size, of a search
-the best one.  Log-perplexity increases are those over the dense model; medians over seeds.
+what it chose, whose size is at most that: body_share says what it is.  Log-perplexity increases are those over the dense model; medians over seeds.
 """
 import json
 import math
@@ -10,7 +10,7 @@ import os
 import statistics
 import sys
 
-MOST_OFF = 0.015                        # a row's size, as a share of the body
+MOST_OFF = 0.015                        # of sizes, as shares of the body
 COMPETITORS = ("flap", "wanda-sp", "slicegpt", "shortgpt", "sleb", "blockpruner",
                "slimgpt")
 MOST_OF_BEST, PPL_AT_60 = 0.7, 38.0
@@ -25,7 +25,8 @@ def read_row(folder, row):
     """perplexity, KL, share of the body, trials, dense perplexity; None: not measured"""
     method, size, *seed = row.split(".")
     name = f"{method}.{size}.{seed[0] if seed else 1}"
-    name = name if os.path.exists(f"{folder}/{name}.done") else method
+    searched = os.path.exists(f"{folder}/{name}.done")
+    name = name if searched else method
     if not os.path.exists(f"{folder}/{name}.done"):
         return None
     with open(f"{folder}/{name}/report.json") as f:
@@ -36,7 +37,8 @@ def read_row(folder, row):
     if not measured:
         return None
     t = min(measured, key=lambda t: abs(value(t, "size.body_params") / body - share))
-    if abs(value(t, "size.body_params") / body - share) > MOST_OFF:
+    off = value(t, "size.body_params") / body - share
+    if off > MOST_OFF or (off < -MOST_OFF and not searched):
         return None
     seconds = 0
     if os.path.exists(f"{folder}/{name}.seconds"):
