@@ -4,9 +4,9 @@
  *
  * Candidates take turns within each item, and before the first of them that asks for a
  * workload the anchor runs the same: the dense model; or, where there is no room for it
- * beside candidates, the first that finds none.  An item in which the anchor's time is more than
- * 5 % off its median is measured again, twice at most.  Then evaluators are asked once
- * more, without anything being run: they are told
+ * beside candidates, the first that finds none.  An item in which the anchor's time is
+ * more than 5 % off its median is measured again, twice at most.  Then evaluators are
+ * asked once more, without anything being run: they are told
  *     seconds / (anchor's seconds in this item / their median over the items)
  * so what they make of it is corrected, whatever it is.  The anchor itself is not, or
  * it would have no spread.  Evaluators that did not ask for times are not asked again. */
