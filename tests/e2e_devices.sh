@@ -146,8 +146,11 @@ ok "no memory for the uncompressed model: status 1" says 1 \
 sed 's/evaluate = ( { use = "kl"[^}]*}/evaluate = ( { use = "latency"; prefill = 4; \
     decode = ""; runs = 2; }/; s/metric = "kl.nats"/metric = "latency.prefill_ms"/' \
     frail.cfg >time.cfg
-ok "no memory while times are taken" run time.cfg --set run.out=timed \
+ok "no memory beside the dense model" run time.cfg --set run.out=makes \
     --set backend.call=kv_open --set backend.at=4 --set backend.calls=2
+ok "which makes room" same "$(failed makes)" 0
+ok "no memory while times are taken" run time.cfg --set run.out=timed \
+    --set backend.call=kv_open --set backend.at=4 --set backend.calls=3
 ok "costs a trial" same "$(failed timed)" 1
 
 # finalists
