@@ -260,9 +260,11 @@ static void guard_time(const struct lm_study *v, int m, const int64_t *params,
                 said++ >= MOST)
                 continue;
             lm_str_add(out, "trial %lld has %.0f %% of the parameters of trial %lld but "
-                       "is no faster: %s %.4g, %.4g\n", (long long)a->id,
+                       "is no faster: %s %.4g, %.4g%s\n", (long long)a->id,
                        100 * (double)params[i] / (double)params[k], (long long)b->id,
-                       v->metric[m].name, a->value[m], b->value[m]);
+                       v->metric[m].name, a->value[m], b->value[m], b->id ? ""
+                       : " (the dense model is timed in the number formats of its file, "
+                         "what was changed of candidates in f32; exports show theirs)");
         }
     if (said > MOST)
         lm_str_add(out, "the same holds for %d more pairs of trials\n", said - MOST);
